@@ -1,0 +1,203 @@
+"""The batches that travel through one training step, and the legend of their axes.
+
+Axis words, used in every public annotation:
+
+- ``prompts``: the P prompts of one iteration (one row per problem).
+- ``group``: the G completions sampled for one prompt. The group is an axis, never an index column.
+- ``sequences``: ``prompts * group`` rows, after the group axis was flattened (in `Experience.minibatch` alone).
+- ``prompt_tokens``: prompt positions, padded on the left.
+- ``tokens``: completion positions, padded on the right.
+
+Masks are bool and True where a token counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from grouprl.losses import Aggregation
+
+_Batch = TypeVar("_Batch")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Problems of one iteration, encoded for a policy."""
+
+    problems: tuple[str, ...]
+    """Problem texts, as the user wrote them."""
+    answers: tuple[str, ...]
+    """Gold answers."""
+    token_ids: tuple[tuple[int, ...], ...]
+    """Prompt tokens after the chat template, unpadded."""
+    indices: tuple[int, ...]
+    """Global index of each prompt in its iteration: with the seed, all that sampling depends on."""
+    iteration: int = 0
+    """RL iteration the prompts are for."""
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def slice(self, start: int, stop: int) -> Prompts:
+        """Prompts ``start`` to ``stop``, with their global indices."""
+        columns = {name: getattr(self, name)[start:stop] for name in ("problems", "answers", "token_ids", "indices")}
+        return replace(self, **columns)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """G sampled completions for each of P prompts."""
+
+    prompt_ids: Int[Tensor, "prompts prompt_tokens"]
+    prompt_mask: Bool[Tensor, "prompts prompt_tokens"]
+    completion_ids: Int[Tensor, "prompts group tokens"]
+    completion_mask: Bool[Tensor, "prompts group tokens"]
+    """True up to and including the first end-of-sequence token."""
+    sampler_logprobs: Float[Tensor, "prompts group tokens"]
+    """Log-probabilities recorded while sampling, at the sampling temperature, in nats; 0 where masked."""
+    truncated: Bool[Tensor, "prompts group"]
+    """True where a completion ran into ``max_new_tokens`` without ending."""
+    completions: tuple[tuple[str, ...], ...]
+    """Decoded completions without special tokens."""
+
+    @property
+    def lengths(self) -> Int[Tensor, "prompts group"]:
+        """Number of completion tokens, the end-of-sequence token included."""
+        return self.completion_mask.sum(-1)
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What a loss needs beside the current logprobs. One row per sequence."""
+
+    old_logprobs: Float[Tensor, "sequences tokens"]
+    advantages: Float[Tensor, " sequences"]
+    mask: Bool[Tensor, "sequences tokens"]
+    weights: Float[Tensor, " sequences"]
+    """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.Aggregation`)."""
+    ref_logprobs: Float[Tensor, "sequences tokens"] | None = None
+
+
+@dataclass(frozen=True)
+class LossOutputs:
+    """What a loss returns: the loss, and sums over trained tokens from which means are made by the caller."""
+
+    loss: Float[Tensor, ""]
+    token_sums: dict[str, Float[Tensor, ""]]
+    maxima: dict[str, Float[Tensor, ""]]
+    tokens: Int[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Whole groups with the group axis flattened, ready for one optimizer step."""
+
+    prompt_ids: Int[Tensor, "sequences prompt_tokens"]
+    prompt_mask: Bool[Tensor, "sequences prompt_tokens"]
+    completion_ids: Int[Tensor, "sequences tokens"]
+    completion_mask: Bool[Tensor, "sequences tokens"]
+    loss_inputs: LossInputs | None = None
+
+    def __len__(self) -> int:
+        return len(self.completion_ids)
+
+    def with_signal(self) -> Minibatch:
+        """Rows whose advantage is not zero: exact when nothing but the advantage gives a gradient."""
+        assert self.loss_inputs is not None
+        return self._rows((self.loss_inputs.advantages != 0).nonzero().squeeze(-1))
+
+    def micro_batches(self, size: int) -> Iterator[Minibatch]:
+        """Pieces of at most ``size`` sequences of similar length, padding trimmed. ``size`` 0: one piece."""
+        lengths = self.completion_mask.sum(-1) + self.prompt_mask.sum(-1)
+        order = lengths.argsort(stable=True)
+        for rows in order.split(size or max(1, len(order))):
+            if len(rows):
+                yield self._rows(rows)._trimmed()
+
+    def _rows(self, rows: Tensor) -> Minibatch:
+        return _map_tensors(self, lambda tensor: tensor[rows])
+
+    def _trimmed(self) -> Minibatch:
+        first = self.prompt_mask.shape[-1] - int(self.prompt_mask.sum(-1).max())
+        longest = int(self.completion_mask.sum(-1).max())
+        return Minibatch(
+            prompt_ids=self.prompt_ids[:, first:],
+            prompt_mask=self.prompt_mask[:, first:],
+            completion_ids=self.completion_ids[:, :longest],
+            completion_mask=self.completion_mask[:, :longest],
+            loss_inputs=None
+            if self.loss_inputs is None
+            else _map_tensors(self.loss_inputs, lambda t: t[:, :longest] if t.ndim == 2 else t),
+        )
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Scored rollouts: what the PPO epochs of one iteration train on."""
+
+    rollouts: Rollouts
+    advantages: Float[Tensor, "prompts group"]
+    trained: Bool[Tensor, "prompts group"]
+    """False for samples left out of numerator and denominators (unscorable, or truncated where so asked)."""
+    ref_logprobs: Float[Tensor, "prompts group tokens"] | None = None
+
+    @property
+    def mask(self) -> Bool[Tensor, "prompts group tokens"]:
+        """Tokens that are trained on."""
+        return self.rollouts.completion_mask & self.trained.unsqueeze(-1)
+
+    def minibatch(self, groups: Int[Tensor, " groups"], aggregation: Aggregation, totals: Totals) -> Minibatch:
+        """Flatten the chosen groups into sequences. This is the one place where the group axis goes."""
+        rollouts, group_size = self.rollouts, self.advantages.shape[1]
+        mask = self.mask[groups]
+        inputs = LossInputs(
+            old_logprobs=rollouts.sampler_logprobs[groups].flatten(0, 1),
+            advantages=self.advantages[groups].flatten(),
+            mask=mask.flatten(0, 1),
+            weights=aggregation.weights(mask.sum(-1), totals).flatten(),
+            ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[groups].flatten(0, 1),
+        )
+        return Minibatch(
+            prompt_ids=rollouts.prompt_ids[groups].repeat_interleave(group_size, 0),
+            prompt_mask=rollouts.prompt_mask[groups].repeat_interleave(group_size, 0),
+            completion_ids=rollouts.completion_ids[groups].flatten(0, 1),
+            completion_mask=rollouts.completion_mask[groups].flatten(0, 1),
+            loss_inputs=inputs,
+        )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts over the whole minibatch (all micro-batches, all ranks), from which denominators are made."""
+
+    groups: float
+    """Groups with at least one trained token."""
+    sequences: float
+    """Sequences with at least one trained token."""
+    tokens: float
+    """Trained tokens."""
+
+    @classmethod
+    def count(cls, lengths: Int[Tensor, "prompts group"]) -> Float[Tensor, "3"]:
+        """The three counts of a minibatch as a tensor, so that ranks can sum them."""
+        counts = ((lengths.sum(-1) > 0).sum(), (lengths > 0).sum(), lengths.sum())
+        return torch.stack(counts).to(torch.float64)
+
+
+def _map_tensors(batch: _Batch, function) -> _Batch:
+    """A copy of a batch with ``function`` applied to each tensor, nested batches included."""
+    changes = {}
+    for field in fields(batch):  # type: ignore[arg-type]
+        value = getattr(batch, field.name)
+        if isinstance(value, LossInputs):
+            changes[field.name] = _map_tensors(value, function)
+        elif isinstance(value, Tensor):
+            changes[field.name] = function(value)
+    return replace(batch, **changes)  # type: ignore[type-var]

@@ -1,0 +1,185 @@
+"""Problems to train on and to hold out: the embedded task, JSONL files, Hugging Face datasets.
+
+Every loader returns `ProblemSplits`. Rows are checked as they are read: a missing column, a missing answer or a
+broken line is an error that names the file, the line and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from grouprl.answers import last_box
+from grouprl.tiny import task
+
+AnswerFormat = Literal["plain", "boxed", "hashes"]
+DEFAULT_COLUMNS = {"problem": "problem", "answer": "answer"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem with its gold answer."""
+
+    problem: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class ProblemSplits:
+    """Problems to train on, and others to measure on."""
+
+    train: Sequence[Problem]
+    heldout: Sequence[Problem]
+
+
+def tiny_problems(
+    train_size: int = 4096, heldout_size: int = 400, levels: Mapping[int, float] | None = None, seed: int = 0
+) -> ProblemSplits:
+    """The embedded task: short arithmetic chains, split by a hash of the chain (see `grouprl.tiny.task`).
+
+    Args:
+        train_size: Training problems with distinct chains.
+        heldout_size: Held-out problems with distinct chains.
+        levels: Weight of each level, 1 to 3.
+        seed: Seed of the problem stream.
+    """
+    weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(task.LEVELS, 1.0)).items()}
+
+    def draw(split: task.Split, size: int) -> list[Problem]:
+        return [Problem(p.text, p.answer) for p in task.distinct_problems(split, size, seed=seed, levels=weights)]
+
+    return ProblemSplits(draw("train", train_size), draw("heldout", heldout_size))
+
+
+def jsonl_problems(
+    path: str,
+    heldout_path: str | None = None,
+    heldout_size: int = 200,
+    columns: Mapping[str, str] | None = None,
+    answer_format: AnswerFormat = "plain",
+    limit: int | None = None,
+    seed: int = 0,
+) -> ProblemSplits:
+    """Problems of a JSONL file (one object a line).
+
+    Args:
+        path: Training file.
+        heldout_path: File to hold out. Without one, ``heldout_size`` rows of ``path`` are held out.
+        heldout_size: Number of rows held out (at most a fifth of the file where there is no ``heldout_path``).
+        columns: Name of the columns for ``problem`` and ``answer``.
+        answer_format: ``plain``; ``boxed``: the last box of the column (a solution); ``hashes``: what follows ``####``.
+        limit: Use only the first so many training rows.
+        seed: Seed of the held-out choice.
+    """
+    rows = list(_checked(read_jsonl(path), columns, answer_format, path))
+    heldout = list(_checked(read_jsonl(heldout_path), columns, answer_format, heldout_path)) if heldout_path else None
+    return _split(rows, heldout, heldout_size, limit, seed)
+
+
+def hub_problems(
+    name: str,
+    split: str = "train",
+    heldout_split: str | None = None,
+    configs: Sequence[str] | None = None,
+    heldout_size: int = 200,
+    columns: Mapping[str, str] | None = None,
+    answer_format: AnswerFormat = "plain",
+    limit: int | None = None,
+    seed: int = 0,
+) -> ProblemSplits:
+    """Problems of a Hugging Face dataset: a hub id, or a local folder of data files in the same format.
+
+    Args:
+        name: Dataset id or folder.
+        split: Training split.
+        heldout_split: Split to hold out. Without one, rows of ``split`` are held out.
+        configs: Dataset configurations to put together (``None``: the default one).
+        heldout_size: As for `jsonl_problems`.
+        columns: As for `jsonl_problems`.
+        answer_format: As for `jsonl_problems`.
+        limit: As for `jsonl_problems`.
+        seed: As for `jsonl_problems`.
+    """
+    import datasets
+
+    def load(which: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for config in configs or [None]:
+            yield from enumerate(datasets.load_dataset(name, config, split=which), start=1)
+
+    rows = list(_checked(load(split), columns, answer_format, f"{name} [{split}]"))
+    heldout = None
+    if heldout_split:
+        heldout = list(_checked(load(heldout_split), columns, answer_format, f"{name} [{heldout_split}]"))
+    return _split(rows, heldout, heldout_size, limit, seed)
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of a JSONL file; blank lines are passed over."""
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"data.path={path}: there is no such file. Give the path of a JSONL file.")
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
+            yield number, row
+
+
+def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
+    """The column names to read, or an error that names the missing column and those there are."""
+    names = {**DEFAULT_COLUMNS, **(columns or {})}
+    for role, column in names.items():
+        if column not in row:
+            raise ValueError(
+                f"data.columns.{role}={column}: {source} has no such column. It has: {', '.join(map(str, row))}. "
+                f"Set data.columns.{role} to one of them."
+            )
+    return names
+
+
+def _checked(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], columns: Mapping[str, str] | None, answer_format: str, source: str
+) -> Iterator[Problem]:
+    empty = True
+    for number, row in rows:
+        empty = False
+        names = check_columns(row, columns, f"{source}, row {number},")
+        problem, answer = str(row[names["problem"]]).strip(), _extract(row[names["answer"]], answer_format)
+        if not problem or not answer:
+            what = "problem" if not problem else f"answer (data.answer_format={answer_format})"
+            raise ValueError(f"{source}, row {number}: no {what} in the row. Mend the row or take it out.")
+        yield Problem(problem, answer)
+    if empty:
+        raise ValueError(f"data: {source} holds no rows.")
+
+
+def _extract(value: Any, answer_format: str) -> str:
+    text = "" if value is None else str(value)
+    if answer_format == "boxed":
+        return last_box(text) or ""
+    if answer_format == "hashes":
+        return text.rpartition("####")[2].strip() if "####" in text else ""
+    return text.strip()
+
+
+def _split(
+    rows: list[Problem], heldout: list[Problem] | None, heldout_size: int, limit: int | None, seed: int
+) -> ProblemSplits:
+    if heldout is not None:
+        return ProblemSplits(rows[:limit], heldout[:heldout_size])
+    # Rows of one problem text stay on one side of the split.
+    texts = sorted({row.problem for row in rows})
+    random.Random(seed).shuffle(texts)
+    chosen = set(texts[: min(heldout_size, len(texts) // 5)])
+    train = [row for row in rows if row.problem not in chosen]
+    return ProblemSplits(train[:limit], [row for row in rows if row.problem in chosen])

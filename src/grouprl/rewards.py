@@ -1,0 +1,146 @@
+"""Rewards: completions of a group scored by rules, each part named and logged.
+
+A reward is any callable ``reward(completions, prompts)`` on P rows of G texts and their `Prompts`, which returns
+`Rewards` or anything `as_rewards` understands: a [P, G] tensor or nested lists of numbers. NaN marks a completion
+that could not be scored; it leaves its group's statistics and is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grouprl import answers
+from grouprl.batch import Prompts
+
+Completions = Sequence[Sequence[str]]
+
+_STEP = re.compile(
+    r"^\W*(?:step\s*\d+|\d+\s*[.)]\s|(?:first|second|third|next|then|after that|therefore|thus|finally)\b)|"
+    r"\b(?:first|next|then|therefore|finally),|第[一二三四五六七八九十\d]+步",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NOTATION = re.compile(r"\$[^$\n]*[=+\-*/^\\<>][^$\n]*\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:align|equation)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Scores of P groups of G completions."""
+
+    values: Float[Tensor, "prompts group"]
+    """The total that advantages are made from; 0 where not valid."""
+    valid: Bool[Tensor, "prompts group"]
+    """False where a completion could not be scored."""
+    parts: Mapping[str, Float[Tensor, "prompts group"]] = field(default_factory=dict)
+    """Named parts before weighting. ``correct`` is what the held-out evaluation counts."""
+
+
+Reward = Callable[[Completions, Prompts], Any]
+
+
+def as_rewards(output: Any, completions: Completions) -> Rewards:
+    """What a user's reward returned, as `Rewards`; an output of the wrong shape is refused with both shapes."""
+    if isinstance(output, Rewards):
+        return output
+    shape = (len(completions), len(completions[0]))
+    try:
+        values = torch.as_tensor(output, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The reward must return a [prompts, group] tensor or nested lists of numbers: {error}") from error
+    if tuple(values.shape) != shape:
+        raise ValueError(f"The reward returned shape {list(values.shape)} for completions [prompts, group] = {list(shape)}.")
+    valid = values.isfinite()
+    return Rewards(values.masked_fill(~valid, 0.0), valid)
+
+
+def has_box(text: str) -> bool:
+    r"""Whether the text holds a non-empty ``\boxed{...}``."""
+    return bool(answers.last_box(text))
+
+
+def has_steps(text: str) -> bool:
+    """Whether the text goes step by step: at least two step markers or ordering words."""
+    return len(_STEP.findall(text)) >= 2
+
+
+def has_notation(text: str) -> bool:
+    r"""Whether the text writes mathematics as such: an equation or operation between LaTeX delimiters."""
+    return bool(_NOTATION.search(text))
+
+
+def is_correct(text: str, gold: str) -> bool:
+    """Whether the last box of the text holds the gold answer."""
+    box = answers.last_box(text)
+    return box is not None and answers.equal(box, gold)
+
+
+@dataclass(frozen=True)
+class MathReward:
+    """The four-part rule-based reward: box present, step by step, mathematical notation, answer correct.
+
+    The total is the weighted sum. Weights are refused unless correctness outweighs the style parts together, so a
+    wrong answer never outscores a right one. Weights act on *ranks* through their order alone: a style part of any
+    weight decides a group whose answers are all right or all wrong, unless ``style_needs_correct`` is set.
+    """
+
+    correct: float = 0.7
+    box: float = 0.1
+    steps: float = 0.1
+    notation: float = 0.1
+    style_needs_correct: bool = False
+    """Score the style parts only where the answer is right."""
+
+    def __post_init__(self) -> None:
+        style = {name: getattr(self, name) for name in ("box", "steps", "notation")}
+        for name, weight in {"correct": self.correct, **style}.items():
+            if weight < 0:
+                raise ValueError(f"reward.{name}={weight}: weights are at least 0.")
+        if self.correct <= sum(style.values()):
+            raise ValueError(
+                f"reward.correct={self.correct} does not outweigh the style parts together ({sum(style.values()):g}): "
+                "a wrong answer could outscore a right one. Raise reward.correct or lower reward.box, .steps, .notation."
+            )
+
+    def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
+        correct = _table(completions, prompts.answers, is_correct)
+        parts = {"correct": correct, **_style_parts(completions)}
+        style = self.box * parts["box"] + self.steps * parts["steps"] + self.notation * parts["notation"]
+        if self.style_needs_correct:
+            style = style * correct
+        return Rewards(self.correct * correct + style, torch.ones_like(correct, dtype=torch.bool), parts)
+
+
+@dataclass(frozen=True)
+class CorrectReward:
+    """1 where the boxed answer is right, 0 elsewhere; the style parts are logged and not rewarded."""
+
+    def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
+        correct = _table(completions, prompts.answers, is_correct)
+        parts = {"correct": correct, **_style_parts(completions)}
+        return Rewards(correct, torch.ones_like(correct, dtype=torch.bool), parts)
+
+
+@dataclass(frozen=True)
+class FormatReward:
+    """The style parts alone, each a third: the control that shows how much of a gain is format."""
+
+    def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
+        style = _style_parts(completions)
+        parts = {"correct": _table(completions, prompts.answers, is_correct), **style}
+        total = torch.stack(list(style.values())).mean(0)
+        return Rewards(total, torch.ones_like(total, dtype=torch.bool), parts)
+
+
+def _style_parts(completions: Completions) -> dict[str, Tensor]:
+    rules = {"box": has_box, "steps": has_steps, "notation": has_notation}
+    return {name: torch.tensor([[float(rule(text)) for text in row] for row in completions]) for name, rule in rules.items()}
+
+
+def _table(completions: Completions, golds: Sequence[str], rule: Callable[[str, str], bool]) -> Tensor:
+    return torch.tensor([[float(rule(text, gold)) for text in row] for row, gold in zip(completions, golds, strict=True)])

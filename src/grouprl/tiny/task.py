@@ -1,0 +1,216 @@
+"""The embedded task: short arithmetic chains as expressions, word problems and linear equations.
+
+A problem is a *chain* (a start value and two or three operations, evaluated left to right) and a wording.
+The split into training and held-out problems is made by a hash of the chain alone, so that no held-out chain
+is met in training under any wording or problem family. Single equations (``7 + 5 = 12``) do recur between the
+splits: the held-out set tests composition, not new addition facts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "heldout"]
+Family = Literal["expression", "word", "equation"]
+
+FAMILIES: tuple[Family, ...] = ("expression", "word", "equation")
+LEVELS = (1, 2, 3)
+HELDOUT_BUCKETS = 2
+"""Chains whose hash falls into the first 2 of 10 buckets are held out."""
+
+_SYMBOLS = {"+": "+", "-": "-", "*": r"\times", "/": r"\div"}
+_PLAIN_SYMBOLS = {"+": "+", "-": "-", "*": "x", "/": ":"}
+_MAX_VALUE = {1: 99, 2: 150, 3: 400}
+_MAX_TERM = {1: 20, 2: 30, 3: 90}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A start value and operations ``(operator, operand)`` applied to it from left to right."""
+
+    start: int
+    operations: tuple[tuple[str, int], ...]
+
+    @property
+    def key(self) -> str:
+        """Canonical text of the arithmetic, the same for every wording and for ``8*5-18``: ``"5*8-18"``."""
+        start, ((op, operand), *rest) = self.start, self.operations
+        if op in "+*":
+            start, operand = sorted((start, operand))
+        return f"{start}{op}{operand}" + "".join(f"{op}{operand}" for op, operand in rest)
+
+    @property
+    def split(self) -> Split:
+        """Which side of the split this chain is on: a function of the arithmetic alone."""
+        digest = hashlib.sha256(self.key.encode()).digest()
+        return "heldout" if digest[0] * 256 + digest[1] < 65536 * HELDOUT_BUCKETS // 10 else "train"
+
+    def values(self) -> list[int]:
+        """Value after each operation."""
+        values, value = [], self.start
+        for op, operand in self.operations:
+            value = _apply(value, op, operand)
+            values.append(value)
+        return values
+
+    @property
+    def answer(self) -> int:
+        """Value after the last operation."""
+        return self.values()[-1]
+
+
+@dataclass(frozen=True)
+class TinyProblem:
+    """One problem of the embedded task: its wording, its chain, and where it comes from."""
+
+    text: str
+    chain: Chain
+    family: Family
+    level: int
+
+    @property
+    def answer(self) -> str:
+        """The gold answer as text."""
+        return str(self.chain.answer)
+
+
+def solution(problem: TinyProblem, *, steps: bool = True, box: bool = True, notation: bool = True) -> str:
+    """Write the solution of a problem in one of eight styles.
+
+    Args:
+        problem: The problem to solve.
+        steps: Show the intermediate steps.
+        box: Put the answer into ``\\boxed{}``.
+        notation: Write steps as LaTeX mathematics (``$7 \\times 8 = 56$``), not as plain text.
+    """
+    symbols = _SYMBOLS if notation else _PLAIN_SYMBOLS
+    lines = []
+    if steps:
+        before = problem.chain.start
+        for number, ((op, operand), value) in enumerate(
+            zip(problem.chain.operations, problem.chain.values(), strict=True), start=1
+        ):
+            equation = f"{before} {symbols[op]} {operand} = {value}"
+            lines.append(f"Step {number}: ${equation}$." if notation else f"Step {number}: {equation}.")
+            before = value
+    answer = rf"\boxed{{{problem.answer}}}" if box else problem.answer
+    lines.append(f"The answer is {answer}.")
+    return "\n".join(lines)
+
+
+def problems(split: Split, *, seed: int, levels: dict[int, float] | None = None) -> Iterator[TinyProblem]:
+    """Endless stream of problems of one split, a pure function of its arguments.
+
+    Args:
+        split: ``"train"`` or ``"heldout"``.
+        seed: Seed of the stream.
+        levels: Weight of each level, all equal by default. Levels outside 1 to 3 are refused.
+    """
+    levels = levels or dict.fromkeys(LEVELS, 1.0)
+    if not levels or set(levels) - set(LEVELS):
+        raise ValueError(f"data.levels must name levels among {LEVELS}, got {sorted(levels)}")
+    if min(levels.values()) < 0 or sum(levels.values()) <= 0:
+        raise ValueError(f"data.levels must be weights of at least 0 that are not all 0, got {levels}")
+    rng = random.Random(f"{split}/{seed}")
+    while True:
+        level = rng.choices(list(levels), weights=list(levels.values()))[0]
+        family = rng.choice(FAMILIES)
+        chain = _equation_chain(rng, level) if family == "equation" else _chain(rng, level)
+        if chain.split == split:
+            yield TinyProblem(_WORDINGS[family](rng, chain), chain, family, level)
+
+
+def distinct_problems(
+    split: Split, count: int, *, seed: int = 0, levels: dict[int, float] | None = None
+) -> list[TinyProblem]:
+    """The first ``count`` problems of a split's stream with distinct chains."""
+    chosen: dict[str, TinyProblem] = {}
+    for problem in problems(split, seed=seed, levels=levels):
+        if len(chosen) == count:
+            break
+        chosen.setdefault(problem.chain.key, problem)
+    return list(chosen.values())
+
+
+def _apply(value: int, op: str, operand: int) -> int:
+    if op == "+":
+        return value + operand
+    if op == "-":
+        return value - operand
+    if op == "*":
+        return value * operand
+    if value % operand:
+        raise ValueError(f"{value} / {operand} leaves a remainder")
+    return value // operand
+
+
+def _chain(rng: random.Random, level: int) -> Chain:
+    """A chain of sums, differences and products whose values stay positive and bounded."""
+    length = 2 if level == 1 else 3
+    while True:
+        start = rng.randint(2, 9) if rng.random() < 0.5 else rng.randint(2, _MAX_TERM[level])
+        operations = []
+        for _ in range(length):
+            op = rng.choice("+-*")
+            operations.append((op, rng.randint(2, 9) if op == "*" else rng.randint(2, _MAX_TERM[level])))
+        chain = Chain(start, tuple(operations))
+        if all(0 < value <= _MAX_VALUE[level] for value in chain.values()):
+            return chain
+
+
+def _equation_chain(rng: random.Random, level: int) -> Chain:
+    """The steps that solve ``a x + b = c`` (level 1) or ``a (x + b) + d = c`` (levels 2 and 3) for x."""
+    while True:
+        x = rng.randint(2, _MAX_TERM[level])
+        factor = rng.randint(2, 9)
+        inner, outer = (rng.choice("+-") for _ in range(2))
+        shift, offset = (rng.randint(2, _MAX_TERM[level]) for _ in range(2))
+        undo = {"+": "-", "-": "+"}
+        product = factor * (x if level == 1 else _apply(x, inner, shift))
+        total = _apply(product, outer, offset)
+        operations = [(undo[outer], offset), ("/", factor)]
+        if level > 1:
+            operations.append((undo[inner], shift))
+        chain = Chain(total, tuple(operations))
+        if all(0 < value <= _MAX_VALUE[level] for value in (total, *chain.values())):
+            return chain
+
+
+def _expression(rng: random.Random, chain: Chain) -> str:
+    text, additive = str(chain.start), False
+    for op, operand in chain.operations:
+        if op in "*/" and additive:
+            text = f"({text})"
+        text = f"{text} {_SYMBOLS[op]} {operand}"
+        additive = op in "+-"
+    return rng.choice(("Compute ${}$.", "What is ${}$?", "Find the value of ${}$.")).format(text)
+
+
+def _equation(rng: random.Random, chain: Chain) -> str:
+    undo = {"+": "-", "-": "+"}
+    (outer, offset), (_, factor), *rest = chain.operations
+    left = f"{factor}x" if not rest else f"{factor}(x {undo[rest[0][0]]} {rest[0][1]})"
+    equation = f"${left} {undo[outer]} {offset} = {chain.start}$"
+    return rng.choice(("Solve {} for x.", "Find x if {}.")).format(equation)
+
+
+_THINGS = ("apples", "books", "coins", "pens", "cards", "eggs")
+_NAMES = ("Ann", "Ben", "Eva", "Leo", "Mia", "Tom")
+_EVENTS = {
+    "+": ("{name} gets {n} more.", "Then {n} are added."),
+    "-": ("{name} gives away {n}.", "Then {n} are lost."),
+    "*": ("The number grows {n} times.", "{name} trades each for {n}."),
+}
+
+
+def _word(rng: random.Random, chain: Chain) -> str:
+    name, things = rng.choice(_NAMES), rng.choice(_THINGS)
+    events = " ".join(rng.choice(_EVENTS[op]).format(name=name, n=n) for op, n in chain.operations)
+    return f"{name} has {chain.start} {things}. {events} How many {things} are there now?"
+
+
+_WORDINGS = {"expression": _expression, "word": _word, "equation": _equation}
