@@ -111,7 +111,7 @@ class Minibatch:
     def with_signal(self) -> Minibatch:
         """Rows whose advantage is not zero: exact when nothing but the advantage gives a gradient."""
         assert self.loss_inputs is not None
-        return self._rows((self.loss_inputs.advantages != 0).nonzero().squeeze(-1))
+        return self.rows((self.loss_inputs.advantages != 0).nonzero().squeeze(-1))
 
     def micro_batches(self, size: int) -> Iterator[Minibatch]:
         """Pieces of at most ``size`` sequences of similar length, padding trimmed. ``size`` 0: one piece."""
@@ -119,9 +119,10 @@ class Minibatch:
         order = lengths.argsort(stable=True)
         for rows in order.split(size or max(1, len(order))):
             if len(rows):
-                yield self._rows(rows)._trimmed()
+                yield self.rows(rows)._trimmed()
 
-    def _rows(self, rows: Tensor) -> Minibatch:
+    def rows(self, rows: Int[Tensor, " rows"]) -> Minibatch:
+        """The chosen sequences."""
         return _map_tensors(self, lambda tensor: tensor[rows])
 
     def _trimmed(self) -> Minibatch:

@@ -25,7 +25,7 @@ def render(tokenizer: PreTrainedTokenizerBase, problem: str, *, style: PromptSty
     """
     template = getattr(tokenizer, "chat_template", None)
     if style == "chat" and not template:
-        raise ValueError("data.style=chat, but the tokenizer has no chat template. Use data.style=plain.")
+        raise ValueError("prompt.style=chat, but the tokenizer has no chat template. Use prompt.style=plain.")
     if style == "plain" or not template:
         head = f"{system}\n\n" if system else ""
         return f"{head}Question: {problem}\nAnswer:"
@@ -45,10 +45,12 @@ def encode(
 ) -> Prompts:
     """Encode problems as `Prompts`."""
     texts = [render(tokenizer, problem.problem, style=style, system=system) for problem in problems]
+    # A chat template writes its own special tokens.
+    plain = style == "plain" or not getattr(tokenizer, "chat_template", None)
     return Prompts(
         problems=tuple(problem.problem for problem in problems),
         answers=tuple(problem.answer for problem in problems),
-        token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]),
+        token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]),
         indices=tuple(indices if indices is not None else range(len(problems))),
         iteration=iteration,
     )

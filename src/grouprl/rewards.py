@@ -38,7 +38,12 @@ class Rewards:
     valid: Bool[Tensor, "prompts group"]
     """False where a completion could not be scored."""
     parts: Mapping[str, Float[Tensor, "prompts group"]] = field(default_factory=dict)
-    """Named parts before weighting. ``correct`` is what the held-out evaluation counts."""
+    """Named parts before weighting."""
+
+    def to(self, device: torch.device) -> Rewards:
+        """The same rewards on a device."""
+        parts = {name: part.to(device) for name, part in self.parts.items()}
+        return Rewards(self.values.to(device), self.valid.to(device), parts)
 
 
 Reward = Callable[[Completions, Prompts], Any]

@@ -21,13 +21,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from grouprl.tiny.task import TinyProblem, problems, solution
 
 SEED = 0
-STEPS = 1800
-CLEAN_STEPS = 1500
+STEPS = 3200
+CLEAN_STEPS = 2800
 BATCH = 32
 LEARNING_RATE = 3e-3
 DECAY_FROM = 0.6
 """Fraction of the steps after which the learning rate decays linearly to zero."""
-STYLE_RATES = {"steps": 0.72, "box": 0.75, "notation": 0.75}
+STYLE_RATES = {"steps": 0.72, "box": 0.75, "notation": 0.8}
 """Share of each style in the mixed phase, drawn independently."""
 MEAN_TOKENS = 1500
 """Constant that divides the summed loss: about the trained tokens of a batch."""
@@ -111,7 +111,7 @@ def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, s
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             tokens = int((labels != -100).sum())
-            print(f"step {step:5d}  loss/token {float(loss) / tokens:.3f}  cpu {time.process_time() - started:.0f} s")
+            print(f"step {step:5d}  loss/token {loss.item() / tokens:.3f}  cpu {time.process_time() - started:.0f} s")
 
 
 def _style(rng: random.Random) -> dict[str, bool]:

@@ -24,8 +24,8 @@ HELDOUT_BUCKETS = 2
 
 _SYMBOLS = {"+": "+", "-": "-", "*": r"\times", "/": r"\div"}
 _PLAIN_SYMBOLS = {"+": "+", "-": "-", "*": "x", "/": ":"}
-_MAX_VALUE = {1: 99, 2: 150, 3: 400}
-_MAX_TERM = {1: 20, 2: 30, 3: 90}
+_MAX_VALUE = {1: 99, 2: 120, 3: 250}
+_MAX_TERM = {1: 20, 2: 25, 3: 60}
 
 
 @dataclass(frozen=True)

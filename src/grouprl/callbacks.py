@@ -1,0 +1,185 @@
+"""What happens around the loop: progress, metric file, samples, saved policies, and stopping on a signal."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from grouprl.module import GroupRLModule
+from grouprl.statistics import Estimate
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Progress(Callback):
+    """A progress bar in a terminal; elsewhere a plain line every ``every`` iterations."""
+
+    def __init__(self, every: int = 10) -> None:
+        self.every, self.bar = every, None
+        self.started = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = time.perf_counter()
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.bar = tqdm(total=trainer.num_training_batches, desc="training", unit="it", dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        shown = {
+            "reward": f"{float(metrics['reward']):.3f}",
+            "correct": f"{float(metrics['reward/correct']):.3f}" if "reward/correct" in metrics else "-",
+            "length": f"{float(metrics['completion/length']):.1f}",
+            "tok/s": f"{float(metrics['tokens_per_s']):.0f}",
+        }
+        if self.bar is not None:
+            self.bar.update()
+            self.bar.set_postfix(shown)
+            return
+        done, total = module.iteration, int(trainer.num_training_batches)
+        if done == 1 or done % self.every == 0 or done == total:
+            left = (time.perf_counter() - self.started) / done * (total - done)
+            text = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"iteration {done}/{total}  {text}  left {left:.0f} s", flush=True)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        if not trainer.is_global_zero or module.iteration not in module.evaluations:
+            return
+        estimates = module.evaluations[module.iteration]
+        names = ("pass@1", "greedy", "correct_if_stepped")
+        text = "  ".join(f"{name} {estimates[name]}" for name in names)
+        line = f"held-out after {module.iteration} iterations: {text}"
+        print(line, flush=True) if self.bar is None else self.bar.write(line)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class MetricsFile(Callback):
+    """Appends each iteration's metrics, and each evaluation with its intervals, to ``metrics.jsonl``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS_FILE
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("heldout/")}
+        self._write(trainer, {"iteration": module.iteration, **metrics})
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        estimates = module.evaluations.get(module.iteration)
+        if estimates is not None:
+            heldout = {f"heldout/{name}": list(estimate) for name, estimate in estimates.items()}
+            self._write(trainer, {"iteration": module.iteration, **heldout})
+
+    def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a run's metric file; estimates come back as `Estimate`."""
+    with (folder / METRICS_FILE).open() as lines:
+        for line in lines:
+            yield {k: Estimate(*v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+
+
+class Samples(Callback):
+    """Shows groups with their rewards and advantages in TensorBoard's text tab."""
+
+    def __init__(self, every: int = 25, groups: int = 2) -> None:
+        self.every, self.groups = every, groups
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        logger = trainer.logger
+        due = module.iteration == 1 or module.iteration % self.every == 0
+        if not due or not trainer.is_global_zero or not isinstance(logger, TensorBoardLogger) or not module.last_rollouts:
+            return
+        prompts, rollouts, rewards, advantages = module.last_rollouts
+        for row in range(min(self.groups, len(prompts))):
+            lines = [f"**{prompts.problems[row]}** (gold {prompts.answers[row]})", "", "| reward | advantage | completion |"]
+            lines.append("|---|---|---|")
+            for sample, text in enumerate(rollouts.completions[row]):
+                cell = text.replace("|", r"\|").replace("\n", "<br>")
+                lines.append(f"| {rewards.values[row, sample]:.2f} | {advantages[row, sample]:+.2f} | {cell} |")
+            logger.experiment.add_text(f"samples/{row}", "\n".join(lines), module.iteration)
+
+
+class SavePolicy(Callback):
+    """Writes the policy as a Hugging Face folder every ``every`` iterations (0: never) under ``checkpoints/``."""
+
+    def __init__(self, folder: Path, every: int = 0) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        if self.every and module.iteration % self.every == 0 and trainer.is_global_zero:
+            module.policy.save(self.folder / f"iteration-{module.iteration:05d}")
+
+
+class GracefulStop(Callback):
+    """Ctrl-C or SIGTERM finishes the iteration and stops; a second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the signal's number."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals while the context lasts."""
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        self.signal = number
+        print("\nstopping after this iteration (once more to stop at once)", file=sys.stderr, flush=True)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:
+        return -1 if self.signal is not None else None
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        # The reason is the same on every rank where one launcher signals all of them.
+        trainer.should_stop = trainer.should_stop or self.signal is not None
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Command line: configuration with Hydra, and the scripts. Hydra is imported here and nowhere below."""

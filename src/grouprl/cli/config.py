@@ -1,0 +1,155 @@
+"""Types of the dials, and composition of a configuration. Values live in `conf/`."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+CONFIG_MODULE = "grouprl.conf"
+_MAX_NAME = 150
+
+
+@dataclass
+class PromptConfig:
+    """How problems become prompts."""
+
+    style: str = "auto"
+    """auto, chat or plain."""
+    system: str | None = None
+    """System message."""
+    overlong: str = "refuse"
+    """Problems that do not fit the context: refuse or drop."""
+
+
+@dataclass
+class TrainConfig:
+    """The dials of a run. Each docstring is what ``--help`` shows."""
+
+    steps: int = 1
+    """RL iterations"""
+    prompts_per_step: int = 1
+    """prompts of an iteration"""
+    group_size: int = 2
+    """completions per prompt"""
+    ppo_epochs: int = 1
+    """passes over each rollout"""
+    minibatches: int = 1
+    """optimizer steps in a pass"""
+    micro_batch_size: int = 0
+    """sequences per forward pass, 0: all"""
+    eps_low: float = 0.2
+    """lower side of the clip"""
+    eps_high: float = 0.2
+    """upper side of the clip"""
+    beta: float = 0.0
+    """KL coefficient, 0: no reference"""
+    lr: float = 1e-6
+    """peak learning rate"""
+    warmup_steps: int = 0
+    """iterations of learning-rate warm-up"""
+    lr_decay: bool = True
+    """linear decay to a tenth"""
+    clip_norm: float = 1.0
+    """largest gradient norm"""
+    temperature: float = 1.0
+    """of sampling and training alike"""
+    max_new_tokens: int = 96
+    """longest completion"""
+    mask_truncated: bool = False
+    """leave truncated completions out"""
+    ratio_tolerance: float | None = None
+    """first-step ratio guard, null: by dtype"""
+    seed: int = 0
+    """seed of everything"""
+    eval_every: int = 0
+    """iterations between held-out evaluations, 0: before and after only"""
+    eval_samples: int = 4
+    """samples of a held-out problem"""
+    save_every: int = 0
+    """iterations between saved policies, 0: at the end"""
+    save_merged: bool = False
+    """also save the LoRA policy merged"""
+    allow_contaminated: list[str] = field(default_factory=list)
+    """benchmarks that may be trained on"""
+    study: str = "sweep"
+    """folder of a sweep under runs/"""
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    optimizer: Any = None
+    policy: Any = None
+    adapter: Any = None
+    data: Any = None
+    reward: Any = None
+    advantage: Any = None
+    loss: Any = None
+    sampler: Any = None
+    trainer: Any = None
+
+
+@dataclass
+class EvaluateConfig:
+    """Options of ``evaluate.py``."""
+
+    policy: str = "tiny"
+    """run folder, Hugging Face folder or hub id"""
+    prompt: str = "???"
+    """the problem"""
+    answer: str | None = None
+    """its gold answer, if known"""
+    group_size: int = 8
+    """completions to draw"""
+    temperature: float = 1.0
+    """sampling temperature"""
+    max_new_tokens: int = 96
+    """longest completion"""
+    seed: int = 0
+    """seed of the draws"""
+    style: str = "auto"
+    """prompt layout: auto, chat or plain"""
+    system: str | None = None
+    """system message"""
+    reward: Any = None
+    advantage: Any = None
+
+
+GROUPS = ("policy", "adapter", "data", "reward", "advantage", "loss", "sampler", "trainer", "experiment")
+
+
+def register() -> None:
+    """Make schemas and resolvers known to Hydra. May be called more than once."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def run_name(overrides: str, seed: int) -> str:
+    """A folder name from a run's overrides: letters, digits, ``.``, ``_`` and ``-`` alone."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", overrides).strip("-.")
+    if len(name) > _MAX_NAME:
+        name = f"{name[:_MAX_NAME]}-{zlib.crc32(overrides.encode()):08x}"
+    return "__".join(part for part in (name, f"seed-{seed}") if part)
+
+
+def compose_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration of one job, Hydra's own part included."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return compose(config_name, overrides=list(overrides), return_hydra_config=True)
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The job's own part of a composed configuration."""
+    copy = config.copy()
+    OmegaConf.set_readonly(copy, False)
+    OmegaConf.set_struct(copy, False)
+    copy.pop("hydra", None)
+    return copy

@@ -1,0 +1,62 @@
+"""``python train.py --help``: dials, component groups and examples on one screen."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+
+from omegaconf import OmegaConf
+
+from grouprl.cli.config import GROUPS, EvaluateConfig, TrainConfig, compose_job
+from grouprl.cli.preflight import options_of
+
+_EXAMPLES = {
+    "train": (
+        ("python train.py", "the default: REPO on the embedded task"),
+        ("python train.py -m advantage=rank,zscore eps_high=0.2,0.28", "a sweep of four runs"),
+        ("python train.py loss=dapo advantage=rloo steps=300 seed=1", "other components and dials"),
+        ("python train.py policy=hf policy.path=DIR data=jsonl data.path=F.jsonl adapter=lora beta=0.04", "your own"),
+        ("python train.py --cfg job --resolve", "show the configuration and stop"),
+    ),
+    "evaluate": (
+        ("python evaluate.py prompt='What is $3 + 4 + 5$?'", "the embedded policy"),
+        ("python evaluate.py policy=runs/sweep/RUN prompt='Find x if $2x + 3 = 9$.' answer=3", "a trained one"),
+    ),
+}
+_CONFIGS = {"train": TrainConfig, "evaluate": EvaluateConfig}
+
+
+def help_text(config_name: str) -> str:
+    """The help of a script."""
+    config = compose_job(config_name, [] if config_name == "train" else ["prompt=x"])
+    lines = [f"usage: python {config_name}.py [-m] [key=value ...] [group=option ...]", "", "dials (default):"]
+    cells = []
+    for key, text in _attribute_docs(_CONFIGS[config_name]).items():
+        value = "" if key == "prompt" and config_name == "evaluate" else f" ({OmegaConf.to_container(config)[key]})"  # type: ignore[index]
+        cells.append(f"  {key}{value}: {text}")
+    half = (len(cells) + 1) // 2
+    width = max(len(cell) for cell in cells[:half])
+    for left, right in zip(cells[:half], [*cells[half:], ""], strict=False):
+        lines.append(f"{left:<{width}}{right}".rstrip())
+    lines += ["", "groups (an option's own keys: group.key=value):"]
+    choices = config.hydra.runtime.choices
+    for group in GROUPS:
+        if group not in choices:
+            continue
+        options = ", ".join(f"[{o}]" if o == choices[group] else o for o in options_of(group))
+        lines += textwrap.wrap(options, 116, initial_indent=f"  {group + ':':<12}", subsequent_indent=" " * 14)
+    lines += ["", "examples:"]
+    for command, meaning in _EXAMPLES[config_name]:
+        lines += [f"  {command}", f"      {meaning}"] if len(command) > 90 else [f"  {command:<66} {meaning}"]
+    return "\n".join(lines)
+
+
+def _attribute_docs(config_class: type) -> dict[str, str]:
+    """Attribute docstrings of a configuration dataclass, in order."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0].body  # type: ignore[attr-defined]
+    docs = {}
+    for field, after in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            docs[field.target.id] = str(after.value.value)  # type: ignore[union-attr]
+    return docs

@@ -1,0 +1,243 @@
+"""Checks of a command line before anything heavy is imported: each failure is one message that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grouprl.benchmarks import contaminated_by
+from grouprl.cli.config import GROUPS, compose_job, without_hydra
+from grouprl.data import check_columns, read_jsonl
+from grouprl.model_folder import check_policy_folder, model_context
+
+
+class UsageError(Exception):
+    """A command line that cannot be run. Its text is shown alone, without a traceback."""
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """The Hydra overrides among command-line arguments."""
+    return [argument for argument in arguments if not argument.startswith("-")]
+
+
+def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
+    """Compose and check every job of a command line; the composed jobs, or a `UsageError`."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UsageError(f"cannot read the command line: {_first_line(error)}\nWrite options as key=value.") from error
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            value = override.input_line.partition("=")[2]
+            raise UsageError(
+                f"{override.key_or_group}={value}: several values need a sweep. Add -m to run one job each, "
+                f"or write {override.key_or_group}=[{value}] for a list."
+            )
+    jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0] if multirun else [list(overrides)]
+    return [check_job(config_name, job) for job in jobs]
+
+
+def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose and check one job."""
+    try:
+        config = compose_job(config_name, overrides)
+        _refuse_added_options(config_name, config, overrides)
+        _refuse_missing(config)
+        OmegaConf.resolve(without_hydra(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(config_name, error, overrides)) from error
+    if config_name == "train":
+        check_values(config)
+    return config
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values that cannot work, alone or together."""
+    for check in (_check_numbers, _check_batches, _check_trainer, _check_contamination):
+        check(config)
+    try:
+        _check_policy(config)
+        _check_data(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_numbers(config: DictConfig) -> None:
+    at_least = {"steps": 1, "prompts_per_step": 1, "group_size": 2, "ppo_epochs": 1, "minibatches": 1, "max_new_tokens": 1}
+    at_least |= {"micro_batch_size": 0, "warmup_steps": 0, "beta": 0, "eval_every": 0, "save_every": 0, "eval_samples": 1}
+    for key, least in at_least.items():
+        if config[key] < least:
+            why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
+            raise UsageError(f"{key}={config[key]}: give at least {least}{why}.")
+    for key in ("lr", "temperature", "clip_norm", "eps_low", "eps_high"):
+        if not config[key] > 0:
+            raise UsageError(f"{key}={config[key]}: give a number above 0.")
+    if config.eps_low >= 1:
+        raise UsageError(f"eps_low={config.eps_low}: give a number below 1 (the ratio is clipped at 1 - eps_low).")
+    for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
+        if config.prompt[key] not in choices:
+            raise UsageError(f"prompt.{key}={config.prompt[key]}: choose one of {', '.join(choices)}.")
+
+
+def _check_batches(config: DictConfig) -> None:
+    if config.prompts_per_step % config.minibatches:
+        divisors = [n for n in range(1, config.prompts_per_step + 1) if config.prompts_per_step % n == 0]
+        raise UsageError(
+            f"minibatches={config.minibatches}: a minibatch holds whole groups, so it must divide "
+            f"prompts_per_step={config.prompts_per_step}. Choose one of {', '.join(map(str, divisors))}."
+        )
+
+
+def _check_trainer(config: DictConfig) -> None:
+    if config.trainer.get("precision") in ("bf16-true", "16-true"):
+        raise UsageError(
+            f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
+            "Use trainer.precision=bf16-mixed."
+        )
+
+
+def _check_policy(config: DictConfig) -> None:
+    path = str(config.policy.get("path", "tiny"))
+    if path == "tiny":
+        return
+    check_policy_folder(path)
+    context = model_context(path)
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: the model's context is {context} tokens, prompt included. "
+            f"Use a smaller max_new_tokens."
+        )
+
+
+def _check_data(config: DictConfig) -> None:
+    data = config.data
+    if data.get("_target_") != "grouprl.data.jsonl_problems":
+        return
+    for path in filter(None, (data.path, data.heldout_path)):
+        for number, row in read_jsonl(path):
+            check_columns(row, data.columns, f"{path}, line {number},")
+            break
+
+
+def _check_contamination(config: DictConfig) -> None:
+    data = config.data
+    if data.get("_target_") != "grouprl.data.hub_problems":
+        return
+    benchmarks = contaminated_by(data.name, data.split)
+    if benchmarks and not set(benchmarks) & set(config.allow_contaminated):
+        raise UsageError(
+            f"data.name={data.name} data.split={data.split}: these are test problems of {' and '.join(benchmarks)}; a policy "
+            "trained on them cannot be measured there.\nTrain on a training split, or add "
+            f"allow_contaminated=[{benchmarks[0]}] to go on all the same."
+        )
+
+
+def _refuse_added_options(config_name: str, config: DictConfig, overrides: Sequence[str]) -> None:
+    """``+key=value`` makes Hydra accept any key; at the top level nothing would read it."""
+    known = set(compose_job(config_name, []).keys())
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.startswith("+") and "." not in key and "/" not in key and key.lstrip("+") not in {*known, *GROUPS}:
+            raise UsageError(_unknown(config_name, key.lstrip("+"), key, list(map(str, known))))
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra"))
+    if missing:
+        examples = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
+        examples |= {"reward._target_": "my_file.my_reward", "prompt": "'What is $3 + 4$?'"}
+        hints = " ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
+        raise UsageError(f"{', '.join(missing)} has no value. Add: {hints}")
+
+
+def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str:
+    """A one-screen message for an error of Hydra or OmegaConf."""
+    text = "\n".join(_chain(error))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match.group(1)
+        written = next((o for o in overrides if o.lstrip("+~").startswith(key + "=")), key)
+        converted = re.search(r"Value '(.*?)' .*could not be converted to (\w+)", text)
+        if converted:
+            return f"{written}: expected {_article(converted.group(2))}, got {converted.group(1)!r}."
+        return _unknown(config_name, key, written, _keys_beside(config_name, key, overrides))
+    if match := re.search(r"Could not find '([^']+?)/([^'/]+)'", text):
+        group, option = match.groups()
+        return _unknown_component(group, option)
+    if match := re.search(r"Value '(.*?)' .*could not be converted to (\w+)[\s\S]*?full_key: (\S+)", text):
+        return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
+    return f"the configuration cannot be composed: {_first_line(error)}"
+
+
+def _unknown(config_name: str, key: str, written: str, known: Iterable[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
+    close = difflib.get_close_matches(name, known, n=1)
+    full = [f"{parent}.{k}" if parent else k for k in known]
+    hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
+    script = f"python {config_name}.py --help"
+    return f"{written}: unknown option '{key}'.{hint}\nOptions here: {', '.join(full)}.\nSee {script}."
+
+
+def _unknown_component(group: str, option: str) -> str:
+    choices = options_of(group)
+    close = difflib.get_close_matches(option, choices, n=1)
+    hint = f" Did you mean {group}={close[0]}?" if close else ""
+    return f"{group}={option}: there is no such {group}.{hint}\nChoices: {', '.join(choices)}."
+
+
+def options_of(group: str) -> list[str]:
+    """Names of the options of a component group."""
+    package = "grouprl.experiments" if group == "experiment" else "grouprl.conf"
+    folder = files(package).joinpath(group)
+    if not folder.is_dir():
+        return []
+    return sorted(Path(str(file)).stem for file in folder.iterdir() if str(file).endswith(".yaml"))
+
+
+def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> list[str]:
+    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    try:
+        node: Any = compose_job(config_name, groups)
+        for part in key.split(".")[:-1]:
+            node = node[part]
+        return list(node)
+    except Exception as error:  # noqa: BLE001 - only a hint is lost, and the message says which key is wrong
+        return [f"(not listed: {type(error).__name__})"]
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    texts: list[str] = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return texts
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for text in _chain(error) for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+def _article(kind: str) -> str:
+    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    return kinds.get(kind, f"a {kind}")
+
+
+def guarded(check: Callable[[], Any], program: str) -> Any:
+    """Run a check; a `UsageError` ends the program with its text and exit code 2."""
+    import sys
+
+    try:
+        return check()
+    except UsageError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

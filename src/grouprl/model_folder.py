@@ -1,0 +1,36 @@
+"""Checks of a local model folder that need neither torch nor the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def check_policy_folder(path: str) -> None:
+    """Refuse a local folder that is no model folder or has no tokenizer; needs neither torch nor the weights."""
+    folder = Path(path).expanduser()
+    looks_local = folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
+    if not looks_local:
+        return
+    if not folder.is_dir():
+        raise ValueError(f"policy.path={path}: there is no such folder. Give a Hugging Face folder or a hub id.")
+    names = {file.name for file in folder.iterdir()}
+    if not names & {"config.json", "adapter_config.json"}:
+        hint = f" Did you mean {folder / 'policy'}?" if (folder / "policy" / "config.json").is_file() else ""
+        raise ValueError(f"policy.path={path}: the folder holds no config.json, so it is no model folder.{hint}")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
+        raise ValueError(
+            f"policy.path={path}: the folder has no tokenizer (tokenizer.json). "
+            "Save it there: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)."
+        )
+
+
+def model_context(path: str) -> int | None:
+    """The context length a local model folder declares, read from its config.json, or None."""
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        return None
+    config: Mapping[str, Any] = json.loads(file.read_text())
+    return config.get("max_position_embeddings", config.get("n_positions"))

@@ -1,0 +1,234 @@
+"""The algorithm: sample groups, score them, make advantages, take PPO epochs. Start at `GroupRLModule.training_step`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import Optimizer
+
+from grouprl import evaluation
+from grouprl.advantages import Advantage
+from grouprl.batch import Experience, Minibatch, Prompts, Rollouts, Totals
+from grouprl.losses import PolicyLoss
+from grouprl.meter import Meter
+from grouprl.policy import Policy
+from grouprl.rewards import Reward, Rewards, as_rewards
+from grouprl.sampling import GroupSampler
+from grouprl.statistics import Estimate
+
+
+class GroupRLModule(L.LightningModule):
+    """Group-relative reinforcement learning of a language model. One training step is one RL iteration."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: GroupSampler,
+        reward: Reward,
+        advantage: Advantage,
+        loss: PolicyLoss,
+        optimizer: Callable[..., Optimizer],
+        *,
+        steps: int,
+        ppo_epochs: int = 1,
+        minibatches: int = 1,
+        micro_batch_size: int = 0,
+        warmup_steps: int = 0,
+        lr_decay: bool = True,
+        clip_norm: float = 1.0,
+        mask_truncated: bool = False,
+        ratio_tolerance: float | None = None,
+        eval_samples: int = 4,
+        seed: int = 0,
+    ) -> None:
+        """Put the components together.
+
+        Args:
+            policy: The language model that is trained.
+            sampler: Draws the groups.
+            reward: Scores them: any callable ``reward(completions, prompts)``.
+            advantage: Turns the rewards of a group into advantages.
+            loss: Policy loss; with a KL term the module keeps a frozen reference.
+            optimizer: Makes the optimizer from the trained parameters.
+            steps: RL iterations, for the learning rate's decay.
+            ppo_epochs: Passes over each rollout.
+            minibatches: Optimizer steps in a pass; each takes whole groups.
+            micro_batch_size: Sequences in a forward pass, 0 for the whole minibatch. The gradient does not depend on it.
+            warmup_steps: Iterations over which the learning rate rises.
+            lr_decay: Let the learning rate fall linearly to a tenth afterwards.
+            clip_norm: Largest gradient norm.
+            mask_truncated: Leave truncated completions out of the loss and of its denominators.
+            ratio_tolerance: Largest deviation from 1 of a rollout's ratios before its first optimizer step (in the
+                mean under reduced precision). None: 1e-4 in float32, 0.02 in the mean elsewhere.
+            eval_samples: Samples of each held-out problem.
+            seed: Seed of sampling and of the order of minibatches.
+        """
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy, self.sampler, self.reward = policy, sampler, reward
+        self.advantage, self.loss, self.make_optimizer = advantage, loss, optimizer
+        self.steps, self.ppo_epochs, self.minibatches = steps, ppo_epochs, minibatches
+        self.micro_batch_size, self.warmup_steps, self.lr_decay = micro_batch_size, warmup_steps, lr_decay
+        self.clip_norm, self.mask_truncated, self.ratio_tolerance = clip_norm, mask_truncated, ratio_tolerance
+        self.eval_samples, self.seed = eval_samples, seed
+        self.iteration = 0
+        self.evaluations: dict[int, dict[str, Estimate]] = {}
+        """Held-out estimates by the number of finished iterations."""
+        self.last_rollouts: tuple[Prompts, Rollouts, Rewards, Tensor] | None = None
+        """Prompts, rollouts, rewards and advantages of the latest iteration, for callbacks that show samples."""
+        self._heldout: list[evaluation.ProblemResult] = []
+        if loss.needs_reference:
+            policy.keep_reference()
+
+    def training_step(self, prompts: Prompts, batch_idx: int) -> None:
+        """One RL iteration."""
+        started = time.perf_counter()
+        rollouts = self.sampler(self.policy, prompts, seed=self.seed)
+        sampled = time.perf_counter()
+        rewards = as_rewards(self.reward(rollouts.completions, prompts), rollouts.completions).to(self.device)
+        advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+        scored = time.perf_counter()
+        experience = self.make_experience(rollouts, rewards, advantages)
+        meter = Meter()
+        for epoch in range(self.ppo_epochs):
+            for groups in self.minibatch_groups(len(prompts), epoch):
+                totals = self.count(experience, groups)
+                self.optimize(experience.minibatch(groups, self.loss.aggregation, totals), meter)
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        self.iteration += 1
+        self.last_rollouts = (prompts, rollouts, rewards, advantages)
+
+        trained = time.perf_counter()
+        tokens = int(rollouts.lengths.sum())
+        metrics = self.describe(rollouts, rewards, advantages) | meter.over_ranks(self.trainer.strategy).means()
+        metrics |= {"time/sampling": sampled - started, "time/scoring": scored - sampled, "time/training": trained - scored}
+        metrics |= {"tokens_per_s/sampling": tokens / (sampled - started), "tokens_per_s": tokens / (trained - started)}
+        metrics["lr"] = self.lr_schedulers().get_last_lr()[0]  # type: ignore[union-attr]
+        self.log_dict(metrics, batch_size=len(prompts), sync_dist=self.trainer.world_size > 1)
+
+    def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
+        """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, reference logprobs."""
+        trained = rewards.valid & ~rollouts.truncated if self.mask_truncated else rewards.valid
+        experience = Experience(rollouts, advantages, trained)
+        if not self.loss.needs_reference:
+            return experience
+        groups = torch.arange(len(advantages), device=self.device)
+        whole = experience.minibatch(groups, self.loss.aggregation, Totals(1, 1, 1))
+        ref_logprobs = torch.zeros_like(whole.completion_mask, dtype=torch.float32)
+        for rows in torch.arange(len(whole), device=self.device).split(self.micro_batch_size or len(whole)):
+            ref_logprobs[rows] = self.policy.reference_logprobs(whole.rows(rows))
+        return Experience(rollouts, advantages, trained, ref_logprobs.view_as(rollouts.completion_mask))
+
+    def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
+        """The groups of each optimizer step of a PPO epoch, in an order that depends on seed, iteration and epoch."""
+        generator = torch.Generator().manual_seed(hash((self.seed, self.iteration, epoch)) % 2**63)
+        order = torch.randperm(prompts, generator=generator).to(self.device)
+        yield from order.split(prompts // self.minibatches)
+
+    def count(self, experience: Experience, groups: Tensor) -> Totals:
+        """Groups, sequences and tokens of a minibatch over all ranks."""
+        counts = Totals.count(experience.mask[groups].sum(-1))
+        return Totals(*self.trainer.strategy.reduce(counts, reduce_op="sum").tolist())
+
+    def optimize(self, minibatch: Minibatch, meter: Meter) -> None:
+        """One optimizer step on a minibatch, in micro-batches whose losses add up to the minibatch's."""
+        optimizer = self.optimizers()
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        if not self.loss.needs_reference:
+            minibatch = minibatch.with_signal()
+        first_step = meter.steps == 0
+        micro_batches = list(minibatch.micro_batches(self.micro_batch_size))
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with nullcontext() if last else self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+                current = self.policy.logprobs(micro_batch)
+                outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
+                # Weights count all ranks, and DDP averages over them.
+                self.manual_backward(outputs.loss * self.trainer.world_size)
+            meter.add(outputs, current.entropy)
+        if not micro_batches:
+            self.manual_backward(0 * sum(parameter.sum() for parameter in self.trained_parameters()))
+        if first_step:
+            self.check_first_ratio(meter)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
+        optimizer.step()  # type: ignore[union-attr]
+        meter.end_step(norm)
+
+    def check_first_ratio(self, meter: Meter) -> None:
+        """Stop if the policy that is about to be trained is not the one that sampled."""
+        exact = self.ratio_tolerance is not None or self.trainer.precision in ("32-true", "64-true")
+        deviation = meter.maxima["ratio/max_deviation"] if exact else abs(meter.means().get("ppo/ratio/mean", 1.0) - 1)
+        tolerance = self.ratio_tolerance if self.ratio_tolerance is not None else 1e-4 if exact else 0.02
+        if deviation > tolerance:
+            raise RuntimeError(
+                f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
+                f"iteration {self.iteration} (ratio_tolerance is {tolerance:g}). Likely causes: dropout, a temperature that "
+                "is not applied on both sides, positions under left padding, or weights changed after sampling."
+            )
+
+    @torch.no_grad()
+    def describe(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
+        """What an iteration's groups look like."""
+        valid, lengths = rewards.valid, rollouts.lengths.float()
+        values = rewards.values[valid]
+        signal = (advantages != 0).any(-1)
+        metrics = {
+            "reward": values.mean(),
+            "reward/std": values.std(correction=0),
+            "reward/unscorable": (~valid).float().mean(),
+            "groups/without_signal": (~signal).float().mean(),
+            "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True)) / len(valid),
+            "advantage/rms": advantages.square().mean().sqrt(),
+            "completion/length": lengths.mean(),
+            "completion/length_max": lengths.max(),
+            "completion/truncated": rollouts.truncated.float().mean(),
+            "entropy": -rollouts.sampler_logprobs.sum() / rollouts.lengths.sum(),
+        }
+        metrics |= {f"reward/{name}": part[valid].mean() for name, part in rewards.parts.items()}
+        return {name: float(value) for name, value in metrics.items()}
+
+    def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
+        """Sample held-out problems; the draws are the same at every evaluation."""
+        self._heldout += evaluation.measure(
+            self.policy, self.sampler, prompts, samples=self.eval_samples, seed=self.seed + 2**31
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Estimates over the problems of all ranks."""
+        results, self._heldout = self._heldout, []
+        if self.trainer.world_size > 1:
+            gathered: list[list[evaluation.ProblemResult]] = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, results)
+            results = [result for part in gathered for result in part]
+        if not results:
+            return
+        estimates = evaluation.summarize(results)
+        self.evaluations[self.iteration] = estimates
+        self.log_dict({f"heldout/{name}": estimate.value for name, estimate in estimates.items()}, batch_size=1)
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
+        """The optimizer, and a schedule that is stepped once an iteration."""
+        optimizer = self.make_optimizer(self.trained_parameters())
+
+        def scale(iteration: int) -> float:
+            if iteration < self.warmup_steps:
+                return (iteration + 1) / (self.warmup_steps + 1)
+            if not self.lr_decay:
+                return 1.0
+            return 1 - 0.9 * (iteration - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+
+        return [optimizer], [LambdaLR(optimizer, scale)]
+
+    def trained_parameters(self) -> list[torch.nn.Parameter]:
+        """The policy's parameters that get gradients: only the adapter's under LoRA."""
+        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+
+    def transfer_batch_to_device(self, batch: Prompts, device: torch.device, dataloader_idx: int) -> Prompts:
+        """Prompts hold no tensors."""
+        return batch

@@ -1,0 +1,194 @@
+"""The policy: a causal language model with its tokenizer, optional LoRA adapter and frozen reference."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from grouprl.batch import Minibatch
+from grouprl.model_folder import check_policy_folder
+from grouprl.logprobs import TokenLogprobs, completion_logprobs
+
+TINY_FOLDER = Path(__file__).parent / "tiny" / "model"
+
+
+@dataclass(frozen=True)
+class LoraAdapter:
+    """A LoRA adapter (arXiv 2106.09685) on linear layers; only its weights are trained and saved."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: str | Sequence[str] = "all-linear"
+    """Names of the layers to adapt, or ``all-linear``."""
+    init: bool | str = True
+    """PEFT's ``init_lora_weights``. Starts that change the base (pissa, olora) are refused: the reference is the base."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"adapter.rank={self.rank}: give a number of at least 1.")
+        if self.init not in (True, "gaussian"):
+            raise ValueError(
+                f"adapter.init={self.init!r}: this start does not leave the base as it is, so that the base with the "
+                "adapter off would not be the starting policy. Choose true or gaussian."
+            )
+
+    def attach(self, model: PreTrainedModel) -> nn.Module:
+        """The model with a fresh adapter whose output is 0 at the start."""
+        from peft import LoraConfig, get_peft_model
+
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=targets,
+            lora_dropout=0.0,
+            bias="none",
+            init_lora_weights=self.init,  # type: ignore[arg-type]
+            task_type="CAUSAL_LM",
+        )
+        return get_peft_model(model, config)
+
+
+class Policy(nn.Module):
+    """A language model that is trained, and the frozen policy it started from.
+
+    Dropout is off in every pass (sampling, old, new and reference logprobs come from one distribution): the model
+    stays in eval mode, whatever `train` is called with.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        adapter: LoraAdapter | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: Causal language model of transformers.
+            tokenizer: Its tokenizer.
+            adapter: LoRA adapter to train in place of the model's weights.
+            temperature: Temperature of the distribution that is sampled and trained.
+        """
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: give a number above 0.")
+        self.model: nn.Module = adapter.attach(model) if adapter else model
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.has_adapter = adapter is not None
+        self.reference: nn.Module | None = None
+        self.eval()
+
+    def train(self, mode: bool = True) -> Policy:
+        """Stay in eval mode: see the class docstring."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def context(self) -> int | None:
+        """Longest prompt and completion together, in tokens, or None where the model does not say."""
+        return getattr(self.base.config, "max_position_embeddings", None)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The transformers model, under the adapter if there is one."""
+        return self.model.get_base_model() if self.has_adapter else self.model  # type: ignore[operator, return-value]
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion: those of the generation config, and the tokenizer's."""
+        ids: list[int] = []
+        for source in (self.base.generation_config, self.base.config, self.tokenizer):
+            eos = getattr(source, "eos_token_id", None)
+            ids += eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos]
+        return tuple(dict.fromkeys(ids))
+
+    def logprobs(self, batch: Minibatch) -> TokenLogprobs:
+        """Current logprobs of a batch's completions, with gradient."""
+        return completion_logprobs(self.model, batch, self.temperature)
+
+    def keep_reference(self) -> None:
+        """Keep the starting policy for a KL term: the base with the adapter off, or else a frozen copy."""
+        if not self.has_adapter:
+            self.reference = copy.deepcopy(self.model).requires_grad_(False)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Minibatch) -> Tensor:
+        """Logprobs of a batch's completions under the starting policy."""
+        with self._starting_model() as model:
+            return completion_logprobs(model, batch, self.temperature).logprobs
+
+    @contextlib.contextmanager
+    def _starting_model(self) -> Iterator[nn.Module]:
+        if self.has_adapter:
+            with self.model.disable_adapter():  # type: ignore[operator]
+                yield self.model
+        elif self.reference is not None:
+            yield self.reference
+        else:
+            raise ValueError("No reference was kept. Set beta above 0 before training, or call keep_reference().")
+
+    def save(self, folder: str | Path, *, merged: bool = False) -> Path:
+        """Write a Hugging Face folder: the model, or the adapter alone under LoRA (all of it with ``merged``)."""
+        folder = Path(folder)
+        model = self.model
+        if self.has_adapter and merged:
+            model = copy.deepcopy(model).merge_and_unload(safe_merge=True)  # type: ignore[operator]
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+        self.tokenizer.save_pretrained(str(folder))
+        return folder
+
+
+def load_policy(
+    path: str,
+    *,
+    adapter: LoraAdapter | None = None,
+    temperature: float = 1.0,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+) -> Policy:
+    """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
+
+    Args:
+        path: Hub id, local folder, or ``tiny`` for the embedded policy.
+        adapter: LoRA adapter to train.
+        temperature: Temperature of sampling and training.
+        dtype: Dtype of the weights. float32 are the master weights; bfloat16 rounds small updates away.
+        attention: Attention implementation of transformers.
+        trust_remote_code: Run model code that comes with the weights.
+    """
+    folder = str(TINY_FOLDER) if path == "tiny" else path
+    check_policy_folder(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    arguments: dict[str, Any] = {
+        "dtype": getattr(torch, dtype),
+        "attn_implementation": attention,
+        "trust_remote_code": trust_remote_code,
+        "use_safetensors": True,
+    }
+    if (Path(folder) / "adapter_config.json").is_file():
+        from peft import AutoPeftModelForCausalLM
+
+        arguments.pop("use_safetensors")
+        model = AutoPeftModelForCausalLM.from_pretrained(folder, **arguments).merge_and_unload(safe_merge=True)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+    return Policy(model, tokenizer, adapter=adapter, temperature=temperature)

@@ -1,0 +1,62 @@
+"""One run from start to finish: evaluate, train, evaluate, save."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+
+from grouprl.callbacks import GracefulStop
+from grouprl.datamodule import PromptDataModule
+from grouprl.module import GroupRLModule
+from grouprl.plots import plot_curves
+from grouprl.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a finished or stopped run has to show."""
+
+    before: dict[str, Estimate]
+    """Held-out estimates before training."""
+    after: dict[str, Estimate]
+    """Held-out estimates after it; empty where the run was stopped before its last evaluation."""
+    iterations: int
+    """Finished RL iterations."""
+    seconds: float
+    """Wall seconds, evaluations included."""
+    policy_folder: Path
+    exit_code: int
+    """0, or 128 + the number of the signal that stopped the run."""
+
+
+def run_training(
+    module: GroupRLModule, data: PromptDataModule, trainer: L.Trainer, folder: Path, stop: GracefulStop, *, title: str = ""
+) -> RunReport:
+    """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
+
+    A signal ends the run after the iteration under way: the policy is saved all the same.
+    """
+    started = time.perf_counter()
+    with stop.listening():
+        if len(data.heldout_prompts) and stop.signal is None:
+            trainer.validate(module, datamodule=data, verbose=False)
+        trainer.fit(module, datamodule=data)
+        finished = stop.signal is None
+        if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
+            trainer.validate(module, datamodule=data, verbose=False)
+        policy_folder = folder / "policy"
+        if trainer.is_global_zero:
+            module.policy.save(policy_folder)
+            if module.iteration:
+                plot_curves(folder, title)
+    return RunReport(
+        before=module.evaluations.get(0, {}),
+        after=module.evaluations.get(module.iteration, {}) if finished else {},
+        iterations=module.iteration,
+        seconds=time.perf_counter() - started,
+        policy_folder=policy_folder,
+        exit_code=stop.exit_code,
+    )
