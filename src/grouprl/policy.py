@@ -191,4 +191,4 @@ def load_policy(
         model = AutoPeftModelForCausalLM.from_pretrained(folder, **arguments).merge_and_unload(safe_merge=True)
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-    return Policy(model, tokenizer, adapter=adapter, temperature=temperature)
+    return Policy(model, tokenizer, adapter=adapter or None, temperature=temperature)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -26,8 +27,8 @@ class UsageError(Exception):
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """The Hydra overrides among command-line arguments."""
-    return [argument for argument in arguments if not argument.startswith("-")]
+    """The overrides among command-line arguments, told from Hydra's own flags and their values."""
+    return list(get_args_parser().parse_known_args(list(arguments))[0].overrides)
 
 
 def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
@@ -152,7 +153,7 @@ def _refuse_added_options(config_name: str, config: DictConfig, overrides: Seque
 
 
 def _refuse_missing(config: DictConfig) -> None:
-    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra"))
+    missing = sorted(OmegaConf.missing_keys(without_hydra(config)))
     if missing:
         examples = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
         examples |= {"reward._target_": "my_file.my_reward", "prompt": "'What is $3 + 4$?'"}

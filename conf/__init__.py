@@ -1,0 +1,1 @@
+"""Configuration: one folder a component group, one file an option."""

@@ -1,0 +1,1 @@
+"""Studies and the experiments they are made of."""

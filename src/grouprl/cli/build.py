@@ -1,0 +1,153 @@
+"""From a composed configuration to objects. The only place where components are instantiated."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import lightning as L
+import torch
+from hydra.errors import InstantiationException
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig
+
+from grouprl.callbacks import GracefulStop, MetricsFile, Progress, Samples, SavePolicy
+from grouprl.cli.preflight import UsageError
+from grouprl.datamodule import PromptDataModule
+from grouprl.module import GroupRLModule
+from grouprl.policy import Policy
+
+
+@dataclass(frozen=True)
+class Run:
+    """The objects of one run."""
+
+    module: GroupRLModule
+    data: PromptDataModule
+    trainer: L.Trainer
+    stop: GracefulStop
+
+
+def build(config: DictConfig, folder: Path) -> Run:
+    """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`."""
+    _check_accelerator(config)
+    advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
+    reward = build_reward(config)
+    splits = component(config, "data")
+    L.seed_everything(config.seed, verbose=False)
+    policy: Policy = component(config, "policy")
+    try:
+        module = GroupRLModule(
+            policy,
+            sampler,
+            reward,
+            advantage,
+            loss,
+            component(config, "optimizer"),
+            steps=config.steps,
+            ppo_epochs=config.ppo_epochs,
+            minibatches=config.minibatches,
+            micro_batch_size=config.micro_batch_size,
+            warmup_steps=config.warmup_steps,
+            lr_decay=config.lr_decay,
+            clip_norm=config.clip_norm,
+            mask_truncated=config.mask_truncated,
+            ratio_tolerance=config.ratio_tolerance,
+            eval_samples=config.eval_samples,
+            seed=config.seed,
+        )
+        data = PromptDataModule(
+            splits,
+            policy,
+            steps=config.steps,
+            prompts_per_step=config.prompts_per_step,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+            style=config.prompt.style,
+            system=config.prompt.system,
+            overlong=config.prompt.overlong,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    stop = GracefulStop()
+    return Run(module, data, _build_trainer(config, folder, stop, has_heldout=len(data.heldout_prompts) > 0), stop)
+
+
+def component(config: DictConfig, group: str) -> Any:
+    """Instantiate one component; a function without call arguments comes back as a partial."""
+    try:
+        return hydra.utils.instantiate(config[group], _convert_="all")
+    except InstantiationException as error:
+        raise UsageError(_cause(error, group)) from error
+
+
+def build_reward(config: DictConfig) -> Any:
+    """The reward: a class is instantiated with its arguments, a plain function is used with them bound."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's own file beside the shell's folder
+    target = config.reward["_target_"]
+    try:
+        found = hydra.utils.get_object(target)
+    except Exception as error:  # noqa: BLE001 - whatever a user's file raises on import is shown to the user
+        raise UsageError(f"reward._target_={target}: cannot be imported: {_innermost(error)}") from error
+    if inspect.isclass(found):
+        return component(config, "reward")
+    return hydra.utils.instantiate(config.reward, _partial_=True, _convert_="all")
+
+
+def _check_accelerator(config: DictConfig) -> None:
+    wanted = config.trainer.get("accelerator", "auto")
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UsageError(
+            f"trainer.accelerator={wanted}: torch {torch.__version__} sees no CUDA GPU. Use trainer=cpu or trainer=auto, "
+            "or install a CUDA build of torch."
+        )
+
+
+def _build_trainer(config: DictConfig, folder: Path, stop: GracefulStop, *, has_heldout: bool) -> L.Trainer:
+    settings = dict(hydra.utils.instantiate(config.trainer, _target_="builtins.dict", _convert_="all"))
+    if settings.get("accelerator") == "auto":
+        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
+        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    callbacks = [
+        stop,
+        Progress(every=max(1, config.steps // 15)),
+        MetricsFile(folder),
+        Samples(every=config.eval_every or 25),
+        SavePolicy(folder / "checkpoints", every=config.save_every),
+    ]
+    evaluates = has_heldout and 0 < config.eval_every <= config.steps
+    try:
+        return L.Trainer(
+            max_epochs=1,
+            logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
+            callbacks=callbacks,
+            val_check_interval=config.eval_every if evaluates else None,
+            check_val_every_n_epoch=None if evaluates else 1,
+            limit_val_batches=1.0 if has_heldout else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            **settings,
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"trainer: {error}") from error
+
+
+def _cause(error: BaseException, group: str) -> str:
+    text = _innermost(error)
+    return text if "=" in text.split(":")[0] or group in text else f"{group}: {text}"
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip()
+    return text.split("\n")[0] if isinstance(error, TypeError) else text or type(error).__name__

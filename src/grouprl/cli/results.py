@@ -1,0 +1,81 @@
+"""``result.json``: what a run was, what it measured, and whether it needs to be run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from grouprl import __version__
+from grouprl.cli.config import without_hydra
+
+RESULT_FILE = "result.json"
+_PACKAGES = ("grouprl", "torch", "lightning", "transformers", "peft", "hydra-core", "datasets")
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """What decides a run's outcome: configuration hash, package version and commit."""
+    content = OmegaConf.to_yaml(without_hydra(config), resolve=True, sort_keys=True)
+    return {
+        "config_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "version": __version__,
+        "commit": source_commit(),
+    }
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree the package is imported from, with a digest of uncommitted changes, if any."""
+    folder = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        if not git("ls-files", "grouprl/__init__.py"):
+            return None  # installed inside somebody else's repository
+        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", ".", ":/conf", ":/experiments")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else commit
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write ``result.json`` in one step: a reader sees the old file or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{RESULT_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    temporary.replace(folder / RESULT_FILE)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result in a run folder, or None where there is none that can be read."""
+    try:
+        return json.loads((folder / RESULT_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def is_finished(folder: Path, config: DictConfig) -> bool:
+    """Whether the folder holds a finished run of this very configuration, version and commit."""
+    result = read_result(folder)
+    return bool(result) and result["state"] == "finished" and result["identity"] == identity(config)
