@@ -88,8 +88,8 @@ class RankAdvantage:
     def _break_ties(self, values: Tensor) -> Tensor:
         key = zlib.crc32(values.contiguous().cpu().numpy().tobytes(), self.seed)
         noise = torch.rand(values.shape, generator=torch.Generator().manual_seed(key), dtype=torch.float64)
-        order = torch.argsort(noise.to(values.device), -1)
-        shuffled = values.gather(-1, order).argsort(-1, stable=True)
+        order = noise.to(values.device).argsort(-1)
+        shuffled = values.gather(-1, order).argsort(dim=-1, stable=True)
         return order.gather(-1, shuffled).argsort(-1).to(values.dtype)
 
     @staticmethod

@@ -91,7 +91,7 @@ class SoftGate:
     """Steepness elsewhere."""
 
     def __call__(self, ratio: PerToken, advantages: Tensor, logprobs: PerToken) -> PerToken:
-        tau = torch.where(advantages > 0, self.tau_positive, self.tau_negative)
+        tau = torch.full_like(advantages, self.tau_negative).masked_fill(advantages > 0, self.tau_positive)
         return 4 / tau * torch.sigmoid(tau * (ratio - 1)) * advantages
 
 

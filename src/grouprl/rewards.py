@@ -19,6 +19,9 @@ from torch import Tensor
 from grouprl import answers
 from grouprl.batch import Prompts
 
+MARGIN = 1e-3
+"""By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
+
 Completions = Sequence[Sequence[str]]
 
 _STEP = re.compile(
@@ -106,10 +109,10 @@ class MathReward:
         for name, weight in {"correct": self.correct, **style}.items():
             if weight < 0:
                 raise ValueError(f"reward.{name}={weight}: weights are at least 0.")
-        if self.correct <= sum(style.values()):
+        if self.correct < sum(style.values()) + MARGIN:
             raise ValueError(
-                f"reward.correct={self.correct} does not outweigh the style parts together ({sum(style.values()):g}): "
-                "a wrong answer could outscore a right one. Raise reward.correct or lower reward.box, .steps, .notation."
+                f"reward.correct={self.correct} does not outweigh the style parts together ({sum(style.values()):g}) "
+                f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower reward.box, .steps, .notation."
             )
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
+from transformers.utils import logging as transformers_logging
 
 from grouprl.callbacks import GracefulStop, MetricsFile, Progress, Samples, SavePolicy
 from grouprl.cli.preflight import UsageError
@@ -75,6 +78,16 @@ def build(config: DictConfig, folder: Path) -> Run:
         raise UsageError(str(error)) from error
     stop = GracefulStop()
     return Run(module, data, _build_trainer(config, folder, stop, has_heldout=len(data.heldout_prompts) > 0), stop)
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say about themselves; warnings about a run stay."""
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Prompts are made in no time, the model is in eval mode on purpose, and the last is internal to Lightning.
+    for message in ("does not have many workers", "in eval mode", "overridden `transfer_batch", "isinstance.treespec"):
+        warnings.filterwarnings("ignore", f".*{message}.*")
 
 
 def component(config: DictConfig, group: str) -> Any:

@@ -99,7 +99,7 @@ class EvaluateConfig:
 
     policy: str = "tiny"
     """run folder, Hugging Face folder or hub id"""
-    prompt: str = "???"
+    prompt: str = ""
     """the problem"""
     answer: str | None = None
     """its gold answer, if known"""

@@ -29,12 +29,13 @@ _CONFIGS = {"train": TrainConfig, "evaluate": EvaluateConfig}
 
 def help_text(config_name: str) -> str:
     """The help of a script."""
-    config = compose_job(config_name, [] if config_name == "train" else ["prompt=x"])
-    lines = [f"usage: python {config_name}.py [-m] [key=value ...] [group=option ...]", "", "dials (default):"]
+    config = compose_job(config_name, [])
+    sweep = "[-m] " if config_name == "train" else ""
+    lines = [f"usage: python {config_name}.py {sweep}[key=value ...] [group=option ...]", "", "dials (default):"]
     cells = []
     for key, text in _attribute_docs(_CONFIGS[config_name]).items():
-        value = "" if key == "prompt" and config_name == "evaluate" else f" ({OmegaConf.to_container(config)[key]})"  # type: ignore[index]
-        cells.append(f"  {key}{value}: {text}")
+        default = config[key]
+        cells.append(f"  {key} ({default})".replace(" ()", "") + f": {text}")
     half = (len(cells) + 1) // 2
     width = max(len(cell) for cell in cells[:half])
     for left, right in zip(cells[:half], [*cells[half:], ""], strict=False):

@@ -156,7 +156,7 @@ def _refuse_missing(config: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(without_hydra(config)))
     if missing:
         examples = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
-        examples |= {"reward._target_": "my_file.my_reward", "prompt": "'What is $3 + 4$?'"}
+        examples["reward._target_"] = "my_file.my_reward"
         hints = " ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
         raise UsageError(f"{', '.join(missing)} has no value. Add: {hints}")
 

@@ -102,11 +102,11 @@ def _run_job(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig, folder: Path, result: dict[str, Any]) -> None:
-    from grouprl.cli.build import build
+    from grouprl.cli.build import build, quiet_libraries
     from grouprl.cli.report import describe_run, log_hyperparameters, metrics_of
     from grouprl.training import run_training
 
-    _quiet()
+    quiet_libraries()
     OmegaConf.save(without_hydra(config), folder / "config.yaml", resolve=True)
     run = build(config, folder)
     report = run_training(run.module, run.data, run.trainer, folder, run.stop, title=folder.name)
@@ -161,21 +161,6 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
 def _shown(path: Path) -> Path:
     """A path as short as a user in this folder would write it."""
     return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
-
-
-def _quiet() -> None:
-    """Silence what libraries print about themselves; warnings about a run stay."""
-    import logging
-    import warnings
-
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*modules in eval mode.*")
-    warnings.filterwarnings("ignore", ".*isinstance.treespec.*")
 
 
 if __name__ == "__main__":

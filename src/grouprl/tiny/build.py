@@ -12,6 +12,7 @@ import json
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -21,14 +22,16 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from grouprl.tiny.task import TinyProblem, problems, solution
 
 SEED = 0
-STEPS = 3200
-CLEAN_STEPS = 2800
+STEPS = 2600
+CLEAN_STEPS = 2150
 BATCH = 32
 LEARNING_RATE = 3e-3
 DECAY_FROM = 0.6
 """Fraction of the steps after which the learning rate decays linearly to zero."""
 STYLE_RATES = {"steps": 0.72, "box": 0.75, "notation": 0.8}
 """Share of each style in the mixed phase, drawn independently."""
+SLIP_RATE = 0.12
+"""Share of the steps of a mixed-phase solution whose result is wrong: the policy is then unsure of its arithmetic."""
 MEAN_TOKENS = 1500
 """Constant that divides the summed loss: about the trained tokens of a batch."""
 
@@ -98,7 +101,7 @@ def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, s
     started = time.process_time()
     for step in range(steps):
         batch = [next(stream) for _ in range(BATCH)]
-        styles = [_style(rng) if step >= clean_steps else {} for _ in batch]
+        styles = [_style(rng, problem) if step >= clean_steps else {} for problem in batch]
         input_ids, labels, mask = _encode(tokenizer, batch, styles)
         logits = model(input_ids=input_ids, attention_mask=mask).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(
@@ -114,12 +117,19 @@ def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, s
             print(f"step {step:5d}  loss/token {loss.item() / tokens:.3f}  cpu {time.process_time() - started:.0f} s")
 
 
-def _style(rng: random.Random) -> dict[str, bool]:
-    return {name: rng.random() < rate for name, rate in STYLE_RATES.items()}
+def _style(rng: random.Random, problem: TinyProblem) -> dict[str, Any]:
+    """A random style with random slips; none before a division, which has to come out even."""
+    operators = [op for op, _ in problem.chain.operations[1:]] + [""]
+    slips = {
+        number: rng.choice((-10, -2, -1, 1, 2, 10))
+        for number, following in enumerate(operators, start=1)
+        if rng.random() < SLIP_RATE and following != "/"
+    }
+    return {"slips": slips} | {name: rng.random() < rate for name, rate in STYLE_RATES.items()}
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerFast, batch: list[TinyProblem], styles: list[dict[str, bool]]
+    tokenizer: PreTrainedTokenizerFast, batch: list[TinyProblem], styles: list[dict[str, Any]]
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, labels = [], []
     for problem, style in zip(batch, styles, strict=True):
@@ -152,7 +162,7 @@ def main() -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
-    recipe = {"seed": SEED, "steps": arguments.steps, "batch": BATCH, "lr": LEARNING_RATE, "styles": STYLE_RATES}
+    recipe = {"seed": SEED, "steps": arguments.steps, "batch": BATCH, "lr": LEARNING_RATE, "styles": STYLE_RATES, "slips": SLIP_RATE}
     (arguments.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
     print(f"saved to {arguments.out}")
 

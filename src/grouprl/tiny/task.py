@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,7 +78,14 @@ class TinyProblem:
         return str(self.chain.answer)
 
 
-def solution(problem: TinyProblem, *, steps: bool = True, box: bool = True, notation: bool = True) -> str:
+def solution(
+    problem: TinyProblem,
+    *,
+    steps: bool = True,
+    box: bool = True,
+    notation: bool = True,
+    slips: Mapping[int, int] | None = None,
+) -> str:
     """Write the solution of a problem in one of eight styles.
 
     Args:
@@ -86,18 +93,18 @@ def solution(problem: TinyProblem, *, steps: bool = True, box: bool = True, nota
         steps: Show the intermediate steps.
         box: Put the answer into ``\\boxed{}``.
         notation: Write steps as LaTeX mathematics (``$7 \\times 8 = 56$``), not as plain text.
+        slips: Arithmetic slips: step number (from 1) to the error of its result, from which the solution goes on.
     """
     symbols = _SYMBOLS if notation else _PLAIN_SYMBOLS
-    lines = []
-    if steps:
-        before = problem.chain.start
-        for number, ((op, operand), value) in enumerate(
-            zip(problem.chain.operations, problem.chain.values(), strict=True), start=1
-        ):
-            equation = f"{before} {symbols[op]} {operand} = {value}"
-            lines.append(f"Step {number}: ${equation}$." if notation else f"Step {number}: {equation}.")
-            before = value
-    answer = rf"\boxed{{{problem.answer}}}" if box else problem.answer
+    lines, before = [], problem.chain.start
+    for number, (op, operand) in enumerate(problem.chain.operations, start=1):
+        value = _apply(before, op, operand) + (slips or {}).get(number, 0)
+        equation = f"{before} {symbols[op]} {operand} = {value}"
+        lines.append(f"Step {number}: ${equation}$." if notation else f"Step {number}: {equation}.")
+        before = value
+    if not steps:
+        lines.clear()
+    answer = rf"\boxed{{{before}}}" if box else str(before)
     lines.append(f"The answer is {answer}.")
     return "\n".join(lines)
 
