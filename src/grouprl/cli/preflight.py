@@ -174,7 +174,7 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
     if match := re.search(r"Could not find '([^']+?)/([^'/]+)'", text):
         group, option = match.groups()
         return _unknown_component(group, option)
-    if match := re.search(r"Value '(.*?)' .*could not be converted to (\w+)[\s\S]*?full_key: (\S+)", text):
+    if match := re.search(r"Value '(.*?)' [^\n]*?(\w+)(?: \(type \w+\))?\s+full_key: (\S+)", text):
         return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
     return f"the configuration cannot be composed: {_first_line(error)}"
 
@@ -229,7 +229,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _article(kind: str) -> str:
-    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
     return kinds.get(kind, f"a {kind}")
 
 

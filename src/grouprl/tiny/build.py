@@ -22,13 +22,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from grouprl.tiny.task import TinyProblem, problems, solution
 
 SEED = 0
-STEPS = 2600
-CLEAN_STEPS = 2150
+STEPS = 3400
+CLEAN_STEPS = 2900
 BATCH = 32
 LEARNING_RATE = 3e-3
 DECAY_FROM = 0.6
 """Fraction of the steps after which the learning rate decays linearly to zero."""
-STYLE_RATES = {"steps": 0.72, "box": 0.75, "notation": 0.8}
+STYLE_RATES = {"steps": 0.82, "box": 0.82, "notation": 0.8}
 """Share of each style in the mixed phase, drawn independently."""
 SLIP_RATE = 0.12
 """Share of the steps of a mixed-phase solution whose result is wrong: the policy is then unsure of its arithmetic."""

@@ -1,0 +1,35 @@
+# `just` is installed by `pip install -e ".[dev]"`; `just --list` shows the recipes.
+
+python := ".venv/bin/python"
+
+# make the virtual environment and install everything into it
+setup:
+    python3 -m venv .venv
+    .venv/bin/pip install torch==2.13.0 -e ".[dev]"
+
+# train with the given options: just train steps=50 advantage=zscore
+train *options:
+    {{python}} train.py {{options}}
+
+# the fast test suite
+test *options:
+    {{python}} -m pytest {{options}}
+
+# every test, the slow ones too
+test-all *options:
+    {{python}} -m pytest -m "slow or not slow" {{options}}
+
+# style, types, and the layering of the modules
+lint:
+    {{python}} -m ruff check .
+    {{python}} -m ruff format --check .
+    {{python}} -m mypy
+    .venv/bin/lint-imports
+
+# compare the runs of a folder
+tensorboard folder="runs":
+    .venv/bin/tensorboard --logdir {{folder}}
+
+# rebuild the embedded model from nothing
+tiny-model folder="src/grouprl/tiny/model":
+    {{python}} -m grouprl.tiny.build {{folder}}

@@ -1,0 +1,175 @@
+"""Configuration: every option composes and instantiates, and a wrong command line is one message before torch."""
+
+import ast
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, bpe_tokenizer, random_model
+
+from grouprl.cli.build import component
+from grouprl.cli.config import GROUPS, compose_job, run_name
+from grouprl.cli.preflight import UsageError, check_command, check_job, options_of
+
+NEEDED = {
+    "policy=hf": ["policy.path=tiny"],
+    "data=jsonl": ["data.path=FILE"],
+    "data=hub": ["data.name=FOLDER"],
+    "reward=custom": ["reward._target_=grouprl.rewards.CorrectReward"],
+    "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
+    "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
+}
+OPTIONS = [f"{group}={option}" for group in GROUPS for option in options_of(group) if group != "experiment"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_instantiates(option, problems_file):
+    extra = [text.replace("FILE", str(problems_file)).replace("FOLDER", str(problems_file.parent)) for text in NEEDED.get(option, [])]
+    config = compose_job("train", [option, *extra])
+    group = option.partition("=")[0]
+    if option == "adapter=none":
+        assert component(config, group) == {}
+        return
+    built = component(config, group)
+    module, _, name = config[group]._target_.rpartition(".")
+    assert callable(built) or built is not None
+    if config[group]._target_.startswith("grouprl."):
+        assert (ROOT / "src" / f"{module.replace('.', '/')}.py").exists()
+        assert name in {type(built).__name__, "load_policy", "jsonl_problems", "hub_problems", "tiny_problems"}
+
+
+def test_every_component_has_an_option_and_the_arguments_agree():
+    """File names against classes, the other way: an estimator, a reward or a preset without a yaml is not reachable."""
+    from grouprl import advantages, rewards
+
+    for module, group, suffix in ((advantages, "advantage", "Advantage"), (rewards, "reward", "Reward")):
+        tree = ast.parse(Path(module.__file__).read_text())
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith(suffix)} - {suffix}
+        targets = {compose_job("train", [f"{group}={o}"])[group].get("_target_").rpartition(".")[2] for o in options_of(group) if o != "custom"}
+        assert classes == targets
+
+
+def test_every_dial_is_in_the_schema_and_has_a_docstring():
+    from grouprl.cli.config import EvaluateConfig, TrainConfig
+    from grouprl.cli.helptext import _attribute_docs, help_text
+
+    for name, schema in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
+        documented = _attribute_docs(schema)
+        plain = {key for key, field in schema.__dataclass_fields__.items() if str(field.type) not in ("Any", "PromptConfig")}
+        assert plain == set(documented)
+        text = help_text(name)
+        assert all(key in text for key in documented)
+        assert len(text.splitlines()) <= 40
+    text = help_text("train")
+    assert all(option.partition("=")[2] in text for option in OPTIONS)
+    assert text.count("python train.py") >= 5
+
+
+def test_names_of_run_folders():
+    assert run_name("advantage-rank__eps_high-0.2", 0) == "advantage-rank__eps_high-0.2__seed-0"
+    assert run_name("", 3) == "seed-3"
+    assert run_name("policy.path-/a b/[c],d", 0) == "policy.path--a-b-c-d__seed-0"
+    assert len(run_name("x" * 500, 0)) < 255
+
+
+def test_a_presets_clip_gives_way_to_the_command_line():
+    assert compose_job("train", ["loss=dapo"]).loss.gate.eps_high == 0.28
+    assert compose_job("train", ["loss=dapo", "eps_high=0.25"]).loss.gate.eps_high == 0.25
+    assert compose_job("train", []).loss.gate.eps_high == 0.2
+
+
+WRONG = [
+    (["eps_hihg=0.3"], ["eps_hihg=0.3", "Did you mean 'eps_high'?"]),
+    (["+eps_hihg=0.3"], ["eps_hihg", "Did you mean 'eps_high'?"]),
+    (["advantage=rnak"], ["advantage=rnak", "Did you mean advantage=rank?", "centered, rank, rloo, zscore"]),
+    (["los=repo"], ["los=repo", "Did you mean 'loss'?"]),
+    (["advantage.tiez=min"], ["advantage.tiez=min", "Did you mean 'advantage.ties'?"]),
+    (["experiment=nothing"], ["experiment=nothing", "no such experiment"]),
+    (["steps=abc"], ["steps=abc", "expected a whole number"]),
+    (["steps=1.5"], ["steps=1.5", "expected a whole number"]),
+    (["lr=fast"], ["lr=fast", "expected a number"]),
+    (["lr_decay=perhaps"], ["lr_decay=perhaps", "expected true or false"]),
+    (["steps=0"], ["steps=0", "at least 1"]),
+    (["steps=1,2"], ["steps=1,2", "Add -m", "steps=[1,2]"]),
+    (["steps"], ["key=value"]),
+    (["group_size=1"], ["group_size=1", "at least 2"]),
+    (["minibatches=3"], ["minibatches=3", "prompts_per_step=16", "1, 2, 4, 8, 16"]),
+    (["minibatches=32"], ["minibatches=32", "prompts_per_step=16"]),
+    (["eps_low=1"], ["eps_low=1.0", "below 1"]),
+    (["eps_high=0"], ["eps_high=0.0", "above 0"]),
+    (["beta=-1"], ["beta=-1.0", "at least 0"]),
+    (["temperature=0"], ["temperature=0.0", "above 0"]),
+    (["prompt.style=fancy"], ["prompt.style=fancy", "auto, chat, plain"]),
+    (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+    (["policy=hf"], ["policy.path has no value", "policy.path=FOLDER_OR_HUB_ID"]),
+    (["policy=hf", "policy.path=/no/such/folder"], ["policy.path=/no/such/folder", "no such folder"]),
+    (["data=jsonl"], ["data.path has no value"]),
+    (["data=jsonl", "data.path=missing.jsonl"], ["data.path=missing.jsonl", "no such file"]),
+    (["data=hub", "data.name=HuggingFaceH4/MATH-500", "data.split=test"], ["MATH-500", "allow_contaminated=[math500]"]),
+    (["data=hub", "data.name=openai/gsm8k", "data.split='test[:100]'"], ["gsm8k", "allow_contaminated=[gsm8k]"]),
+    (["-m", "advantage=rank,rnak"], ["advantage=rnak", "Did you mean advantage=rank?"]),
+    (["-m", "trainer=ddp"], ["trainer.devices=2 with -m"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_wrong_command_lines_name_key_value_and_way_out(arguments, wanted):
+    multirun = "-m" in arguments
+    overrides = [argument for argument in arguments if argument != "-m"]
+    from grouprl.cli.train import _refuse_many_devices
+
+    with pytest.raises(UsageError) as caught:
+        jobs = check_command("train", overrides, multirun=multirun)
+        _refuse_many_devices(jobs)
+    text = str(caught.value)
+    assert all(part in text for part in wanted), text
+    assert len(text.splitlines()) <= 10
+
+
+def test_wrong_command_lines_end_before_torch_is_imported(tmp_path):
+    """Twelve of them in one process, so that the proof is cheap; the script's own exit is tested below."""
+    cases = [arguments for arguments, _ in WRONG]
+    code = (
+        "import contextlib, io, sys\n"
+        "from grouprl.cli.train import main\n"
+        f"for arguments in {cases!r}:\n"
+        "    text = io.StringIO()\n"
+        "    try:\n"
+        "        with contextlib.redirect_stderr(text): main(arguments)\n"
+        "    except SystemExit as error: assert error.code == 2, arguments\n"
+        "    else: raise AssertionError(arguments)\n"
+        "    assert text.getvalue().startswith('train.py: ') and 'Traceback' not in text.getvalue(), text.getvalue()\n"
+        "    assert 'torch' not in sys.modules and 'lightning' not in sys.modules, arguments\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_column_that_is_not_there(problems_file):
+    with pytest.raises(UsageError, match=r"data.columns.answer=gold: .*line 1.*It has: problem, answer"):
+        check_job("train", ["data=jsonl", f"data.path={problems_file}", "data.columns.answer=gold"])
+
+
+def test_a_model_folder_without_a_tokenizer_and_a_context_too_short(tmp_path):
+    random_model("qwen2", max_position_embeddings=64).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="has no tokenizer"):
+        check_job("train", ["policy=hf", f"policy.path={tmp_path}"])
+    bpe_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"max_new_tokens=64: the model's context is 64"):
+        check_job("train", ["policy=hf", f"policy.path={tmp_path}", "max_new_tokens=64"])
+
+
+def test_contaminated_data_is_accepted_by_name():
+    check_job("train", ["data=hub", "data.name=HuggingFaceH4/MATH-500", "data.split=test", "allow_contaminated=[math500]"])
+
+
+def test_sweeps_check_every_job_first():
+    assert len(check_command("train", ["advantage=rank,zscore", "eps_high=0.2,0.28"], multirun=True)) == 4
+
+
+def test_config_folders_ship_as_packages():
+    assert files("grouprl.conf").joinpath("train.yaml").is_file()
+    assert files("grouprl.experiments").joinpath("experiment", "none.yaml").is_file()
