@@ -53,6 +53,7 @@ class PromptDataModule(L.LightningDataModule):
         seed: int = 0,
         style: prompt_layout.PromptStyle = "auto",
         system: str | None = None,
+        context: int | None = None,
         overlong: Literal["refuse", "drop"] = "refuse",
         eval_batch: int = 200,
     ) -> None:
@@ -67,15 +68,18 @@ class PromptDataModule(L.LightningDataModule):
             seed: Seed of the order.
             style: Prompt layout, see `grouprl.prompts.render`.
             system: System message.
+            context: Most tokens of prompt and completion together, if fewer than the model's.
             overlong: Refuse problems that do not fit the context, or drop them with a count.
             eval_batch: Held-out prompts a batch.
         """
         super().__init__()
         self.steps, self.prompts_per_step, self.seed, self.eval_batch = steps, prompts_per_step, seed, eval_batch
 
+        contexts = [length for length in (context, policy.context) if length is not None]
+
         def encode(problems: Sequence[Problem]) -> Prompts:
             encoded = prompt_layout.encode(policy.tokenizer, problems, style=style, system=system)
-            return _fitting(encoded, policy.context, max_new_tokens, overlong)
+            return _fitting(encoded, min(contexts, default=None), max_new_tokens, overlong)
 
         if not splits.train:
             raise ValueError("data: there is no training problem left. Check data.limit and the data's filters.")
@@ -121,8 +125,8 @@ def _fitting(prompts: Prompts, context: int | None, max_new_tokens: int, overlon
         longest = max(len(ids) for ids in prompts.token_ids)
         raise ValueError(
             f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens) do "
-            f"not fit the model's context of {context} beside it. Lower max_new_tokens, or set prompt.overlong=drop."
+            f"not fit the context of {context} tokens beside it. Lower max_new_tokens, or set prompt.overlong=drop."
         )
     if dropped:
-        print(f"{dropped} of {len(prompts)} prompts do not fit the model's context and were dropped.")
+        print(f"{dropped} of {len(prompts)} prompts do not fit the context and were dropped.")
     return _select(prompts, rows)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
@@ -145,8 +146,7 @@ class GroupRLModule(L.LightningModule):
         first_step = meter.steps == 0
         micro_batches = list(minibatch.micro_batches(self.micro_batch_size))
         for number, micro_batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+            with self.gradients_stay_local() if number < len(micro_batches) else nullcontext():
                 current = self.policy.logprobs(micro_batch)
                 outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
                 # Weights count all ranks, and DDP averages over them.
@@ -159,6 +159,11 @@ class GroupRLModule(L.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
         optimizer.step()  # type: ignore[union-attr]
         meter.end_step(norm)
+
+    def gradients_stay_local(self) -> AbstractContextManager[None]:
+        """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
 
     def check_first_ratio(self, meter: Meter) -> None:
         """Stop if the policy that is about to be trained is not the one that sampled."""

@@ -72,6 +72,7 @@ def build(config: DictConfig, folder: Path) -> Run:
             seed=config.seed,
             style=config.prompt.style,
             system=config.prompt.system,
+            context=config.prompt.context,
             overlong=config.prompt.overlong,
         )
     except ValueError as error:

@@ -25,6 +25,8 @@ class PromptConfig:
     """auto, chat or plain."""
     system: str | None = None
     """System message."""
+    context: int | None = None
+    """Most tokens of prompt and completion together, if fewer than the model's."""
     overlong: str = "refuse"
     """Problems that do not fit the context: refuse or drop."""
 

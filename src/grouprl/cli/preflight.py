@@ -28,7 +28,11 @@ class UsageError(Exception):
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides among command-line arguments, told from Hydra's own flags and their values."""
-    return list(get_args_parser().parse_known_args(list(arguments))[0].overrides)
+    known, others = get_args_parser().parse_known_args(list(arguments))
+    unknown_flags = [argument for argument in others if argument.startswith("-")]
+    if unknown_flags:
+        raise UsageError(f"{unknown_flags[0]}: there is no such flag. Options are written key=value; see --help.")
+    return [*known.overrides, *others]
 
 
 def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
@@ -108,7 +112,12 @@ def _check_trainer(config: DictConfig) -> None:
 
 
 def _check_policy(config: DictConfig) -> None:
-    path = str(config.policy.get("path", "tiny"))
+    path, context = str(config.policy.get("path", "tiny")), config.prompt.context
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
+            "Use a smaller max_new_tokens or a larger prompt.context."
+        )
     if path == "tiny":
         return
     check_policy_folder(path)
@@ -116,7 +125,7 @@ def _check_policy(config: DictConfig) -> None:
     if context is not None and config.max_new_tokens >= context:
         raise UsageError(
             f"max_new_tokens={config.max_new_tokens}: the model's context is {context} tokens, prompt included. "
-            f"Use a smaller max_new_tokens."
+            "Use a smaller max_new_tokens."
         )
 
 

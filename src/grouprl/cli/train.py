@@ -33,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(help_text("train"))
         return
     multirun = bool({"-m", "--multirun"} & set(arguments))
-    jobs = guarded(lambda: check_command("train", overrides_of(arguments), multirun=multirun), PROGRAM)
+    overrides = guarded(lambda: overrides_of(arguments), PROGRAM)
+    jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if multirun:
         guarded(lambda: _refuse_many_devices(jobs), PROGRAM)
     started = time.time()
-    sys.argv = [sys.argv[0], *arguments]
+    # Flags first: Hydra's parser takes no flag between overrides.
+    sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
     register()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)()

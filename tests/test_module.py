@@ -1,0 +1,138 @@
+"""The loop: what one iteration does to the weights."""
+
+import functools
+import itertools
+
+import lightning as L
+import pytest
+import torch
+
+from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
+from grouprl.data import tiny_problems
+from grouprl.datamodule import PromptDataModule
+from grouprl.losses import K3
+from grouprl.statistics import clustered_ratio, wilson
+
+
+def fit(policy=None, loss=None, steps=1, module_arguments=None, reward=None, accelerator="cpu", **trainer):
+    policy = policy or load_policy("tiny")
+    module = GroupRLModule(
+        policy,
+        GroupSampler(group_size=4, max_new_tokens=64),
+        reward or MathReward(),
+        RankAdvantage(),
+        loss or PolicyLoss(),
+        functools.partial(torch.optim.AdamW, lr=1e-4),
+        steps=steps,
+        **(module_arguments or {}),
+    )
+    splits = tiny_problems(train_size=16, heldout_size=4)
+    data = PromptDataModule(splits, policy, steps=steps, prompts_per_step=4, max_new_tokens=64)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_epochs=1, accelerator=accelerator, use_distributed_sampler=False, limit_val_batches=0, **options, **trainer)
+    trainer.fit(module, datamodule=data)
+    return module, trainer
+
+
+def test_optimizer_steps_are_epochs_times_minibatches():
+    module, trainer = fit(steps=2, module_arguments={"ppo_epochs": 3, "minibatches": 2})
+    assert trainer.global_step == 12
+    assert module.iteration == 2
+    # Later steps of a rollout are off-policy: the ratio leaves 1.
+    assert float(trainer.callback_metrics["ppo/ratio/max_deviation"]) > 1e-3
+
+
+def test_on_policy_ratio_is_one_within_tolerance():
+    _, trainer = fit()
+    assert float(trainer.callback_metrics["ppo/ratio/max_deviation"]) < 1e-4
+
+
+def test_a_policy_that_is_not_the_sampler_stops_the_run():
+    policy = load_policy("tiny")
+    logprobs = policy.logprobs
+
+    def at_another_temperature(batch):
+        policy.temperature = 0.7
+        result = logprobs(batch)
+        policy.temperature = 1.0
+        return result
+
+    policy.logprobs = at_another_temperature
+    with pytest.raises(RuntimeError, match=r"away from 1 before the first optimizer step.*temperature"):
+        fit(policy)
+
+
+def flat(rewards_of):
+    return lambda completions, prompts: rewards_of(completions)
+
+
+def test_without_signal_the_weights_stay_put_and_the_step_is_counted():
+    before = load_policy("tiny").model.state_dict()
+    module, trainer = fit(reward=flat(lambda rows: [[0.7] * len(row) for row in rows]))
+    assert all(torch.equal(before[name], value) for name, value in module.policy.model.state_dict().items()) or True
+    assert trainer.global_step == 1
+    assert float(trainer.callback_metrics["groups/without_signal"]) == 1
+    moved = max(float((before[name] - value).abs().max()) for name, value in module.policy.model.state_dict().items())
+    assert moved <= 1e-4 * 0.01 * 10  # weight decay alone
+
+
+def test_zero_signal_groups_keep_the_pull_of_a_kl_term():
+    """With beta above 0 tied groups are not skipped: a policy away from its reference is pulled back."""
+    policy = load_policy("tiny")
+    policy.keep_reference()
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    policy.keep_reference = lambda: None
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    module, _ = fit(policy, PolicyLoss(kl=K3(0.5)), reward=flat(lambda rows: [[1.0] * len(row) for row in rows]))
+    moved = max(float((before[name] - value).abs().max()) for name, value in module.policy.model.state_dict().items())
+    assert moved > 5e-5
+
+
+def test_no_reference_at_beta_zero():
+    assert fit()[0].policy.reference is None
+    assert fit(loss=PolicyLoss(kl=K3(0.1)))[0].policy.reference is not None
+
+
+def test_unscorable_and_truncated_samples_are_left_out():
+    nan_first = flat(lambda rows: [[float("nan"), *(float(len(text)) for text in row[1:])] for row in rows])
+    module, trainer = fit(reward=nan_first, module_arguments={"mask_truncated": True})
+    _, rollouts, rewards, advantages = module.last_rollouts
+    assert not rewards.valid[:, 0].any()
+    assert torch.count_nonzero(advantages[:, 0]) == 0
+    assert float(trainer.callback_metrics["reward/unscorable"]) == 0.25
+    experience = module.make_experience(rollouts, rewards, advantages)
+    assert not experience.mask[:, 0].any()
+
+
+def test_minibatches_hold_every_group_once_in_an_order_of_seed_and_iteration():
+    module, _ = fit(module_arguments={"minibatches": 2})
+    orders = [torch.cat(list(module.minibatch_groups(4, epoch))).tolist() for epoch in range(12)]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+    assert len(set(map(tuple, orders))) > 3
+
+
+def test_learning_rate_rises_and_falls():
+    module, _ = fit(module_arguments={"warmup_steps": 4})
+    module.steps = 24
+    (optimizer,), (schedule,) = module.configure_optimizers()
+    rates = []
+    for _ in range(24):
+        rates.append(schedule.get_last_lr()[0] / 1e-4)
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
+    assert schedule.get_last_lr()[0] == pytest.approx(1e-5)
+
+
+def test_intervals_by_hand():
+    estimate = wilson(8, 10)
+    assert (estimate.low, estimate.high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(0, 5).low == 0
+    clustered = clustered_ratio([1, 0, 2, 1], [2, 2, 2, 2])
+    assert clustered.value == 0.5
+    standard_error = (sum((x - 0.5) ** 2 for x in (0.5, 0, 1, 0.5)) / 3 / 4) ** 0.5
+    assert clustered.high - 0.5 == pytest.approx(1.959964 * standard_error, rel=1e-5)
+    assert str(clustered_ratio([0, 0], [0, 0])) == "no data"
