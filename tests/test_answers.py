@@ -47,7 +47,17 @@ def test_equal_answers(prediction, gold):
 
 @pytest.mark.parametrize(
     ("prediction", "gold"),
-    [("14", "15"), ("", ""), ("3=4", "4"), ("12", "1"), ("1/0", "0"), (r"\frac{1}{0}", "1"), ("1,2", "12"), ("(1,2)", "12"), ("4, 5", "4")],
+    [
+        ("14", "15"),
+        ("", ""),
+        ("3=4", "4"),
+        ("12", "1"),
+        ("1/0", "0"),
+        (r"\frac{1}{0}", "1"),
+        ("1,2", "12"),
+        ("(1,2)", "12"),
+        ("4, 5", "4"),
+    ],
 )
 def test_different_answers(prediction, gold):
     assert not equal(prediction, gold)

@@ -17,6 +17,7 @@ NEEDED = {
     "policy=hf": ["policy.path=tiny"],
     "data=jsonl": ["data.path=FILE"],
     "data=hub": ["data.name=FOLDER"],
+    "advantage=custom": ["advantage._target_=grouprl.advantages.RankAdvantage"],
     "reward=custom": ["reward._target_=grouprl.rewards.CorrectReward"],
     "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
     "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
@@ -26,7 +27,10 @@ OPTIONS = [f"{group}={option}" for group in GROUPS for option in options_of(grou
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_instantiates(option, problems_file):
-    extra = [text.replace("FILE", str(problems_file)).replace("FOLDER", str(problems_file.parent)) for text in NEEDED.get(option, [])]
+    extra = [
+        text.replace("FILE", str(problems_file)).replace("FOLDER", str(problems_file.parent))
+        for text in NEEDED.get(option, [])
+    ]
     config = compose_job("train", [option, *extra])
     group = option.partition("=")[0]
     if option == "adapter=none":
@@ -46,8 +50,14 @@ def test_every_component_has_an_option_and_the_arguments_agree():
 
     for module, group, suffix in ((advantages, "advantage", "Advantage"), (rewards, "reward", "Reward")):
         tree = ast.parse(Path(module.__file__).read_text())
-        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith(suffix)} - {suffix}
-        targets = {compose_job("train", [f"{group}={o}"])[group].get("_target_").rpartition(".")[2] for o in options_of(group) if o != "custom"}
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith(suffix)} - {
+            suffix
+        }
+        targets = {
+            compose_job("train", [f"{group}={o}"])[group].get("_target_").rpartition(".")[2]
+            for o in options_of(group)
+            if o != "custom"
+        }
         assert classes == targets
 
 
@@ -57,7 +67,9 @@ def test_every_dial_is_in_the_schema_and_has_a_docstring():
 
     for name, schema in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
         documented = _attribute_docs(schema)
-        plain = {key for key, field in schema.__dataclass_fields__.items() if str(field.type) not in ("Any", "PromptConfig")}
+        plain = {
+            key for key, field in schema.__dataclass_fields__.items() if str(field.type) not in ("Any", "PromptConfig")
+        }
         assert plain == set(documented)
         text = help_text(name)
         assert all(key in text for key in documented)
@@ -83,7 +95,7 @@ def test_a_presets_clip_gives_way_to_the_command_line():
 WRONG = [
     (["eps_hihg=0.3"], ["eps_hihg=0.3", "Did you mean 'eps_high'?"]),
     (["+eps_hihg=0.3"], ["eps_hihg", "Did you mean 'eps_high'?"]),
-    (["advantage=rnak"], ["advantage=rnak", "Did you mean advantage=rank?", "centered, rank, rloo, zscore"]),
+    (["advantage=rnak"], ["advantage=rnak", "Did you mean advantage=rank?", "centered, custom, rank, rloo, zscore"]),
     (["los=repo"], ["los=repo", "Did you mean 'loss'?"]),
     (["advantage.tiez=min"], ["advantage.tiez=min", "Did you mean 'advantage.ties'?"]),
     (["experiment=nothing"], ["experiment=nothing", "no such experiment"]),
@@ -143,7 +155,9 @@ def test_wrong_command_lines_end_before_torch_is_imported(tmp_path):
         "    assert text.getvalue().startswith('train.py: ') and 'Traceback' not in text.getvalue(), text.getvalue()\n"
         "    assert 'torch' not in sys.modules and 'lightning' not in sys.modules, arguments\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -163,7 +177,9 @@ def test_a_model_folder_without_a_tokenizer_and_a_context_too_short(tmp_path):
 
 
 def test_contaminated_data_is_accepted_by_name():
-    check_job("train", ["data=hub", "data.name=HuggingFaceH4/MATH-500", "data.split=test", "allow_contaminated=[math500]"])
+    check_job(
+        "train", ["data=hub", "data.name=HuggingFaceH4/MATH-500", "data.split=test", "allow_contaminated=[math500]"]
+    )
 
 
 def test_sweeps_check_every_job_first():

@@ -43,7 +43,9 @@ def test_the_corrected_recipes_validate_as_they_are(name):
 def test_the_recipes_run_on_local_folders(train, tmp_path, model_folder, name):  # noqa: F811
     data = tmp_path / "dataset"
     data.mkdir()
-    rows = [{"problem": f"What is {n} + 1?", "solution": rf"So \boxed{{{n + 1}}}.", "answer": str(n + 1)} for n in range(20)]
+    rows = [
+        {"problem": f"What is {n} + 1?", "solution": rf"So \boxed{{{n + 1}}}.", "answer": str(n + 1)} for n in range(20)
+    ]
     (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     local = [f"policy.path={model_folder()}", f"data.name={data}", "data.split=train", "data.configs=null"]
     small = ["steps=2", "max_new_tokens=16", "prompts_per_step=2", "data.heldout_size=2", "prompt.context=1024"]

@@ -60,7 +60,9 @@ def test_micro_batches_hold_each_sequence_once_and_trimmed():
     for piece in pieces:
         assert piece.prompt_mask.any(0).all()
         assert piece.completion_mask.any(0).all()
-    seen = sorted(int(row[mask][0]) for p in pieces for row, mask in zip(p.completion_ids, p.completion_mask, strict=True))
+    seen = sorted(
+        int(row[mask][0]) for p in pieces for row, mask in zip(p.completion_ids, p.completion_mask, strict=True)
+    )
     assert seen == [30, 31, 32, 33]
     assert len(list(batch.micro_batches(0))) == 1
 

@@ -59,7 +59,10 @@ def ppo(ratio, advantage, low=0.2, high=0.28):
     ("loss", "term"),
     [
         (PolicyLoss(ClipGate(0.2, 0.28)), lambda r, a, n, o, ref: ppo(r, a)),
-        (PolicyLoss(ClipGate(0.2, 0.28, ratio_max=1.5)), lambda r, a, n, o, ref: max(ppo(r, a), 1.5 * a) if a < 0 else ppo(r, a)),
+        (
+            PolicyLoss(ClipGate(0.2, 0.28, ratio_max=1.5)),
+            lambda r, a, n, o, ref: max(ppo(r, a), 1.5 * a) if a < 0 else ppo(r, a),
+        ),
         (PolicyLoss(NoGate()), lambda r, a, n, o, ref: r * a),
         (PolicyLoss(DetachedRatioGate(1.2)), lambda r, a, n, o, ref: min(r, 1.2) * a * n),
         (
@@ -140,7 +143,11 @@ def test_micro_batches_add_up(kl):
     for i in range(4):
         rows = slice(i, i + 1)
         part = LossInputs(
-            batch.old_logprobs[rows], batch.advantages[rows], batch.mask[rows], batch.weights[rows], batch.ref_logprobs[rows]
+            batch.old_logprobs[rows],
+            batch.advantages[rows],
+            batch.mask[rows],
+            batch.weights[rows],
+            batch.ref_logprobs[rows],
         )
         pieces += torch.autograd.grad(loss(new[rows], part).loss, new)[0]
     torch.testing.assert_close(pieces, whole)

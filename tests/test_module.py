@@ -28,8 +28,15 @@ def fit(policy=None, loss=None, steps=1, module_arguments=None, reward=None, acc
     )
     splits = tiny_problems(train_size=16, heldout_size=4)
     data = PromptDataModule(splits, policy, steps=steps, prompts_per_step=4, max_new_tokens=64)
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(max_epochs=1, accelerator=accelerator, use_distributed_sampler=False, limit_val_batches=0, **options, **trainer)
+    options = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = L.Trainer(
+        max_epochs=1, accelerator=accelerator, use_distributed_sampler=False, limit_val_batches=0, **options, **trainer
+    )
     trainer.fit(module, datamodule=data)
     return module, trainer
 

@@ -4,14 +4,13 @@ from conftest import bpe_tokenizer, random_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl import GroupSampler, LoraAdapter, Policy, load_policy
-from grouprl.batch import Experience, Totals
-from grouprl.losses import GroupTokenMean
+from grouprl.batch import Experience
 
 
 def batch_of(policy, prompts):
     rollouts = GroupSampler(group_size=2, max_new_tokens=8)(policy, prompts, seed=0)
     experience = Experience(rollouts, torch.ones(len(prompts), 2), torch.ones(len(prompts), 2, dtype=torch.bool))
-    return experience.minibatch(torch.arange(len(prompts)), GroupTokenMean(), Totals(1, 1, 1))
+    return experience.minibatch(torch.arange(len(prompts)), experience.advantages)
 
 
 def shake(policy):

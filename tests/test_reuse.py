@@ -10,11 +10,7 @@ from conftest import ROOT
 
 BLOCK_HYDRA = """
 import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"hydra", "omegaconf"}:
-            raise ImportError(f"{name} must not be imported")
-sys.meta_path.insert(0, Refuse())
+sys.modules.update(hydra=None, omegaconf=None)  # importing either now raises ModuleNotFoundError
 """
 
 OWN_MODULE = """
@@ -53,14 +49,16 @@ L.Trainer(max_steps=60, accelerator="cpu", logger=False, enable_checkpointing=Fa
     module, torch.utils.data.DataLoader(range(60))
 )
 assert sum(module.rewards[:5]) / 5 < 4.5 and sum(module.rewards[-5:]) / 5 > 6.5, module.rewards
-assert not {"hydra", "omegaconf"} & {name.partition(".")[0] for name in sys.modules}
+assert sys.modules["hydra"] is None and sys.modules["omegaconf"] is None
 print("learned")
 """
 
 
 def run(code, cwd):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, cwd=cwd, env=environment)
+    return subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200, cwd=cwd, env=environment
+    )
 
 
 def test_another_lightning_module_without_hydra(tmp_path):
@@ -79,7 +77,9 @@ def test_the_readmes_lines_run_without_hydra(tmp_path):
 
 @pytest.mark.parametrize("name", ["hydra", "omegaconf", "torch", "transformers", "lightning"])
 def test_importing_the_package_imports_nothing_heavy(name, tmp_path):
-    done = run(f"import grouprl, sys; assert {name!r} not in sys.modules; assert 'RankAdvantage' in dir(grouprl)", tmp_path)
+    done = run(
+        f"import grouprl, sys; assert {name!r} not in sys.modules; assert 'RankAdvantage' in dir(grouprl)", tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -4,7 +4,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from grouprl.batch import Prompts
-from grouprl.rewards import CorrectReward, FormatReward, MathReward, as_rewards, has_box, has_notation, has_steps, is_correct
+from grouprl.rewards import (
+    CorrectReward,
+    FormatReward,
+    MathReward,
+    as_rewards,
+    has_box,
+    has_notation,
+    has_steps,
+    is_correct,
+)
 
 
 def prompts(*golds):
@@ -40,14 +49,18 @@ def test_total_and_parts():
     gated = MathReward(style_needs_correct=True)([["no", GOOD]], prompts("15"))
     assert gated.values.tolist() == [[0, 0]]
     assert CorrectReward()([[GOOD, "no"]], prompts("14")).values.tolist() == [[1, 0]]
-    torch.testing.assert_close(FormatReward()([[GOOD, "\\boxed{1}"]], prompts("99")).values, torch.tensor([[1.0, 1 / 3]]))
+    torch.testing.assert_close(
+        FormatReward()([[GOOD, "\\boxed{1}"]], prompts("99")).values, torch.tensor([[1.0, 1 / 3]])
+    )
 
 
 WEIGHT = st.floats(0, 2, allow_nan=False)
 PIECES = ["Step 1: $1 + 1 = 2$.", "Step 2: then $2 = 2$.", "\\boxed{1}", "\\boxed{2}", "and 3", "\\[x\\]"]
 
 
-@given(WEIGHT, WEIGHT, WEIGHT, WEIGHT, st.booleans(), st.lists(st.lists(st.sampled_from(PIECES)), min_size=2, max_size=8))
+@given(
+    WEIGHT, WEIGHT, WEIGHT, WEIGHT, st.booleans(), st.lists(st.lists(st.sampled_from(PIECES)), min_size=2, max_size=8)
+)
 def test_a_wrong_answer_never_outscores_a_right_one(correct, box, steps, notation, gate, pieces):
     """For every weighting that is accepted, over all styles."""
     try:

@@ -5,8 +5,7 @@ import torch
 from conftest import bpe_tokenizer, random_model
 
 from grouprl import GroupSampler, LossInputs, Policy
-from grouprl.batch import Experience, Minibatch, Prompts, Totals
-from grouprl.losses import GroupTokenMean
+from grouprl.batch import Experience, Minibatch, Prompts
 
 
 def policy_of(kind="qwen2", **changes):
@@ -23,7 +22,7 @@ PROMPTS = prompts_of([5, 6, 7, 8, 9], [20, 21], [30, 31, 32])
 
 def recomputed(policy, rollouts):
     experience = Experience(rollouts, torch.zeros_like(rollouts.lengths), torch.ones_like(rollouts.truncated))
-    batch = experience.minibatch(torch.arange(len(rollouts.prompt_ids)), GroupTokenMean(), Totals(1, 1, 1))
+    batch = experience.minibatch(torch.arange(len(rollouts.prompt_ids)), experience.advantages)
     assert isinstance(batch.loss_inputs, LossInputs)
     return policy.logprobs(batch).logprobs.view_as(rollouts.sampler_logprobs)
 
@@ -52,7 +51,9 @@ def test_greedy_equals_generate(kind):
     policy = policy_of(kind)
     rollouts = GroupSampler(max_new_tokens=10)(policy, PROMPTS, seed=0, greedy=True)
     for row, ids in enumerate(PROMPTS.token_ids):
-        expected = policy.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=10, pad_token_id=0)[0, len(ids) :]
+        expected = policy.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=10, pad_token_id=0)[
+            0, len(ids) :
+        ]
         length = int(rollouts.lengths[row, 0])
         assert rollouts.completion_ids[row, 0, :length].tolist() == expected.tolist()[:length]
 
@@ -96,10 +97,12 @@ def test_draws_depend_on_seed_iteration_prompt_and_sample_alone():
     sampler = GroupSampler(group_size=4, max_new_tokens=8)
     whole = sampler(policy, PROMPTS, seed=0)
     for row in range(3):
-        alone = sampler(policy, PROMPTS.slice(row, row + 1), seed=0)
+        alone = sampler(policy, PROMPTS.take([row]), seed=0)
         width = alone.completion_ids.shape[-1]
         assert torch.equal(alone.completion_mask[0], whole.completion_mask[row, :, :width])
-        assert torch.equal(alone.completion_ids[0][alone.completion_mask[0]], whole.completion_ids[row][whole.completion_mask[row]])
+        assert torch.equal(
+            alone.completion_ids[0][alone.completion_mask[0]], whole.completion_ids[row][whole.completion_mask[row]]
+        )
     in_turns = replace(sampler, max_sequences=4)(policy, PROMPTS, seed=0)
     assert in_turns.completions == whole.completions
     larger = replace(sampler, group_size=6)(policy, PROMPTS, seed=0)
@@ -137,7 +140,7 @@ def test_rollouts_become_a_minibatch_row_by_row(tiny_policy, tiny_prompts):
     rollouts = GroupSampler(group_size=3, max_new_tokens=40)(tiny_policy, tiny_prompts, seed=0)
     advantages = torch.arange(18.0).view(6, 3)
     experience = Experience(rollouts, advantages, torch.ones(6, 3, dtype=torch.bool))
-    batch = experience.minibatch(torch.tensor([4, 1]), GroupTokenMean(), Totals(2, 6, 100))
+    batch = experience.minibatch(torch.tensor([4, 1]), torch.ones(2, 3))
     assert isinstance(batch, Minibatch)
     assert batch.loss_inputs.advantages.tolist() == [12, 13, 14, 3, 4, 5]
     assert torch.equal(batch.completion_ids[4], rollouts.completion_ids[1, 1])

@@ -6,7 +6,9 @@ import re
 from fractions import Fraction
 
 _MAX_ANSWER = 400
-_UNITS_AND_SPACING = re.compile(r"\\[,;:!]|\\(?:left|right|displaystyle)(?![A-Za-z])|\\(?:text|mbox)\s*\{[^{}]*\}\s*$|[$\s]")
+_UNITS_AND_SPACING = re.compile(
+    r"\\[,;:!]|\\(?:left|right|displaystyle)(?![A-Za-z])|\\(?:text|mbox)\s*\{[^{}]*\}\s*$|[$\s]"
+)
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(-?\d+)\}")
 _SHORT_FRACTION = re.compile(r"\\[dt]?frac(\d)(\d)")
@@ -26,7 +28,7 @@ def last_box(text: str) -> str | None:
 
 
 def normalize(answer: str) -> str:
-    r"""One spelling for answers that differ in layout alone: ``$\dfrac12$`` and ``\frac{1}{2}``, ``1,000`` and ``1000``."""
+    r"""One spelling for answers that differ in layout: ``$\dfrac12$`` is ``\frac{1}{2}``, ``1,000`` is ``1000``."""
     text = answer.strip().rstrip(".").replace("−", "-").replace(r"\$", "").replace(r"\%", "%")
     text = _UNITS_AND_SPACING.sub("", text) or _TEXT.sub(r"\1", text)
     text = _TEXT.sub(r"\1", text)

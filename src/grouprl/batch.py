@@ -4,6 +4,7 @@ Axis words, used in every public annotation:
 
 - ``prompts``: the P prompts of one iteration (one row per problem).
 - ``group``: the G completions sampled for one prompt. The group is an axis, never an index column.
+- ``groups``: the groups of one minibatch, some of the ``prompts``.
 - ``sequences``: ``prompts * group`` rows, after the group axis was flattened (in `Experience.minibatch` alone).
 - ``prompt_tokens``: prompt positions, padded on the left.
 - ``tokens``: completion positions, padded on the right.
@@ -13,16 +14,13 @@ Masks are bool and True where a token counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from grouprl.losses import Aggregation
 
 _Batch = TypeVar("_Batch")
 
@@ -45,10 +43,15 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.problems)
 
-    def slice(self, start: int, stop: int) -> Prompts:
-        """Prompts ``start`` to ``stop``, with their global indices."""
-        columns = {name: getattr(self, name)[start:stop] for name in ("problems", "answers", "token_ids", "indices")}
-        return replace(self, **columns)
+    def take(self, rows: Sequence[int]) -> Prompts:
+        """The prompts of the chosen rows, with their global indices."""
+        return Prompts(
+            problems=tuple(self.problems[row] for row in rows),
+            answers=tuple(self.answers[row] for row in rows),
+            token_ids=tuple(self.token_ids[row] for row in rows),
+            indices=tuple(self.indices[row] for row in rows),
+            iteration=self.iteration,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,15 +157,20 @@ class Experience:
         """Tokens that are trained on."""
         return self.rollouts.completion_mask & self.trained.unsqueeze(-1)
 
-    def minibatch(self, groups: Int[Tensor, " groups"], aggregation: Aggregation, totals: Totals) -> Minibatch:
-        """Flatten the chosen groups into sequences. This is the one place where the group axis goes."""
+    def minibatch(self, groups: Int[Tensor, " groups"], weights: Float[Tensor, "groups group"]) -> Minibatch:
+        """Flatten the chosen groups into sequences. This is the one place where the group axis goes.
+
+        Args:
+            groups: Rows of the chosen groups.
+            weights: Weight of each token of each of their sequences.
+        """
         rollouts, group_size = self.rollouts, self.advantages.shape[1]
         mask = self.mask[groups]
         inputs = LossInputs(
             old_logprobs=rollouts.sampler_logprobs[groups].flatten(0, 1),
             advantages=self.advantages[groups].flatten(),
             mask=mask.flatten(0, 1),
-            weights=aggregation.weights(mask.sum(-1), totals).flatten(),
+            weights=weights.flatten(),
             ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[groups].flatten(0, 1),
         )
         return Minibatch(
@@ -186,15 +194,15 @@ class Totals:
     """Trained tokens."""
 
     @classmethod
-    def count(cls, lengths: Int[Tensor, "prompts group"]) -> Float[Tensor, "3"]:
+    def count(cls, lengths: Int[Tensor, "prompts group"]) -> Float[Tensor, 3]:
         """The three counts of a minibatch as a tensor, so that ranks can sum them."""
         counts = ((lengths.sum(-1) > 0).sum(), (lengths > 0).sum(), lengths.sum())
         return torch.stack(counts).to(torch.float64)
 
 
-def _map_tensors(batch: _Batch, function) -> _Batch:
+def _map_tensors(batch: _Batch, function: Callable[[Tensor], Tensor]) -> _Batch:
     """A copy of a batch with ``function`` applied to each tensor, nested batches included."""
-    changes = {}
+    changes: dict[str, object] = {}
     for field in fields(batch):  # type: ignore[arg-type]
         value = getattr(batch, field.name)
         if isinstance(value, LossInputs):

@@ -117,11 +117,20 @@ class Samples(Callback):
         assert isinstance(module, GroupRLModule)
         logger = trainer.logger
         due = module.iteration == 1 or module.iteration % self.every == 0
-        if not due or not trainer.is_global_zero or not isinstance(logger, TensorBoardLogger) or not module.last_rollouts:
+        if (
+            not due
+            or not trainer.is_global_zero
+            or not isinstance(logger, TensorBoardLogger)
+            or not module.last_rollouts
+        ):
             return
         prompts, rollouts, rewards, advantages = module.last_rollouts
         for row in range(min(self.groups, len(prompts))):
-            lines = [f"**{prompts.problems[row]}** (gold {prompts.answers[row]})", "", "| reward | advantage | completion |"]
+            lines = [
+                f"**{prompts.problems[row]}** (gold {prompts.answers[row]})",
+                "",
+                "| reward | advantage | completion |",
+            ]
             lines.append("|---|---|---|")
             for sample, text in enumerate(rollouts.completions[row]):
                 cell = text.replace("|", r"\|").replace("\n", "<br>")
@@ -172,7 +181,7 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         signal.signal(signal.SIGTERM, self._handle)
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:  # type: ignore[override]
         return -1 if self.signal is not None else None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:

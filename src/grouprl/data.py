@@ -107,7 +107,7 @@ def hub_problems(
     import datasets
 
     def load(which: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for config in configs or [None]:
+        for config in configs or (None,):
             yield from enumerate(datasets.load_dataset(name, config, split=which), start=1)
 
     rows = list(_checked(load(split), columns, answer_format, f"{name} [{split}]"))

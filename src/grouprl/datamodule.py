@@ -32,7 +32,7 @@ class PromptStream(Dataset[Prompts]):
         share = self.per_step // self.world_size
         slots = range(self.rank * share, (self.rank + 1) * share)
         rows = [self._row(iteration * self.per_step + slot) for slot in slots]
-        return replace(_select(self.prompts, rows), indices=tuple(slots), iteration=iteration)
+        return replace(self.prompts.take(rows), indices=tuple(slots), iteration=iteration)
 
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.prompts))
@@ -104,15 +104,10 @@ class PromptDataModule(L.LightningDataModule):
         rank, world_size = self._ranks()
         rows = range(rank, len(self.heldout_prompts), world_size)
         batches = [rows[i : i + self.eval_batch] for i in range(0, len(rows), self.eval_batch)]
-        return DataLoader([_select(self.heldout_prompts, list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
+        return DataLoader([self.heldout_prompts.take(list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def _select(prompts: Prompts, rows: Sequence[int]) -> Prompts:
-    names = ("problems", "answers", "token_ids", "indices")
-    return replace(prompts, **{name: tuple(getattr(prompts, name)[row] for row in rows) for name in names})
 
 
 def _fitting(prompts: Prompts, context: int | None, max_new_tokens: int, overlong: str) -> Prompts:
@@ -124,9 +119,9 @@ def _fitting(prompts: Prompts, context: int | None, max_new_tokens: int, overlon
     if dropped and (overlong == "refuse" or not rows):
         longest = max(len(ids) for ids in prompts.token_ids)
         raise ValueError(
-            f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens) do "
-            f"not fit the context of {context} tokens beside it. Lower max_new_tokens, or set prompt.overlong=drop."
+            f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens) "
+            f"do not fit the context of {context} tokens beside it. Lower max_new_tokens, or set prompt.overlong=drop."
         )
     if dropped:
         print(f"{dropped} of {len(prompts)} prompts do not fit the context and were dropped.")
-    return _select(prompts, rows)
+    return prompts.take(rows)

@@ -56,5 +56,5 @@ def completion_logprobs(model: nn.Module, batch: Minibatch, temperature: float =
 
 def _keeps_logits(model: nn.Module) -> bool:
     """Whether the model can be asked for its last logits alone."""
-    unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     return "logits_to_keep" in inspect.signature(unwrapped.forward).parameters

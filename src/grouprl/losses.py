@@ -204,7 +204,8 @@ def _inverse(denominators: Tensor, lengths: Tensor) -> Tensor:
 class KLPenalty(Protocol):
     """A pull towards the reference policy: through the advantages, through a penalty on each token, or neither."""
 
-    beta: float
+    @property
+    def beta(self) -> float: ...
 
     def shape(self, advantages: Tensor, inputs: LossInputs) -> Tensor: ...
 

@@ -1,10 +1,11 @@
-"""The algorithm: sample groups, score them, make advantages, take PPO epochs. Start at `GroupRLModule.training_step`."""
+"""The algorithm: sample groups, score them, take PPO epochs. Start at `GroupRLModule.training_step`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import lightning as L
 import torch
@@ -60,7 +61,7 @@ class GroupRLModule(L.LightningModule):
             steps: RL iterations, for the learning rate's decay.
             ppo_epochs: Passes over each rollout.
             minibatches: Optimizer steps in a pass; each takes whole groups.
-            micro_batch_size: Sequences in a forward pass, 0 for the whole minibatch. The gradient does not depend on it.
+            micro_batch_size: Sequences in a forward pass, 0: the whole minibatch. The gradient does not depend on it.
             warmup_steps: Iterations over which the learning rate rises.
             lr_decay: Let the learning rate fall linearly to a tenth afterwards.
             clip_norm: Largest gradient norm.
@@ -99,8 +100,7 @@ class GroupRLModule(L.LightningModule):
         meter = Meter()
         for epoch in range(self.ppo_epochs):
             for groups in self.minibatch_groups(len(prompts), epoch):
-                totals = self.count(experience, groups)
-                self.optimize(experience.minibatch(groups, self.loss.aggregation, totals), meter)
+                self.optimize(experience.minibatch(groups, self.token_weights(experience, groups)), meter)
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.iteration += 1
         self.last_rollouts = (prompts, rollouts, rewards, advantages)
@@ -108,9 +108,13 @@ class GroupRLModule(L.LightningModule):
         trained = time.perf_counter()
         tokens = int(rollouts.lengths.sum())
         metrics = self.describe(rollouts, rewards, advantages) | meter.over_ranks(self.trainer.strategy).means()
-        metrics |= {"time/sampling": sampled - started, "time/scoring": scored - sampled, "time/training": trained - scored}
+        metrics |= {
+            "time/sampling": sampled - started,
+            "time/scoring": scored - sampled,
+            "time/training": trained - scored,
+        }
         metrics |= {"tokens_per_s/sampling": tokens / (sampled - started), "tokens_per_s": tokens / (trained - started)}
-        metrics["lr"] = self.lr_schedulers().get_last_lr()[0]  # type: ignore[union-attr]
+        metrics["lr"] = float(self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr, arg-type]
         self.log_dict(metrics, batch_size=len(prompts), sync_dist=self.trainer.world_size > 1)
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
@@ -119,8 +123,7 @@ class GroupRLModule(L.LightningModule):
         experience = Experience(rollouts, advantages, trained)
         if not self.loss.needs_reference:
             return experience
-        groups = torch.arange(len(advantages), device=self.device)
-        whole = experience.minibatch(groups, self.loss.aggregation, Totals(1, 1, 1))
+        whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
         ref_logprobs = torch.zeros_like(whole.completion_mask, dtype=torch.float32)
         for rows in torch.arange(len(whole), device=self.device).split(self.micro_batch_size or len(whole)):
             ref_logprobs[rows] = self.policy.reference_logprobs(whole.rows(rows))
@@ -132,10 +135,11 @@ class GroupRLModule(L.LightningModule):
         order = torch.randperm(prompts, generator=generator).to(self.device)
         yield from order.split(prompts // self.minibatches)
 
-    def count(self, experience: Experience, groups: Tensor) -> Totals:
-        """Groups, sequences and tokens of a minibatch over all ranks."""
-        counts = Totals.count(experience.mask[groups].sum(-1))
-        return Totals(*self.trainer.strategy.reduce(counts, reduce_op="sum").tolist())
+    def token_weights(self, experience: Experience, groups: Tensor) -> Tensor:
+        """Weight of each token of each sequence of a minibatch, from counts over all ranks, [groups, group]."""
+        lengths = experience.mask[groups].sum(-1)
+        counts = self.trainer.strategy.reduce(Totals.count(lengths), reduce_op="sum")
+        return self.loss.aggregation.weights(lengths, Totals(*counts.tolist()))
 
     def optimize(self, minibatch: Minibatch, meter: Meter) -> None:
         """One optimizer step on a minibatch, in micro-batches whose losses add up to the minibatch's."""
@@ -148,12 +152,13 @@ class GroupRLModule(L.LightningModule):
         for number, micro_batch in enumerate(micro_batches, start=1):
             with self.gradients_stay_local() if number < len(micro_batches) else nullcontext():
                 current = self.policy.logprobs(micro_batch)
+                assert micro_batch.loss_inputs is not None
                 outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
                 # Weights count all ranks, and DDP averages over them.
                 self.manual_backward(outputs.loss * self.trainer.world_size)
             meter.add(outputs, current.entropy)
         if not micro_batches:
-            self.manual_backward(0 * sum(parameter.sum() for parameter in self.trained_parameters()))
+            self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
         if first_step:
             self.check_first_ratio(meter)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
@@ -173,8 +178,8 @@ class GroupRLModule(L.LightningModule):
         if deviation > tolerance:
             raise RuntimeError(
                 f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
-                f"iteration {self.iteration} (ratio_tolerance is {tolerance:g}). Likely causes: dropout, a temperature that "
-                "is not applied on both sides, positions under left padding, or weights changed after sampling."
+                f"iteration {self.iteration} (ratio_tolerance is {tolerance:g}). Likely causes: dropout, a temperature "
+                "that is not applied on both sides, positions under left padding, or weights changed after sampling."
             )
 
     @torch.no_grad()
@@ -183,12 +188,13 @@ class GroupRLModule(L.LightningModule):
         valid, lengths = rewards.valid, rollouts.lengths.float()
         values = rewards.values[valid]
         signal = (advantages != 0).any(-1)
-        metrics = {
+        metrics: dict[str, Any] = {
             "reward": values.mean(),
             "reward/std": values.std(correction=0),
             "reward/unscorable": (~valid).float().mean(),
             "groups/without_signal": (~signal).float().mean(),
-            "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True)) / len(valid),
+            "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
+            / len(valid),
             "advantage/rms": advantages.square().mean().sqrt(),
             "completion/length": lengths.mean(),
             "completion/length_max": lengths.max(),

@@ -46,7 +46,9 @@ def plot_curves(folder: Path, title: str = "") -> Path:
     length.set(title="completion length (tokens)", xlabel="iteration", ylim=(0, None))
 
     entropy.plot(x, [row["entropy"] for row in steps], color="tab:red", label="entropy (nats/token)")
-    entropy.plot(x, [row["groups/without_signal"] for row in steps], color="grey", alpha=0.6, label="groups without signal")
+    entropy.plot(
+        x, [row["groups/without_signal"] for row in steps], color="grey", alpha=0.6, label="groups without signal"
+    )
     entropy.set(title="entropy, and groups without signal", xlabel="iteration", ylim=(0, None))
 
     for axes in (reward, heldout, length, entropy):

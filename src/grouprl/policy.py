@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from grouprl.batch import Minibatch
-from grouprl.model_folder import check_policy_folder
 from grouprl.logprobs import TokenLogprobs, completion_logprobs
+from grouprl.model_folder import check_policy_folder
 
 TINY_FOLDER = Path(__file__).parent / "tiny" / "model"
 
@@ -25,11 +25,11 @@ class LoraAdapter:
     """A LoRA adapter (arXiv 2106.09685) on linear layers; only its weights are trained and saved."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     targets: str | Sequence[str] = "all-linear"
     """Names of the layers to adapt, or ``all-linear``."""
     init: bool | str = True
-    """PEFT's ``init_lora_weights``. Starts that change the base (pissa, olora) are refused: the reference is the base."""
+    """PEFT's ``init_lora_weights``. Starts that change the base (pissa, olora) are refused."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:

@@ -13,7 +13,9 @@ from grouprl.data import Problem
 PromptStyle = Literal["auto", "chat", "plain"]
 
 
-def render(tokenizer: PreTrainedTokenizerBase, problem: str, *, style: PromptStyle = "auto", system: str | None = None) -> str:
+def render(
+    tokenizer: PreTrainedTokenizerBase, problem: str, *, style: PromptStyle = "auto", system: str | None = None
+) -> str:
     """The text a policy is given for a problem.
 
     Args:
@@ -31,7 +33,7 @@ def render(tokenizer: PreTrainedTokenizerBase, problem: str, *, style: PromptSty
         return f"{head}Question: {problem}\nAnswer:"
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": problem})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)  # type: ignore[return-value]
 
 
 def encode(

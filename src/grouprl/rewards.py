@@ -29,7 +29,9 @@ _STEP = re.compile(
     r"\b(?:first|next|then|therefore|finally),|第[一二三四五六七八九十\d]+步",
     re.IGNORECASE | re.MULTILINE,
 )
-_NOTATION = re.compile(r"\$[^$\n]*[=+\-*/^\\<>][^$\n]*\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:align|equation)", re.DOTALL)
+_NOTATION = re.compile(
+    r"\$[^$\n]*[=+\-*/^\\<>][^$\n]*\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:align|equation)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,13 @@ def as_rewards(output: Any, completions: Completions) -> Rewards:
     try:
         values = torch.as_tensor(output, dtype=torch.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The reward must return a [prompts, group] tensor or nested lists of numbers: {error}") from error
+        raise ValueError(
+            f"The reward must return a [prompts, group] tensor or nested lists of numbers: {error}"
+        ) from error
     if tuple(values.shape) != shape:
-        raise ValueError(f"The reward returned shape {list(values.shape)} for completions [prompts, group] = {list(shape)}.")
+        raise ValueError(
+            f"The reward returned shape {list(values.shape)} for completions [prompts, group] = {list(shape)}."
+        )
     valid = values.isfinite()
     return Rewards(values.masked_fill(~valid, 0.0), valid)
 
@@ -112,7 +118,7 @@ class MathReward:
         if self.correct < sum(style.values()) + MARGIN:
             raise ValueError(
                 f"reward.correct={self.correct} does not outweigh the style parts together ({sum(style.values()):g}) "
-                f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower reward.box, .steps, .notation."
+                f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower the others."
             )
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
@@ -147,8 +153,12 @@ class FormatReward:
 
 def _style_parts(completions: Completions) -> dict[str, Tensor]:
     rules = {"box": has_box, "steps": has_steps, "notation": has_notation}
-    return {name: torch.tensor([[float(rule(text)) for text in row] for row in completions]) for name, rule in rules.items()}
+    return {
+        name: torch.tensor([[float(rule(text)) for text in row] for row in completions]) for name, rule in rules.items()
+    }
 
 
 def _table(completions: Completions, golds: Sequence[str], rule: Callable[[str, str], bool]) -> Tensor:
-    return torch.tensor([[float(rule(text, gold)) for text in row] for row, gold in zip(completions, golds, strict=True)])
+    return torch.tensor(
+        [[float(rule(text, gold)) for text in row] for row, gold in zip(completions, golds, strict=True)]
+    )

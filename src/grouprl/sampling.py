@@ -56,16 +56,18 @@ class GroupSampler:
         self._check_lengths(policy, prompts)
         group = 1 if greedy else self.group_size
         per_chunk = max(1, self.max_sequences // group)
-        chunks = [prompts.slice(i, i + per_chunk) for i in range(0, len(prompts), per_chunk)]
-        drawn = [_Decoder(policy, chunk, group, self.max_new_tokens, None if greedy else seed).run() for chunk in chunks]
+        chunks = [prompts.take(range(len(prompts))[i : i + per_chunk]) for i in range(0, len(prompts), per_chunk)]
+        drawn = [
+            _Decoder(policy, chunk, group, self.max_new_tokens, None if greedy else seed).run() for chunk in chunks
+        ]
         return _assemble(policy, prompts, drawn, group)
 
     def _check_lengths(self, policy: Policy, prompts: Prompts) -> None:
         longest = max(len(ids) for ids in prompts.token_ids)
         if policy.context is not None and longest + self.max_new_tokens > policy.context:
             raise ValueError(
-                f"max_new_tokens={self.max_new_tokens}: with a prompt of {longest} tokens it exceeds the model's context "
-                f"of {policy.context}. Use max_new_tokens={max(1, policy.context - longest)} or shorter prompts."
+                f"max_new_tokens={self.max_new_tokens}: with a prompt of {longest} tokens it exceeds the model's "
+                f"context of {policy.context}. Use max_new_tokens={max(1, policy.context - longest)} or less."
             )
 
 

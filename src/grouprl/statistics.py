@@ -15,7 +15,7 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    questions: int
 
     def __str__(self) -> str:
         if math.isnan(self.value):

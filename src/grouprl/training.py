@@ -33,7 +33,13 @@ class RunReport:
 
 
 def run_training(
-    module: GroupRLModule, data: PromptDataModule, trainer: L.Trainer, folder: Path, stop: GracefulStop, *, title: str = ""
+    module: GroupRLModule,
+    data: PromptDataModule,
+    trainer: L.Trainer,
+    folder: Path,
+    stop: GracefulStop,
+    *,
+    title: str = "",
 ) -> RunReport:
     """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
 

@@ -38,6 +38,7 @@ class Run:
 def build(config: DictConfig, folder: Path) -> Run:
     """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`."""
     _check_accelerator(config)
+    find_own_files()
     advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
     reward = build_reward(config)
     splits = component(config, "data")
@@ -91,6 +92,12 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", f".*{message}.*")
 
 
+def find_own_files() -> None:
+    """Let ``_target_`` name a module in the folder the script was started from."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+
+
 def component(config: DictConfig, group: str) -> Any:
     """Instantiate one component; a function without call arguments comes back as a partial."""
     try:
@@ -101,12 +108,10 @@ def component(config: DictConfig, group: str) -> Any:
 
 def build_reward(config: DictConfig) -> Any:
     """The reward: a class is instantiated with its arguments, a plain function is used with them bound."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's own file beside the shell's folder
     target = config.reward["_target_"]
     try:
         found = hydra.utils.get_object(target)
-    except Exception as error:  # noqa: BLE001 - whatever a user's file raises on import is shown to the user
+    except Exception as error:
         raise UsageError(f"reward._target_={target}: cannot be imported: {_innermost(error)}") from error
     if inspect.isclass(found):
         return component(config, "reward")
@@ -117,8 +122,8 @@ def _check_accelerator(config: DictConfig) -> None:
     wanted = config.trainer.get("accelerator", "auto")
     if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UsageError(
-            f"trainer.accelerator={wanted}: torch {torch.__version__} sees no CUDA GPU. Use trainer=cpu or trainer=auto, "
-            "or install a CUDA build of torch."
+            f"trainer.accelerator={wanted}: torch {torch.__version__} sees no CUDA GPU. "
+            "Use trainer=cpu or trainer=auto, or install a CUDA build of torch."
         )
 
 

@@ -65,13 +65,14 @@ def policy_folder(policy: str) -> str:
 
 def _show_group(config: DictConfig, folder: str) -> None:
     from grouprl import prompts as prompt_layout
-    from grouprl.cli.build import build_reward, component, quiet_libraries
+    from grouprl.cli.build import build_reward, component, find_own_files, quiet_libraries
     from grouprl.data import Problem
     from grouprl.policy import load_policy
     from grouprl.rewards import as_rewards
     from grouprl.sampling import GroupSampler
 
     quiet_libraries()
+    find_own_files()
     advantage, reward = component(config, "advantage"), build_reward(config)
     try:
         policy = load_policy(folder, temperature=config.temperature)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
-
-from omegaconf import OmegaConf
 
 from grouprl.cli.config import GROUPS, EvaluateConfig, TrainConfig, compose_job
 from grouprl.cli.preflight import options_of
@@ -57,7 +56,7 @@ def _attribute_docs(config_class: type) -> dict[str, str]:
     """Attribute docstrings of a configuration dataclass, in order."""
     body = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0].body  # type: ignore[attr-defined]
     docs = {}
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             docs[field.target.id] = str(after.value.value)  # type: ignore[union-attr]
     return docs

@@ -43,7 +43,7 @@ def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool)
         raise UsageError(f"cannot read the command line: {_first_line(error)}\nWrite options as key=value.") from error
     for override in parsed:
         if override.is_sweep_override() and not multirun:
-            value = override.input_line.partition("=")[2]
+            value = (override.input_line or "").partition("=")[2]
             raise UsageError(
                 f"{override.key_or_group}={value}: several values need a sweep. Add -m to run one job each, "
                 f"or write {override.key_or_group}=[{value}] for a list."
@@ -78,8 +78,22 @@ def check_values(config: DictConfig) -> None:
 
 
 def _check_numbers(config: DictConfig) -> None:
-    at_least = {"steps": 1, "prompts_per_step": 1, "group_size": 2, "ppo_epochs": 1, "minibatches": 1, "max_new_tokens": 1}
-    at_least |= {"micro_batch_size": 0, "warmup_steps": 0, "beta": 0, "eval_every": 0, "save_every": 0, "eval_samples": 1}
+    at_least = {
+        "steps": 1,
+        "prompts_per_step": 1,
+        "group_size": 2,
+        "ppo_epochs": 1,
+        "minibatches": 1,
+        "max_new_tokens": 1,
+    }
+    at_least |= {
+        "micro_batch_size": 0,
+        "warmup_steps": 0,
+        "beta": 0,
+        "eval_every": 0,
+        "save_every": 0,
+        "eval_samples": 1,
+    }
     for key, least in at_least.items():
         if config[key] < least:
             why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
@@ -146,9 +160,9 @@ def _check_contamination(config: DictConfig) -> None:
     benchmarks = contaminated_by(data.name, data.split)
     if benchmarks and not set(benchmarks) & set(config.allow_contaminated):
         raise UsageError(
-            f"data.name={data.name} data.split={data.split}: these are test problems of {' and '.join(benchmarks)}; a policy "
-            "trained on them cannot be measured there.\nTrain on a training split, or add "
-            f"allow_contaminated=[{benchmarks[0]}] to go on all the same."
+            f"data.name={data.name} data.split={data.split}: these are test problems of "
+            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there.\n"
+            f"Train on a training split, or add allow_contaminated=[{benchmarks[0]}] to go on all the same."
         )
 
 
@@ -165,7 +179,7 @@ def _refuse_missing(config: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(without_hydra(config)))
     if missing:
         examples = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
-        examples["reward._target_"] = "my_file.my_reward"
+        examples |= {"reward._target_": "my_file.my_reward", "advantage._target_": "my_file.MyAdvantage"}
         hints = " ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
         raise UsageError(f"{', '.join(missing)} has no value. Add: {hints}")
 

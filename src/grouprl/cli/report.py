@@ -30,7 +30,7 @@ def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
         for name, estimate in estimates.items():
             key = f"heldout/{name}/{when}"
             values = {key: estimate.value, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
-            metrics |= {k: v for k, v in values.items() if math.isfinite(v)} | {f"{key}/count": estimate.count}
+            metrics |= {k: v for k, v in values.items() if math.isfinite(v)} | {f"{key}/count": estimate.questions}
     rows = [row for row in read_metrics(folder) if "reward" in row] if report.iterations else []
     for name in _RUN_MEANS:
         values_of_run = [row[name] for row in rows if name in row]
@@ -39,11 +39,15 @@ def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
     return metrics
 
 
-def log_hyperparameters(trainer: L.Trainer, config: DictConfig, choices: dict[str, Any], metrics: dict[str, float]) -> None:
+def log_hyperparameters(
+    trainer: L.Trainer, config: DictConfig, choices: dict[str, Any], metrics: dict[str, float]
+) -> None:
     """Dials, component choices and final numbers for TensorBoard's HPARAMS tab."""
     if not isinstance(trainer.logger, TensorBoardLogger):
         return
-    dials = {key: value for key, value in config.items() if isinstance(value, (int, float, str, bool))}
+    dials: dict[str, Any] = {
+        str(key): value for key, value in config.items() if isinstance(value, (int, float, str, bool))
+    }
     finals = {f"hp/{name}": value for name, value in metrics.items() if name.endswith(("/before", "/after"))}
     trainer.logger.log_hyperparams({**dials, **choices}, finals or {"hp/none": 0.0})
     trainer.logger.save()
@@ -53,7 +57,7 @@ def describe_run(report: RunReport, folder: Path) -> str:
     """What a user sees last: what was learned, where it lies, what to try next."""
     lines = ["", f"{report.iterations} iterations in {report.seconds:.0f} s"]
     if report.before:
-        lines.append(f"held-out, {report.before['pass@1'].count} problems, 95% intervals:")
+        lines.append(f"held-out, {report.before['pass@1'].questions} problems, 95% intervals:")
         for name, text in _SHOWN.items():
             after = _percent(report.after[name]) if report.after else "not measured"
             lines.append(f"  {text:<24} {_percent(report.before[name])}  ->  {after}")

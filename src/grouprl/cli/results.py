@@ -78,4 +78,4 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def is_finished(folder: Path, config: DictConfig) -> bool:
     """Whether the folder holds a finished run of this very configuration, version and commit."""
     result = read_result(folder)
-    return bool(result) and result["state"] == "finished" and result["identity"] == identity(config)
+    return result is not None and result["state"] == "finished" and result["identity"] == identity(config)

@@ -64,7 +64,9 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             metrics = {name: float(value) for name, value in row.items() if name not in _COLUMNS and value}
-            results.append({"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics})
+            results.append(
+                {"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics}
+            )
     return results
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli import results
@@ -53,8 +54,8 @@ def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:
     for job in jobs:
         if str(job.trainer.get("devices", 1)) not in ("1", "[0]"):
             raise UsageError(
-                f"trainer.devices={job.trainer.devices} with -m: a sweep runs its jobs in one process, which cannot drive "
-                "several devices in turn. Use trainer.devices=1, or start the runs one by one."
+                f"trainer.devices={job.trainer.devices} with -m: a sweep runs its jobs in one process, which cannot "
+                "drive several devices in turn. Use trainer.devices=1, or start the runs one by one."
             )
 
 
@@ -62,7 +63,7 @@ def _run_job(config: DictConfig) -> None:
     """One job of the command line. In a sweep its failure is recorded and the next job goes on."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-    sweeping = settings.mode.name == "MULTIRUN"
+    sweeping = settings.mode == RunMode.MULTIRUN
     name = folder.name
     result: dict[str, Any] = {
         "run": name,
@@ -133,7 +134,10 @@ def _close_sweep(folders: Sequence[Path], started: float) -> int:
     for result in found:
         if result["state"] == "failed":
             print(f"{result['run']} failed: {result['error']}")
-    print(f"{len(found)} runs, {time.time() - started:.0f} s. Compare them: tensorboard --logdir {_shown(folders[0].parent)}")
+    print(
+        f"{len(found)} runs, {time.time() - started:.0f} s. "
+        f"Compare them: tensorboard --logdir {_shown(folders[0].parent)}"
+    )
     if _interrupted:
         return _interrupted[0]
     return 0 if all(result["state"] == "finished" for result in found) else 1

@@ -137,7 +137,7 @@ def _encode(
             [{"role": "user", "content": problem.text}], add_generation_prompt=True, tokenize=False
         )
         prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
-        target_ids = tokenizer.encode(solution(problem, **style), add_special_tokens=False) + [tokenizer.eos_token_id]
+        target_ids = [*tokenizer.encode(solution(problem, **style), add_special_tokens=False), tokenizer.eos_token_id]
         rows.append(torch.tensor(prompt_ids + target_ids))
         labels.append(torch.tensor([-100] * len(prompt_ids) + target_ids))
     pad = torch.nn.utils.rnn.pad_sequence
@@ -162,7 +162,14 @@ def main() -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
-    recipe = {"seed": SEED, "steps": arguments.steps, "batch": BATCH, "lr": LEARNING_RATE, "styles": STYLE_RATES, "slips": SLIP_RATE}
+    recipe = {
+        "seed": SEED,
+        "steps": arguments.steps,
+        "batch": BATCH,
+        "lr": LEARNING_RATE,
+        "styles": STYLE_RATES,
+        "slips": SLIP_RATE,
+    }
     (arguments.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
     print(f"saved to {arguments.out}")
 
