@@ -22,6 +22,7 @@ from grouprl.policy import TINY_FOLDER
 SMALL = [
     "steps=2",
     "prompts_per_step=4",
+    "minibatches=2",
     "group_size=4",
     "max_new_tokens=64",
     "data.train_size=32",
