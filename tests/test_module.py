@@ -76,7 +76,6 @@ def flat(rewards_of):
 def test_without_signal_the_weights_stay_put_and_the_step_is_counted():
     before = load_policy("tiny").model.state_dict()
     module, trainer = fit(reward=flat(lambda rows: [[0.7] * len(row) for row in rows]))
-    assert all(torch.equal(before[name], value) for name, value in module.policy.model.state_dict().items()) or True
     assert trainer.global_step == 1
     assert float(trainer.callback_metrics["groups/without_signal"]) == 1
     moved = max(float((before[name] - value).abs().max()) for name, value in module.policy.model.state_dict().items())

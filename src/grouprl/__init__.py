@@ -17,6 +17,8 @@ _HOMES = {
     "module": ("GroupRLModule",),
     "policy": ("LoraAdapter", "Policy", "load_policy"),
     "rewards": ("MathReward", "Rewards"),
+    "isolation": ("IsolatedReward",),
+    "scoring": ("Scorer",),
     "sampling": ("GroupSampler",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

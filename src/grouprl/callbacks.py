@@ -1,14 +1,13 @@
-"""What happens around the loop: progress, metric file, samples, saved policies, and stopping on a signal."""
+"""What is shown and kept of a run: progress, metric file, samples, failed rewards, saved policies."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
-import signal
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,11 @@ class MetricsFile(Callback):
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Drop what an interrupted iteration left behind: each iteration stands in the file once."""
+        if trainer.is_global_zero:
+            keep_metrics(self.path, checkpoint["grouprl"]["iteration"])
+
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("heldout/")}
@@ -98,6 +102,20 @@ class MetricsFile(Callback):
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def keep_metrics(path: Path, iterations: int) -> None:
+    """Cut a metric file back to its first iterations (0: to the evaluation before training)."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line cut off in the middle
+            if json.loads(line)["iteration"] <= iterations:
+                kept.append(line + "\n")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
@@ -138,8 +156,33 @@ class Samples(Callback):
             logger.experiment.add_text(f"samples/{row}", "\n".join(lines), module.iteration)
 
 
+class RewardFailures(Callback):
+    """Appends completions that got no reward, with the reason, to ``reward_failures.jsonl``; says so once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "reward_failures.jsonl"
+        self.said = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        assert module.last_rollouts is not None
+        prompts, rollouts, rewards, _advantages = module.last_rollouts
+        if not rewards.failures or not trainer.is_global_zero:
+            return
+        with self.path.open("a") as file:
+            for failure in rewards.failures:
+                row = {"iteration": module.iteration, "kind": failure.kind, "reason": failure.reason}
+                row["problem"] = prompts.problems[failure.prompt]
+                row["completion"] = rollouts.completions[failure.prompt][failure.sample]
+                file.write(json.dumps(row) + "\n")
+        if not self.said:
+            first = rewards.failures[0]
+            print(f"{len(rewards.failures)} completions got no reward ({first.kind}: {first.reason}); see {self.path}")
+            self.said = True
+
+
 class SavePolicy(Callback):
-    """Writes the policy as a Hugging Face folder every ``every`` iterations (0: never) under ``checkpoints/``."""
+    """Writes the policy as a Hugging Face folder every ``every`` iterations (0: never) under ``policies/``."""
 
     def __init__(self, folder: Path, every: int = 0) -> None:
         self.folder, self.every = folder, every
@@ -148,47 +191,3 @@ class SavePolicy(Callback):
         assert isinstance(module, GroupRLModule)
         if self.every and module.iteration % self.every == 0 and trainer.is_global_zero:
             module.policy.save(self.folder / f"iteration-{module.iteration:05d}")
-
-
-class GracefulStop(Callback):
-    """Ctrl-C or SIGTERM finishes the iteration and stops; a second signal stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 128 + the signal's number."""
-        return 0 if self.signal is None else 128 + self.signal
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle signals while the context lasts."""
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: Any) -> None:
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            raise KeyboardInterrupt
-        self.signal = number
-        print("\nstopping after this iteration (once more to stop at once)", file=sys.stderr, flush=True)
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self._handle)
-
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:  # type: ignore[override]
-        return -1 if self.signal is not None else None
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        # The reason is the same on every rank where one launcher signals all of them.
-        trainer.should_stop = trainer.should_stop or self.signal is not None
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON can hold it."""
-    return value if math.isfinite(value) else None

@@ -17,18 +17,30 @@ from grouprl.policy import Policy
 
 
 class PromptStream(Dataset[Prompts]):
-    """Item ``i`` holds the prompts of RL iteration ``i`` for one rank: epochs of seeded permutations."""
+    """Item ``i`` holds the prompts of RL iteration ``first + i`` for one rank: epochs of seeded permutations.
+
+    Its length is that of the whole run: Lightning counts the finished iterations of a resumed run against it.
+    """
 
     def __init__(
-        self, prompts: Prompts, *, steps: int, prompts_per_step: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        prompts: Prompts,
+        *,
+        steps: int,
+        prompts_per_step: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first: int = 0,
     ) -> None:
         self.prompts, self.steps, self.per_step = prompts, steps, prompts_per_step
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed, self.rank, self.world_size, self.first = seed, rank, world_size, first
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, iteration: int) -> Prompts:
+    def __getitem__(self, item: int) -> Prompts:
+        iteration = self.first + item
         share = self.per_step // self.world_size
         slots = range(self.rank * share, (self.rank + 1) * share)
         rows = [self._row(iteration * self.per_step + slot) for slot in slots]
@@ -74,6 +86,7 @@ class PromptDataModule(L.LightningDataModule):
         """
         super().__init__()
         self.steps, self.prompts_per_step, self.seed, self.eval_batch = steps, prompts_per_step, seed, eval_batch
+        self.first = 0
 
         contexts = [length for length in (context, policy.context) if length is not None]
 
@@ -97,6 +110,7 @@ class PromptDataModule(L.LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            first=self.first,
         )
         return DataLoader(stream, batch_size=None, shuffle=False)
 
@@ -105,6 +119,15 @@ class PromptDataModule(L.LightningDataModule):
         rows = range(rank, len(self.heldout_prompts), world_size)
         batches = [rows[i : i + self.eval_batch] for i in range(0, len(rows), self.eval_batch)]
         return DataLoader([self.heldout_prompts.take(list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        """The data position: the iteration that comes next."""
+        assert self.trainer is not None
+        return {"iteration": self.trainer.lightning_module.iteration}  # type: ignore[dict-item]
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on with the iteration that comes next."""
+        self.first = state_dict["iteration"]
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

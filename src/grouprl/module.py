@@ -17,11 +17,13 @@ from torch.optim.optimizer import Optimizer
 from grouprl import evaluation
 from grouprl.advantages import Advantage
 from grouprl.batch import Experience, Minibatch, Prompts, Rollouts, Totals
+from grouprl.guards import FiniteSteps, SamplerMismatch, TrainingError, peak_memory
 from grouprl.losses import PolicyLoss
 from grouprl.meter import Meter
 from grouprl.policy import Policy
-from grouprl.rewards import Reward, Rewards, as_rewards
+from grouprl.rewards import FAILURE_KINDS, Reward, Rewards
 from grouprl.sampling import GroupSampler
+from grouprl.scoring import OnUnscorable, Scorer
 from grouprl.statistics import Estimate
 
 
@@ -46,6 +48,9 @@ class GroupRLModule(L.LightningModule):
         clip_norm: float = 1.0,
         mask_truncated: bool = False,
         ratio_tolerance: float | None = None,
+        kl_stop: float | None = None,
+        max_skipped_steps: int = 3,
+        on_unscorable: OnUnscorable = "drop_sample",
         eval_samples: int = 4,
         seed: int = 0,
     ) -> None:
@@ -68,16 +73,21 @@ class GroupRLModule(L.LightningModule):
             mask_truncated: Leave truncated completions out of the loss and of its denominators.
             ratio_tolerance: Largest deviation from 1 of a rollout's ratios before its first optimizer step (in the
                 mean under reduced precision). None: 1e-3 in float32, 0.02 in the mean elsewhere.
+            kl_stop: Leave the PPO epochs of an iteration when the approximate KL of one exceeds this; None: never.
+            max_skipped_steps: Optimizer steps in a row that may be skipped for a loss or gradient that is not finite.
+            on_unscorable: What a completion without a reward costs, see `grouprl.scoring.Scorer`.
             eval_samples: Samples of each held-out problem.
             seed: Seed of sampling and of the order of minibatches.
         """
         super().__init__()
         self.automatic_optimization = False
-        self.policy, self.sampler, self.reward = policy, sampler, reward
+        self.strict_loading = False  # a checkpoint holds the trained weights alone; see on_load_checkpoint
+        self.policy, self.sampler, self.scorer = policy, sampler, Scorer(reward, on_unscorable=on_unscorable)
         self.advantage, self.loss, self.make_optimizer = advantage, loss, optimizer
         self.steps, self.ppo_epochs, self.minibatches = steps, ppo_epochs, minibatches
         self.micro_batch_size, self.warmup_steps, self.lr_decay = micro_batch_size, warmup_steps, lr_decay
         self.clip_norm, self.mask_truncated, self.ratio_tolerance = clip_norm, mask_truncated, ratio_tolerance
+        self.kl_stop, self.finite_steps = kl_stop, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
         self.iteration = 0
         self.evaluations: dict[int, dict[str, Estimate]] = {}
@@ -93,29 +103,38 @@ class GroupRLModule(L.LightningModule):
         started = time.perf_counter()
         rollouts = self.sampler(self.policy, prompts, seed=self.seed)
         sampled = time.perf_counter()
-        rewards = as_rewards(self.reward(rollouts.completions, prompts), rollouts.completions).to(self.device)
+        rewards = self.scorer(rollouts.completions, prompts).to(self.device)
         advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
         scored = time.perf_counter()
         experience = self.make_experience(rollouts, rewards, advantages)
-        meter = Meter()
+        mismatch = SamplerMismatch(self.policy.tokenizer)
+        epochs: list[Meter] = []
         for epoch in range(self.ppo_epochs):
+            meter = Meter()
             for groups in self.minibatch_groups(len(prompts), epoch):
-                self.optimize(experience.minibatch(groups, self.token_weights(experience, groups)), meter)
+                minibatch = experience.minibatch(groups, self.token_weights(experience, groups))
+                self.optimize(minibatch, meter, mismatch if not mismatch.tokens else None)
+            epochs.append(meter.over_ranks(self.trainer.strategy))
+            if self.kl_stop is not None and epochs[-1].means().get("approx_kl", 0.0) > self.kl_stop:
+                break
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.iteration += 1
         self.last_rollouts = (prompts, rollouts, rewards, advantages)
 
         trained = time.perf_counter()
         tokens = int(rollouts.lengths.sum())
-        metrics = self.describe(rollouts, rewards, advantages) | meter.over_ranks(self.trainer.strategy).means()
+        metrics = self.describe(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
         metrics |= {
             "time/sampling": sampled - started,
             "time/scoring": scored - sampled,
             "time/training": trained - scored,
+            "tokens_per_s": tokens / (trained - started),
+            "tokens_per_s/sampling": tokens / (sampled - started),
+            "tokens_per_s/training": tokens * len(epochs) / (trained - scored),
         }
-        metrics |= {"tokens_per_s/sampling": tokens / (sampled - started), "tokens_per_s": tokens / (trained - started)}
         metrics["lr"] = float(self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr, arg-type]
         self.log_dict(metrics, batch_size=len(prompts), sync_dist=self.trainer.world_size > 1)
+        self.log_dict(_ppo_metrics(epochs), batch_size=len(prompts))
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
         """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, reference logprobs."""
@@ -141,14 +160,16 @@ class GroupRLModule(L.LightningModule):
         counts = self.trainer.strategy.reduce(Totals.count(lengths), reduce_op="sum")
         return self.loss.aggregation.weights(lengths, Totals(*counts.tolist()))
 
-    def optimize(self, minibatch: Minibatch, meter: Meter) -> None:
-        """One optimizer step on a minibatch, in micro-batches whose losses add up to the minibatch's."""
+    def optimize(self, minibatch: Minibatch, meter: Meter, mismatch: SamplerMismatch | None) -> None:
+        """One optimizer step on a minibatch, in micro-batches whose losses add up to the minibatch's.
+
+        Before a rollout's first step, ``mismatch`` compares the logprobs with the sampler's.
+        """
         optimizer = self.optimizers()
         optimizer.zero_grad()  # type: ignore[union-attr]
-        if not self.loss.needs_reference:
-            minibatch = minibatch.with_signal()
-        first_step = meter.steps == 0
-        micro_batches = list(minibatch.micro_batches(self.micro_batch_size))
+        rows = minibatch if self.loss.needs_reference else minibatch.with_signal()
+        total_loss = 0.0
+        micro_batches = list(rows.micro_batches(self.micro_batch_size))
         for number, micro_batch in enumerate(micro_batches, start=1):
             with self.gradients_stay_local() if number < len(micro_batches) else nullcontext():
                 current = self.policy.logprobs(micro_batch)
@@ -157,30 +178,34 @@ class GroupRLModule(L.LightningModule):
                 # Weights count all ranks, and DDP averages over them.
                 self.manual_backward(outputs.loss * self.trainer.world_size)
             meter.add(outputs, current.entropy)
+            total_loss += float(outputs.loss)
+            if mismatch is not None:
+                mismatch.add(current.logprobs.detach(), micro_batch)
         if not micro_batches:
             self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
-        if first_step:
-            self.check_first_ratio(meter)
+            if mismatch is not None:
+                self.measure_mismatch(minibatch, mismatch)
+        if mismatch is not None:
+            exact = self.trainer.precision in ("32-true", "64-true")
+            mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
-        optimizer.step()  # type: ignore[union-attr]
-        meter.end_step(norm)
+        if self.finite_steps.allows(self.trainer.strategy, total_loss, norm):
+            optimizer.step()  # type: ignore[union-attr]
+            meter.end_step(float(norm))
+        else:
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            meter.skip_step()
+
+    @torch.no_grad()
+    def measure_mismatch(self, minibatch: Minibatch, mismatch: SamplerMismatch) -> None:
+        """Compare with the sampler on rows that are not trained on, so that the mismatch is known every iteration."""
+        micro_batch = next(minibatch.micro_batches(self.micro_batch_size))
+        mismatch.add(self.policy.logprobs(micro_batch).logprobs, micro_batch)
 
     def gradients_stay_local(self) -> AbstractContextManager[None]:
         """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
-
-    def check_first_ratio(self, meter: Meter) -> None:
-        """Stop if the policy that is about to be trained is not the one that sampled."""
-        exact = self.ratio_tolerance is not None or self.trainer.precision in ("32-true", "64-true")
-        deviation = meter.maxima["ratio/max_deviation"] if exact else abs(meter.means().get("ppo/ratio/mean", 1.0) - 1)
-        tolerance = self.ratio_tolerance if self.ratio_tolerance is not None else 1e-3 if exact else 0.02
-        if deviation > tolerance:
-            raise RuntimeError(
-                f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
-                f"iteration {self.iteration} (ratio_tolerance is {tolerance:g}). Likely causes: dropout, a temperature "
-                "that is not applied on both sides, positions under left padding, or weights changed after sampling."
-            )
 
     @torch.no_grad()
     def describe(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
@@ -191,7 +216,8 @@ class GroupRLModule(L.LightningModule):
         metrics: dict[str, Any] = {
             "reward": values.mean(),
             "reward/std": values.std(correction=0),
-            "reward/unscorable": (~valid).float().mean(),
+            "reward/dropped": (~valid).float().mean(),
+            "groups/ties": _tie_fraction(rewards),
             "groups/without_signal": (~signal).float().mean(),
             "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
             / len(valid),
@@ -201,7 +227,10 @@ class GroupRLModule(L.LightningModule):
             "completion/truncated": rollouts.truncated.float().mean(),
             "entropy": -rollouts.sampler_logprobs.sum() / rollouts.lengths.sum(),
         }
-        metrics |= {f"reward/{name}": part[valid].mean() for name, part in rewards.parts.items()}
+        for name, part in rewards.parts.items():
+            metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
+        for kind in FAILURE_KINDS:
+            metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
         return {name: float(value) for name, value in metrics.items()}
 
     def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
@@ -236,6 +265,41 @@ class GroupRLModule(L.LightningModule):
 
         return [optimizer], [LambdaLR(optimizer, scale)]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained weights alone, and what an exact resume needs beside them."""
+        trained = dict(self.named_trained_parameters())
+        checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in trained}
+        checkpoint["grouprl"] = {
+            "iteration": self.iteration,
+            "skipped_in_a_row": self.finite_steps.in_a_row,
+            "evaluations": {
+                at: {name: list(estimate) for name, estimate in estimates.items()}
+                for at, estimates in self.evaluations.items()
+            },
+            "frozen": self.policy.frozen_fingerprint(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the counters; a checkpoint of other weights than this policy's is refused."""
+        missing = {name for name, _ in self.named_trained_parameters()} ^ set(checkpoint["state_dict"])
+        if missing:
+            raise TrainingError(f"The checkpoint does not hold the trained weights of this policy: {min(missing)}.")
+        saved = checkpoint["grouprl"]
+        if saved["frozen"] != self.policy.frozen_fingerprint():
+            raise TrainingError(
+                "The frozen weights (the base model under the adapter, or the reference) are not those the run was "
+                "started with. Give policy.path the folder it was started from."
+            )
+        self.iteration, self.finite_steps.in_a_row = saved["iteration"], saved["skipped_in_a_row"]
+        self.evaluations = {
+            at: {name: Estimate(*values) for name, values in estimates.items()}
+            for at, estimates in saved["evaluations"].items()
+        }
+
+    def named_trained_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Name and parameter of all that get gradients."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
     def trained_parameters(self) -> list[torch.nn.Parameter]:
         """The policy's parameters that get gradients: only the adapter's under LoRA."""
         return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
@@ -243,3 +307,19 @@ class GroupRLModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Prompts, device: torch.device, dataloader_idx: int) -> Prompts:
         """Prompts hold no tensors."""
         return batch
+
+
+def _ppo_metrics(epochs: list[Meter]) -> dict[str, float]:
+    """Means over all PPO epochs as ``ppo/...``, and of each epoch as ``ppo_epoch_1/...``."""
+    metrics = {f"ppo/{name}": value for name, value in Meter.sum_of(epochs).means().items()}
+    metrics["ppo/epochs"] = float(len(epochs))
+    for number, meter in enumerate(epochs, start=1):
+        metrics |= {f"ppo_epoch_{number}/{name}": value for name, value in meter.means().items()}
+    return metrics
+
+
+def _tie_fraction(rewards: Rewards) -> float:
+    """Share of equal pairs among the pairs of valid samples of a group."""
+    same = rewards.values.unsqueeze(-1) == rewards.values.unsqueeze(-2)
+    pairs = (rewards.valid.unsqueeze(-1) & rewards.valid.unsqueeze(-2)).triu(diagonal=1)
+    return float((same & pairs).sum() / pairs.sum().clamp(min=1))

@@ -133,6 +133,14 @@ class Policy(nn.Module):
         with self._starting_model() as model:
             return completion_logprobs(model, batch, self.temperature).logprobs
 
+    @torch.no_grad()
+    def frozen_fingerprint(self) -> list[float]:
+        """Numbers that change if a frozen weight does: of the base under the adapter, or of the reference."""
+        frozen = [parameter for parameter in self.parameters() if not parameter.requires_grad]
+        norms = [parameter.double().square().sum() for parameter in frozen]
+        sums = [parameter.double().sum() for parameter in frozen]
+        return [float(torch.stack(values).sum()) for values in (norms, sums)] if frozen else []
+
     @contextlib.contextmanager
     def _starting_model(self) -> Iterator[nn.Module]:
         if self.has_adapter:

@@ -2,7 +2,8 @@
 
 A reward is any callable ``reward(completions, prompts)`` on P rows of G texts and their `Prompts`, which returns
 `Rewards` or anything `as_rewards` understands: a [P, G] tensor or nested lists of numbers. NaN marks a completion
-that could not be scored; it leaves its group's statistics and is counted.
+that could not be scored; it leaves its group's statistics and is counted. `grouprl.scoring` calls it and keeps its errors
+from the run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +24,8 @@ MARGIN = 1e-3
 """By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
 
 Completions = Sequence[Sequence[str]]
+FailureKind = Literal["unscorable", "error", "timeout"]
+FAILURE_KINDS: tuple[FailureKind, ...] = ("unscorable", "error", "timeout")
 
 _STEP = re.compile(
     r"^\W*(?:step\s*\d+|\d+\s*[.)]\s|(?:first|second|third|next|then|after that|therefore|thus|finally)\b)|"
@@ -44,11 +47,23 @@ class Rewards:
     """False where a completion could not be scored."""
     parts: Mapping[str, Float[Tensor, "prompts group"]] = field(default_factory=dict)
     """Named parts before weighting."""
+    failures: tuple[Failure, ...] = ()
+    """Why samples are not valid."""
 
     def to(self, device: torch.device) -> Rewards:
         """The same rewards on a device."""
         parts = {name: part.to(device) for name, part in self.parts.items()}
-        return Rewards(self.values.to(device), self.valid.to(device), parts)
+        return Rewards(self.values.to(device), self.valid.to(device), parts, self.failures)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A completion that has no reward."""
+
+    prompt: int
+    sample: int
+    kind: FailureKind
+    reason: str
 
 
 Reward = Callable[[Completions, Prompts], Any]
@@ -70,7 +85,11 @@ def as_rewards(output: Any, completions: Completions) -> Rewards:
             f"The reward returned shape {list(values.shape)} for completions [prompts, group] = {list(shape)}."
         )
     valid = values.isfinite()
-    return Rewards(values.masked_fill(~valid, 0.0), valid)
+    failures = tuple(
+        Failure(row, sample, "unscorable", f"the reward is {float(values[row, sample])}")
+        for row, sample in (~valid).nonzero().tolist()
+    )
+    return Rewards(values.masked_fill(~valid, 0.0), valid, failures=failures)
 
 
 def has_box(text: str) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import lightning as L
 
-from grouprl.callbacks import GracefulStop
+from grouprl import checkpoint
+from grouprl.callbacks import METRICS_FILE, keep_metrics
 from grouprl.datamodule import PromptDataModule
 from grouprl.module import GroupRLModule
 from grouprl.plots import plot_curves
 from grouprl.statistics import Estimate
+from grouprl.stopping import GracefulStop
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,25 @@ def run_training(
     stop: GracefulStop,
     *,
     title: str = "",
+    resume_from: Path | None = None,
 ) -> RunReport:
     """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
 
-    A signal ends the run after the iteration under way: the policy is saved all the same.
+    A signal ends the run after the iteration under way: the policy is saved all the same. With ``resume_from``, a
+    checkpoint, the run goes on after it as if it had not been interrupted.
     """
     started = time.perf_counter()
     with stop.listening():
-        if len(data.heldout_prompts) and stop.signal is None:
-            trainer.validate(module, datamodule=data, verbose=False)
-        trainer.fit(module, datamodule=data)
+        if resume_from is None:
+            if trainer.is_global_zero:
+                keep_metrics(folder / METRICS_FILE, -1)
+            if len(data.heldout_prompts) and stop.signal is None:
+                trainer.validate(module, datamodule=data, verbose=False)
+        if resume_from is not None and _is_complete(resume_from, module):
+            _load_complete(resume_from, module, folder)
+        elif stop.signal is None:
+            path = None if resume_from is None else str(resume_from)
+            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
         finished = stop.signal is None
         if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
             trainer.validate(module, datamodule=data, verbose=False)
@@ -66,3 +77,15 @@ def run_training(
         policy_folder=policy_folder,
         exit_code=stop.exit_code,
     )
+
+
+def _is_complete(path: Path, module: GroupRLModule) -> bool:
+    return checkpoint.read(path)["grouprl"]["iteration"] >= module.steps
+
+
+def _load_complete(path: Path, module: GroupRLModule, folder: Path) -> None:
+    """Take up a run whose last iteration is done, but not all that comes after it."""
+    saved = checkpoint.read(path)
+    module.on_load_checkpoint(saved)
+    module.load_state_dict(saved["state_dict"], strict=False)
+    keep_metrics(folder / METRICS_FILE, module.iteration)

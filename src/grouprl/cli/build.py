@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import sys
@@ -15,14 +16,17 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
-from grouprl.callbacks import GracefulStop, MetricsFile, Progress, Samples, SavePolicy
+from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
+from grouprl.checkpoint import Checkpoints
 from grouprl.cli.preflight import UsageError
 from grouprl.datamodule import PromptDataModule
 from grouprl.module import GroupRLModule
+from grouprl.isolation import IsolatedReward, load_object
 from grouprl.policy import Policy
+from grouprl.stopping import GracefulStop
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Run:
     stop: GracefulStop
 
 
-def build(config: DictConfig, folder: Path) -> Run:
+def build(config: DictConfig, folder: Path, config_hash: str = "") -> Run:
     """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`."""
     _check_accelerator(config)
     find_own_files()
@@ -61,6 +65,9 @@ def build(config: DictConfig, folder: Path) -> Run:
             clip_norm=config.clip_norm,
             mask_truncated=config.mask_truncated,
             ratio_tolerance=config.ratio_tolerance,
+            kl_stop=config.kl_stop,
+            max_skipped_steps=config.max_skipped_steps,
+            on_unscorable=config.on_unscorable,
             eval_samples=config.eval_samples,
             seed=config.seed,
         )
@@ -78,8 +85,10 @@ def build(config: DictConfig, folder: Path) -> Run:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    stop = GracefulStop()
-    return Run(module, data, _build_trainer(config, folder, stop, has_heldout=len(data.heldout_prompts) > 0), stop)
+    stop = GracefulStop(config.stop_grace_s)
+    evaluates = len(data.heldout_prompts) > 0
+    trainer = _build_trainer(config, folder, stop, config_hash, has_heldout=evaluates)
+    return Run(module, data, trainer, stop)
 
 
 def quiet_libraries() -> None:
@@ -107,15 +116,24 @@ def component(config: DictConfig, group: str) -> Any:
 
 
 def build_reward(config: DictConfig) -> Any:
-    """The reward: a class is instantiated with its arguments, a plain function is used with them bound."""
+    """The reward: a plain function runs in a killable worker unless ``isolate`` is false, a class in this process."""
     target = config.reward["_target_"]
     try:
-        found = hydra.utils.get_object(target)
+        found = load_object(target)
     except Exception as error:
         raise UsageError(f"reward._target_={target}: cannot be imported: {_innermost(error)}") from error
-    if inspect.isclass(found):
-        return component(config, "reward")
-    return hydra.utils.instantiate(config.reward, _partial_=True, _convert_="all")
+    options = OmegaConf.to_container(config.reward, resolve=True)
+    assert isinstance(options, dict)
+    limits = {name: options.pop(name) for name in ("timeout_s", "memory_mb") if name in options}
+    isolate, arguments = options.pop("isolate", None), {k: v for k, v in options.items() if k != "_target_"}
+    if isolate if isolate is not None else not inspect.isclass(found):
+        return IsolatedReward(target, arguments, **limits)
+    if not inspect.isclass(found):
+        return functools.partial(found, **arguments)
+    try:
+        return found(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(_cause(error, "reward")) from error
 
 
 def _check_accelerator(config: DictConfig) -> None:
@@ -127,19 +145,31 @@ def _check_accelerator(config: DictConfig) -> None:
         )
 
 
-def _build_trainer(config: DictConfig, folder: Path, stop: GracefulStop, *, has_heldout: bool) -> L.Trainer:
+def _build_trainer(
+    config: DictConfig, folder: Path, stop: GracefulStop, config_hash: str, *, has_heldout: bool
+) -> L.Trainer:
     settings = dict(hydra.utils.instantiate(config.trainer, _target_="builtins.dict", _convert_="all"))
     if settings.get("accelerator") == "auto":
         # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    evaluates = has_heldout and 0 < config.eval_every <= config.steps
     callbacks = [
         stop,
         Progress(every=max(1, config.steps // 15)),
         MetricsFile(folder),
+        RewardFailures(folder),
         Samples(every=config.eval_every or 25),
-        SavePolicy(folder / "checkpoints", every=config.save_every),
+        SavePolicy(folder / "policies", every=config.save_policy_every),
+        # Last, so that a checkpoint finds all that the others keep.
+        Checkpoints(
+            folder,
+            stop,
+            config_hash=config_hash,
+            every=config.save_every,
+            keep=config.keep_checkpoints,
+            eval_every=config.eval_every if evaluates else 0,
+        ),
     ]
-    evaluates = has_heldout and 0 < config.eval_every <= config.steps
     try:
         return L.Trainer(
             max_epochs=1,

@@ -69,13 +69,29 @@ class TrainConfig:
     """leave truncated completions out"""
     ratio_tolerance: float | None = None
     """first-step ratio guard, null: by dtype"""
+    kl_stop: float | None = None
+    """leave the PPO epochs past this KL"""
+    max_skipped_steps: int = 3
+    """non-finite steps in a row before a stop"""
+    on_unscorable: str = "drop_sample"
+    """or drop_group, or stop"""
     seed: int = 0
     """seed of everything"""
+    resume: str | None = None
+    """run folder to go on with"""
+    resume_fall_back: bool = False
+    """resume before a damaged checkpoint"""
+    stop_grace_s: float = 0.0
+    """seconds to end an iteration, 0: no limit"""
     eval_every: int = 0
     """iterations between held-out evaluations, 0: before and after only"""
     eval_samples: int = 4
     """samples of a held-out problem"""
-    save_every: int = 0
+    save_every: int = 1
+    """iterations between checkpoints, 0: none"""
+    keep_checkpoints: int = 2
+    """newest checkpoints kept"""
+    save_policy_every: int = 0
     """iterations between saved policies, 0: at the end"""
     save_merged: bool = False
     """also save the LoRA policy merged"""

@@ -1,0 +1,95 @@
+"""Stopping on a signal: finish the iteration if time allows, save, and leave with the signal's exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+
+class GracefulStop(Callback):
+    """Ctrl-C or SIGTERM finishes the iteration and stops; a second signal, or the end of the grace, stops at once."""
+
+    def __init__(self, grace_s: float = 0.0) -> None:
+        """Give the iteration under way some time.
+
+        Args:
+            grace_s: Seconds after which the process ends all the same; 0: no limit.
+        """
+        self.grace_s = grace_s
+        self.signal: int | None = None
+        self.decided = False
+        """Whether this iteration is the last."""
+        self.on_giving_up: Callable[[], None] = lambda: None
+        """Called before the process ends because the grace is over."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the signal's number."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals while the context lasts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.signal is not None:
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        self.signal = number
+        limit = f" or {self.grace_s:g} s" if self.grace_s else ""
+        print(f"\nstopping after this iteration{limit} (once more to stop at once)", file=sys.stderr, flush=True)
+        if self.grace_s:
+            timer = threading.Timer(self.grace_s, self._give_up)
+            timer.daemon = True
+            timer.start()
+
+    def _give_up(self) -> None:
+        print(f"the iteration did not end within stop_grace_s={self.grace_s:g}: stopping now", file=sys.stderr)
+        self.on_giving_up()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.exit_code)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Lightning puts a SIGTERM handler of its own in place.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handle)
+            signal.signal(signal.SIGINT, self._handle)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:  # type: ignore[override]
+        return -1 if self.decided else None
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        self._decide(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._decide(trainer)
+
+    def _decide(self, trainer: L.Trainer) -> None:
+        """Stop after this iteration if any rank was signalled: all ranks leave at the same one.
+
+        Not by ``trainer.should_stop``, for which Lightning would run an evaluation that the schedule does not have.
+        """
+        number = torch.tensor(float(self.signal or 0), device=trainer.strategy.root_device)
+        number = trainer.strategy.reduce(number, reduce_op="max")  # type: ignore[assignment]
+        if number > 0:
+            self.decided, self.signal = True, self.signal or int(number)
