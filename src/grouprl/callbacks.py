@@ -27,12 +27,14 @@ class Progress(Callback):
 
     def __init__(self, every: int = 10) -> None:
         self.every, self.bar = every, None
-        self.started = 0.0
+        self.started, self.first = 0.0, 0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.started = time.perf_counter()
+        assert isinstance(module, GroupRLModule)
+        self.started, self.first = time.perf_counter(), module.iteration
         if trainer.is_global_zero and sys.stderr.isatty():
-            self.bar = tqdm(total=trainer.num_training_batches, desc="training", unit="it", dynamic_ncols=True)
+            total = trainer.num_training_batches
+            self.bar = tqdm(total=total, initial=self.first, desc="training", unit="it", dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
@@ -51,7 +53,7 @@ class Progress(Callback):
             return
         done, total = module.iteration, int(trainer.num_training_batches)
         if done == 1 or done % self.every == 0 or done == total:
-            left = (time.perf_counter() - self.started) / done * (total - done)
+            left = (time.perf_counter() - self.started) / (done - self.first) * (total - done)
             text = "  ".join(f"{name} {value}" for name, value in shown.items())
             print(f"iteration {done}/{total}  {text}  left {left:.0f} s", flush=True)
 

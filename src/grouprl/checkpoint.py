@@ -19,6 +19,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from grouprl.module import GroupRLModule
 from grouprl.stopping import GracefulStop
@@ -33,7 +34,7 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints(Callback):
-    """Saves a checkpoint every ``every`` iterations, after the evaluation where one is due, and when a run is stopped."""
+    """Saves a checkpoint every ``every`` iterations, after an evaluation that is due, and when a run is stopped."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Checkpoints(Callback):
         """
         self.folder, self.config_hash = folder / FOLDER, config_hash
         self.stop, self.every, self.keep, self.eval_every = stop, every, keep, eval_every
+        self._to_restore: dict[str, Any] | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
@@ -69,8 +71,9 @@ class Checkpoints(Callback):
             self._save_if_due(trainer, module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["grouprl"] |= {
+        checkpoint["grouprl"] = checkpoint.get("grouprl", {}) | {
             "format": FORMAT,
+            "threads": torch.get_num_threads(),
             "config_hash": self.config_hash,
             "random": _of_all_ranks(random_state(), trainer.world_size),
         }
@@ -82,7 +85,26 @@ class Checkpoints(Callback):
                 f"The checkpoint was written by {len(states)} processes, this run has {trainer.world_size}. "
                 f"Set trainer.devices={len(states)}."
             )
-        restore_random_state(states[trainer.global_rank])
+        self._to_restore = states[trainer.global_rank]
+        # A run that is given more steps is not at its last batch any more.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        threads = checkpoint["grouprl"]["threads"]
+        if threads != torch.get_num_threads():
+            rank_zero_warn(
+                f"The run was started with {threads} threads and goes on with {torch.get_num_threads()}: sums are made "
+                f"in another order, so that it is not repeated bit for bit. Set OMP_NUM_THREADS={threads}."
+            )
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for unfinished in self.folder.glob(".iteration-*.tmp"):
+                unfinished.unlink(missing_ok=True)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:  # type: ignore[override]
+        # Not earlier: setting up the data loaders draws from the global generator.
+        if self._to_restore is not None:
+            restore_random_state(self._to_restore)
+            self._to_restore = None
 
     def _save_if_due(self, trainer: L.Trainer, module: GroupRLModule) -> None:
         last = self.stop is not None and self.stop.decided
@@ -115,6 +137,14 @@ class Checkpoints(Callback):
 def find_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first; unfinished files do not count."""
     return sorted(path for path in folder.glob("iteration-*.ckpt") if _NAME.fullmatch(path.name))
+
+
+def iteration_of(path: Path) -> int:
+    """The iteration a checkpoint was taken after, from its name."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise CheckpointError(f"{path}: not named like a checkpoint (iteration-000010.ckpt).")
+    return int(match.group(1))
 
 
 def newest_checkpoint(run: Path, config_hash: str, *, fall_back: bool = False) -> Path | None:
@@ -166,7 +196,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def random_state() -> dict[str, Any]:
     """States of the global generators, as tensors and plain lists."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global state is what is saved
+    name, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -182,7 +212,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
 

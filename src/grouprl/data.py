@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from grouprl.answers import last_box
 from grouprl.tiny import task
 
 AnswerFormat = Literal["plain", "boxed", "hashes"]
+BadRows = Literal["refuse", "drop"]
+Duplicates = Literal["drop", "refuse", "keep"]
 DEFAULT_COLUMNS = {"problem": "problem", "answer": "answer"}
 
 
@@ -62,6 +64,8 @@ def jsonl_problems(
     columns: Mapping[str, str] | None = None,
     answer_format: AnswerFormat = "plain",
     limit: int | None = None,
+    bad_rows: BadRows = "refuse",
+    duplicates: Duplicates = "drop",
     seed: int = 0,
 ) -> ProblemSplits:
     """Problems of a JSONL file (one object a line).
@@ -73,10 +77,18 @@ def jsonl_problems(
         columns: Name of the columns for ``problem`` and ``answer``.
         answer_format: ``plain``; ``boxed``: the last box of the column (a solution); ``hashes``: what follows ``####``.
         limit: Use only the first so many training rows.
+        bad_rows: Lines that are no JSON object in UTF-8, or have no problem or answer: ``refuse``, or ``drop`` them
+            with a report of their numbers.
+        duplicates: Rows whose problem came before: ``drop``, ``refuse`` or ``keep``. One with another answer is a
+            bad row.
         seed: Seed of the held-out choice.
     """
-    rows = list(_checked(read_jsonl(path), columns, answer_format, path))
-    heldout = list(_checked(read_jsonl(heldout_path), columns, answer_format, heldout_path)) if heldout_path else None
+
+    def read(file: str) -> list[Problem]:
+        check = RowCheck(file, columns, answer_format, bad_rows, duplicates)
+        return check.problems(read_jsonl(file, on_error=check.bad))
+
+    rows, heldout = read(path), read(heldout_path) if heldout_path else None
     return _split(rows, heldout, heldout_size, limit, seed)
 
 
@@ -89,6 +101,8 @@ def hub_problems(
     columns: Mapping[str, str] | None = None,
     answer_format: AnswerFormat = "plain",
     limit: int | None = None,
+    bad_rows: BadRows = "refuse",
+    duplicates: Duplicates = "drop",
     seed: int = 0,
 ) -> ProblemSplits:
     """Problems of a Hugging Face dataset: a hub id, or a local folder of data files in the same format.
@@ -102,6 +116,8 @@ def hub_problems(
         columns: As for `jsonl_problems`.
         answer_format: As for `jsonl_problems`.
         limit: As for `jsonl_problems`.
+        bad_rows: As for `jsonl_problems`.
+        duplicates: As for `jsonl_problems`.
         seed: As for `jsonl_problems`.
     """
     import datasets
@@ -110,15 +126,23 @@ def hub_problems(
         for config in configs or (None,):
             yield from enumerate(datasets.load_dataset(name, config, split=which), start=1)
 
-    rows = list(_checked(load(split), columns, answer_format, f"{name} [{split}]"))
-    heldout = None
-    if heldout_split:
-        heldout = list(_checked(load(heldout_split), columns, answer_format, f"{name} [{heldout_split}]"))
+    def read(which: str) -> list[Problem]:
+        check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
+        return check.problems(load(which))
+
+    rows, heldout = read(split), read(heldout_split) if heldout_split else None
     return _split(rows, heldout, heldout_size, limit, seed)
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of a JSONL file; blank lines are passed over."""
+def read_jsonl(
+    path: str | Path, on_error: Callable[[int, str], None] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of a JSONL file; blank lines are passed over.
+
+    Args:
+        path: The file.
+        on_error: Called with line number and reason for a line that is no JSON object in UTF-8. None: raise.
+    """
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"data.path={path}: there is no such file. Give the path of a JSONL file.")
@@ -128,11 +152,83 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(line.decode("utf-8"))
+                if not isinstance(row, dict):
+                    raise ValueError(f"it is a {type(row).__name__}")
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
+                if on_error is None:
+                    raise ValueError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from error
+                on_error(number, f"not a JSON object in UTF-8 ({error})")
+                continue
             yield number, row
+
+
+class RowCheck:
+    """Turns rows into problems; bad ones are refused or dropped, and never trained on in silence."""
+
+    def __init__(
+        self,
+        source: str,
+        columns: Mapping[str, str] | None = None,
+        answer_format: AnswerFormat = "plain",
+        bad_rows: BadRows = "refuse",
+        duplicates: Duplicates = "drop",
+    ) -> None:
+        """Set what is done with what; see `jsonl_problems`."""
+        for key, value, choices in (
+            ("bad_rows", bad_rows, BadRows.__args__),  # type: ignore[attr-defined]
+            ("duplicates", duplicates, Duplicates.__args__),  # type: ignore[attr-defined]
+            ("answer_format", answer_format, AnswerFormat.__args__),  # type: ignore[attr-defined]
+        ):
+            if value not in choices:
+                raise ValueError(f"data.{key}={value}: choose one of {', '.join(choices)}.")
+        self.source, self.columns, self.answer_format = source, columns, answer_format
+        self.policies = {"bad": bad_rows, "duplicate": duplicates}
+        self.faults: dict[str, list[str]] = {"bad": [], "duplicate": []}
+
+    def bad(self, number: int, reason: str) -> None:
+        """Take note of a row that cannot be used."""
+        self.faults["bad"].append(f"line {number}: {reason}")
+
+    def problems(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> list[Problem]:
+        """The problems of the good rows, or a `ValueError` that names the first of the others."""
+        found: dict[str, tuple[int, str]] = {}
+        kept: list[Problem] = []
+        empty = True
+        for number, row in rows:
+            empty = False
+            names = check_columns(row, self.columns, f"{self.source}, line {number},")
+            problem = str(row[names["problem"]] or "").strip()
+            answer = _extract(row[names["answer"]], self.answer_format)
+            if not problem or not answer:
+                self.bad(number, f"no {'answer' if problem else 'problem'} (data.answer_format={self.answer_format})")
+                continue
+            first, known = found.setdefault(problem, (number, answer))
+            if known != answer:
+                self.bad(number, f"answer {answer!r}, but line {first} answers the same problem with {known!r}")
+                continue
+            if first != number:
+                self.faults["duplicate"].append(f"line {number}: the problem of line {first}")
+            if first == number or self.policies["duplicate"] == "keep":
+                kept.append(Problem(problem, answer))
+        if not kept and not self.faults["bad"]:
+            raise ValueError(f"data: {self.source} holds no {'rows' if empty else 'usable rows'}.")
+        self._report()
+        if not kept:
+            raise ValueError(f"data: {self.source} holds no usable rows.")
+        return kept
+
+    def _report(self) -> None:
+        for kind, key in (("bad", "bad_rows"), ("duplicate", "duplicates")):
+            faults, policy = self.faults[kind], self.policies[kind]
+            if not faults or policy == "keep":
+                continue
+            shown = "\n".join(f"  {fault}" for fault in faults[:5]) + ("\n  ..." if len(faults) > 5 else "")
+            if policy == "refuse":
+                raise ValueError(
+                    f"{self.source}: {len(faults)} {kind} rows:\n{shown}\nMend them, or set data.{key}=drop to go on "
+                    "without them."
+                )
+            print(f"{self.source}: {len(faults)} {kind} rows dropped:\n{shown}")
 
 
 def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
@@ -145,22 +241,6 @@ def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, sou
                 f"Set data.columns.{role} to one of them."
             )
     return names
-
-
-def _checked(
-    rows: Iterable[tuple[int, Mapping[str, Any]]], columns: Mapping[str, str] | None, answer_format: str, source: str
-) -> Iterator[Problem]:
-    empty = True
-    for number, row in rows:
-        empty = False
-        names = check_columns(row, columns, f"{source}, row {number},")
-        problem, answer = str(row[names["problem"]]).strip(), _extract(row[names["answer"]], answer_format)
-        if not problem or not answer:
-            what = "problem" if not problem else f"answer (data.answer_format={answer_format})"
-            raise ValueError(f"{source}, row {number}: no {what} in the row. Mend the row or take it out.")
-        yield Problem(problem, answer)
-    if empty:
-        raise ValueError(f"data: {source} holds no rows.")
 
 
 def _extract(value: Any, answer_format: str) -> str:

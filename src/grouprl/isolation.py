@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.util
 import json
 import math
@@ -192,11 +193,8 @@ def _work() -> None:
     setup = json.loads(sys.stdin.buffer.readline())
     try:
         found = load_object(setup["target"])
-        if isinstance(found, type):
-            instance = found(**setup["arguments"])
-            score = lambda completions, prompts: instance(completions, prompts)  # noqa: E731
-        else:
-            score = lambda completions, prompts: found(completions, prompts, **setup["arguments"])  # noqa: E731
+        arguments = setup["arguments"]
+        score = found(**arguments) if isinstance(found, type) else functools.partial(found, **arguments)
     except Exception as error:  # noqa: BLE001 - told to the run
         say({"error": f"{type(error).__name__}: {error}"})
         return
@@ -204,7 +202,7 @@ def _work() -> None:
     say({"ready": True})
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in request["prompts"].items()}
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["prompts"].items()}
         try:
             rewards = as_rewards(score(request["completions"], Prompts(**fields)), request["completions"])
             say(_to_json(rewards))

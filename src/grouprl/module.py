@@ -178,7 +178,7 @@ class GroupRLModule(L.LightningModule):
                 # Weights count all ranks, and DDP averages over them.
                 self.manual_backward(outputs.loss * self.trainer.world_size)
             meter.add(outputs, current.entropy)
-            total_loss += float(outputs.loss)
+            total_loss += float(outputs.loss.detach())
             if mismatch is not None:
                 mismatch.add(current.logprobs.detach(), micro_batch)
         if not micro_batches:
@@ -269,7 +269,7 @@ class GroupRLModule(L.LightningModule):
         """Keep the trained weights alone, and what an exact resume needs beside them."""
         trained = dict(self.named_trained_parameters())
         checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in trained}
-        checkpoint["grouprl"] = {
+        checkpoint["grouprl"] = checkpoint.get("grouprl", {}) | {
             "iteration": self.iteration,
             "skipped_in_a_row": self.finite_steps.in_a_row,
             "evaluations": {

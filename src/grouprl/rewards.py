@@ -2,8 +2,8 @@
 
 A reward is any callable ``reward(completions, prompts)`` on P rows of G texts and their `Prompts`, which returns
 `Rewards` or anything `as_rewards` understands: a [P, G] tensor or nested lists of numbers. NaN marks a completion
-that could not be scored; it leaves its group's statistics and is counted. `grouprl.scoring` calls it and keeps its errors
-from the run.
+that could not be scored; it leaves its group's statistics and is counted. `grouprl.scoring` calls the reward and keeps
+its errors from the run.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from grouprl.batch import Prompts
-from grouprl.rewards import Completions, Failure, Reward, Rewards, as_rewards
+from grouprl.rewards import Completions, Failure, FailureKind, Reward, Rewards, as_rewards
 
 OnUnscorable = Literal["drop_sample", "drop_group", "stop"]
 
@@ -31,7 +31,9 @@ class Scorer:
     raises.
     """
 
-    def __init__(self, reward: Reward, *, on_unscorable: OnUnscorable = "drop_sample", patience_s: float = 60.0) -> None:
+    def __init__(
+        self, reward: Reward, *, on_unscorable: OnUnscorable = "drop_sample", patience_s: float = 60.0
+    ) -> None:
         """Wrap a reward.
 
         Args:
@@ -75,7 +77,7 @@ class Scorer:
             return _checked(as_rewards(self.reward(completions, prompts), completions), rows, group)
         except Exception as error:  # noqa: BLE001 - any error of a user's reward is counted and shown
             if rows * group == 1:
-                kind = "timeout" if isinstance(error, RewardTimeoutError) else "error"
+                kind: FailureKind = "timeout" if isinstance(error, RewardTimeoutError) else "error"
                 return _failed(Failure(0, 0, kind, f"{type(error).__name__}: {error}"[:500]))
         deadline = deadline or time.monotonic() + self.patience_s
         if rows > 1:

@@ -62,6 +62,10 @@ def run_training(
             path = None if resume_from is None else str(resume_from)
             trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
         finished = stop.signal is None
+        if finished and module.iteration < module.steps:
+            raise RuntimeError(
+                f"Training ended after {module.iteration} of {module.steps} iterations. Please report it."
+            )
         if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
             trainer.validate(module, datamodule=data, verbose=False)
         policy_folder = folder / "policy"

@@ -23,8 +23,8 @@ from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, Sa
 from grouprl.checkpoint import Checkpoints
 from grouprl.cli.preflight import UsageError
 from grouprl.datamodule import PromptDataModule
-from grouprl.module import GroupRLModule
 from grouprl.isolation import IsolatedReward, load_object
+from grouprl.module import GroupRLModule
 from grouprl.policy import Policy
 from grouprl.stopping import GracefulStop
 
@@ -39,7 +39,7 @@ class Run:
     stop: GracefulStop
 
 
-def build(config: DictConfig, folder: Path, config_hash: str = "") -> Run:
+def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_after: int | None = None) -> Run:
     """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`."""
     _check_accelerator(config)
     find_own_files()
@@ -87,7 +87,9 @@ def build(config: DictConfig, folder: Path, config_hash: str = "") -> Run:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
     evaluates = len(data.heldout_prompts) > 0
-    trainer = _build_trainer(config, folder, stop, config_hash, has_heldout=evaluates)
+    # What an interrupted iteration drew in TensorBoard is not shown beside its repetition.
+    logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=resumed_after)
+    trainer = _build_trainer(config, logger, _callbacks(config, folder, stop, config_hash, evaluates), evaluates)
     return Run(module, data, trainer, stop)
 
 
@@ -96,8 +98,10 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Prompts are made in no time, the model is in eval mode on purpose, and the last is internal to Lightning.
-    for message in ("does not have many workers", "in eval mode", "overridden `transfer_batch", "isinstance.treespec"):
+    # Prompts are made in no time, the model is in eval mode on purpose, the position in the data is in the checkpoint,
+    # and the last is internal to Lightning.
+    own = ("does not have many workers", "in eval mode", "overridden `transfer_batch", "dataloader is not resumable")
+    for message in (*own, "isinstance.treespec"):
         warnings.filterwarnings("ignore", f".*{message}.*")
 
 
@@ -122,8 +126,7 @@ def build_reward(config: DictConfig) -> Any:
         found = load_object(target)
     except Exception as error:
         raise UsageError(f"reward._target_={target}: cannot be imported: {_innermost(error)}") from error
-    options = OmegaConf.to_container(config.reward, resolve=True)
-    assert isinstance(options, dict)
+    options = {str(key): value for key, value in OmegaConf.to_container(config.reward, resolve=True).items()}  # type: ignore[union-attr]
     limits = {name: options.pop(name) for name in ("timeout_s", "memory_mb") if name in options}
     isolate, arguments = options.pop("isolate", None), {k: v for k, v in options.items() if k != "_target_"}
     if isolate if isolate is not None else not inspect.isclass(found):
@@ -145,15 +148,10 @@ def _check_accelerator(config: DictConfig) -> None:
         )
 
 
-def _build_trainer(
-    config: DictConfig, folder: Path, stop: GracefulStop, config_hash: str, *, has_heldout: bool
-) -> L.Trainer:
-    settings = dict(hydra.utils.instantiate(config.trainer, _target_="builtins.dict", _convert_="all"))
-    if settings.get("accelerator") == "auto":
-        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
-        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
-    evaluates = has_heldout and 0 < config.eval_every <= config.steps
-    callbacks = [
+def _callbacks(
+    config: DictConfig, folder: Path, stop: GracefulStop, config_hash: str, has_heldout: bool
+) -> list[L.Callback]:
+    return [
         stop,
         Progress(every=max(1, config.steps // 15)),
         MetricsFile(folder),
@@ -167,13 +165,27 @@ def _build_trainer(
             config_hash=config_hash,
             every=config.save_every,
             keep=config.keep_checkpoints,
-            eval_every=config.eval_every if evaluates else 0,
+            eval_every=config.eval_every if _evaluates(config, has_heldout) else 0,
         ),
     ]
+
+
+def _evaluates(config: DictConfig, has_heldout: bool) -> bool:
+    return has_heldout and 0 < config.eval_every <= config.steps
+
+
+def _build_trainer(
+    config: DictConfig, logger: TensorBoardLogger, callbacks: list[L.Callback], has_heldout: bool
+) -> L.Trainer:
+    settings = dict(hydra.utils.instantiate(config.trainer, _target_="builtins.dict", _convert_="all"))
+    if settings.get("accelerator") == "auto":
+        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
+        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    evaluates = _evaluates(config, has_heldout)
     try:
         return L.Trainer(
             max_epochs=1,
-            logger=TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False),
+            logger=logger,
             callbacks=callbacks,
             val_check_interval=config.eval_every if evaluates else None,
             check_val_every_n_epoch=None if evaluates else 1,

@@ -53,7 +53,7 @@ def log_hyperparameters(
     trainer.logger.save()
 
 
-def describe_run(report: RunReport, folder: Path) -> str:
+def describe_run(report: RunReport, folder: Path, command_to_resume: str) -> str:
     """What a user sees last: what was learned, where it lies, what to try next."""
     lines = ["", f"{report.iterations} iterations in {report.seconds:.0f} s"]
     if report.before:
@@ -70,6 +70,7 @@ def describe_run(report: RunReport, folder: Path) -> str:
     ]
     if report.exit_code:
         lines.insert(1, "stopped by a signal; the policy of the last finished iteration is saved")
+        lines.append(f"to go on     {command_to_resume}")
     return "\n".join(lines)
 
 

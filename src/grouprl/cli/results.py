@@ -18,6 +18,7 @@ from grouprl import __version__
 from grouprl.cli.config import without_hydra
 
 RESULT_FILE = "result.json"
+_RESUMING = ("resume", "resume_fall_back", "study")
 _PACKAGES = ("grouprl", "torch", "lightning", "transformers", "peft", "hydra-core", "datasets")
 
 
@@ -29,6 +30,52 @@ def identity(config: DictConfig) -> dict[str, Any]:
         "version": __version__,
         "commit": source_commit(),
     }
+
+
+HARMLESS = frozenset(
+    {"steps", "save_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps", "save_merged"}
+)
+"""Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
+WITHHELD = "<outside the working folder>/"
+"""Stands before the name of a file whose path is not written down."""
+
+
+def resume_hash(config: DictConfig) -> str:
+    """Hash of what must not change when a run is resumed, the same wherever its files lie."""
+    content = {str(k): v for k, v in portable(without_hydra(config)).items() if k not in {*HARMLESS, *_RESUMING}}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def portable(config: DictConfig) -> dict[str, Any]:
+    """A resolved configuration without absolute paths, which name machines and people."""
+    return _portable(OmegaConf.to_container(config, resolve=True))
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    return portable_text(value) if isinstance(value, str) else value
+
+
+def portable_text(text: str) -> str:
+    """A path as seen from the working folder; outside of it, its last part alone. Other text as it is."""
+    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    if path.is_absolute():
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f"{WITHHELD}{path.name}"
+    return text
+
+
+def portable_override(override: str) -> str:
+    """An override with its value made portable."""
+    key, sign, value = override.partition("=")
+    return f"{key}{sign}{portable_text(value)}"
+
+
+def shown(path: Path) -> Path:
+    """A path as short as a user in this folder would write it."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
 
 
 def source_commit() -> str | None:

@@ -1,0 +1,176 @@
+"""One run: its folder, its configuration, and what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from grouprl.cli import results
+from grouprl.cli.config import without_hydra
+from grouprl.cli.preflight import UsageError
+
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be done, or gone on with."""
+
+    config: DictConfig
+    folder: Path
+    result: dict[str, Any]
+    """What ``result.json`` holds of it whatever happens."""
+    sweeping: bool = False
+    resume_from: Path | None = None
+    """Checkpoint to go on from; None: from the start."""
+    resumed: bool = False
+    command_to_resume: str = ""
+
+    @classmethod
+    def new(
+        cls, config: DictConfig, folder: Path, overrides: Sequence[str], choices: dict[str, Any], *, sweeping: bool
+    ) -> Job:
+        """A job that starts from nothing."""
+        result = {
+            "run": folder.name,
+            "state": "running",
+            "overrides": [results.portable_override(override) for override in overrides],
+            "choices": choices,
+            "seed": config.seed,
+            "identity": results.identity(config),
+            "versions": results.versions(),
+        }
+        named = " ".join(o for o in overrides if results.portable_override(o) != o)
+        command = " ".join(filter(None, (f"python train.py resume={results.shown(folder)}", named)))
+        return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
+
+    def write(self, **changes: Any) -> None:
+        """Write ``result.json`` with some of it changed."""
+        if _is_first_process():
+            results.write_result(self.folder, self.result | changes)
+
+
+def execute(job: Job) -> int:
+    """Do a job; the exit code. Whatever happens, ``result.json`` says it."""
+    try:
+        with _alone(job.folder):
+            return _execute(job)
+    except UsageError as error:
+        return _refuse(job, str(error))
+
+
+def _execute(job: Job) -> int:
+    from grouprl.checkpoint import CheckpointError
+    from grouprl.guards import TrainingError
+    from grouprl.scoring import ScoringError
+
+    if _is_first_process() and not job.resumed:
+        _make_way(job.folder)
+    try:
+        job.write()
+        return _train(job)
+    except UsageError as error:
+        return _refuse(job, str(error))
+    except (TrainingError, ScoringError, CheckpointError) as error:
+        job.write(state="failed", error=str(error))
+        print(f"{job.folder.name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        job.write(state="interrupted")
+        print(f"{job.folder.name}: stopped at once. To go on: {job.command_to_resume}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            job.write(state="failed", error=str(error))
+        print(f"{job.folder.name}: {error}\nTo go on, once that is mended: {job.command_to_resume}", file=sys.stderr)
+        return 1
+    except Exception as error:  # noqa: BLE001 - recorded and shown in full
+        job.write(state="failed", error=f"{type(error).__name__}: {error}")
+        traceback.print_exc()
+        return 1
+
+
+def _train(job: Job) -> int:
+    from grouprl.checkpoint import iteration_of
+    from grouprl.cli.build import build, quiet_libraries
+    from grouprl.cli.report import describe_run, log_hyperparameters, metrics_of
+    from grouprl.training import run_training
+
+    quiet_libraries()
+    config, folder = job.config, job.folder
+    if _is_first_process():
+        OmegaConf.save(results.portable(without_hydra(config)), folder / "config.yaml")
+    after = None if job.resume_from is None else iteration_of(job.resume_from)
+    run = build(config, folder, config_hash=results.resume_hash(config), resumed_after=after)
+    run.stop.on_giving_up = lambda: job.write(state="interrupted")
+    try:
+        report = run_training(
+            run.module, run.data, run.trainer, folder, run.stop, title=folder.name, resume_from=job.resume_from
+        )
+    finally:
+        run.module.scorer.close()
+    if not run.trainer.is_global_zero:
+        return report.exit_code
+    if config.save_merged and run.module.policy.has_adapter:
+        run.module.policy.save(folder / "policy_merged", merged=True)
+    metrics = metrics_of(report, folder)
+    log_hyperparameters(run.trainer, config, job.result["choices"], metrics)
+    state = "interrupted" if report.exit_code else "finished"
+    job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
+    print(describe_run(report, folder, job.command_to_resume))
+    return report.exit_code
+
+
+def _refuse(job: Job, text: str) -> int:
+    """A job whose configuration turned out not to work: one message, and no run folder beside a single run."""
+    job.write(state="failed", error=text)
+    print(f"{job.folder.name if job.sweeping else 'train.py'}: {text}", file=sys.stderr)
+    if not job.sweeping and not job.resumed:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    return 2
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run folder: a second process that would write to it is refused."""
+    if not _is_first_process():
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK_FILE).open("a")
+    except OSError as error:
+        raise UsageError(f"{folder}: the run folder cannot be written ({error.strerror}).") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{results.shown(folder)}: another process is working in this run folder.") from error
+        yield
+
+
+def _make_way(folder: Path) -> None:
+    """Put an earlier run that stands in the way out of TensorBoard's sight; nothing is deleted."""
+    if not results.read_result(folder) and not (folder / "metrics.jsonl").exists():
+        return
+    number = 1
+    while (kept := folder.parents[1] / "superseded" / folder.parent.name / f"{folder.name}-{number}").exists():
+        number += 1
+    kept.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.name != LOCK_FILE:
+            file.rename(kept / file.name)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0

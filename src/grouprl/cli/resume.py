@@ -1,0 +1,136 @@
+"""``resume=RUN_DIR``: go on with an interrupted run, with its own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grouprl.cli import results
+from grouprl.cli.job import Job
+from grouprl.cli.preflight import UsageError, check_values
+
+SAFE_TARGETS = ("grouprl.", "torch.optim.", "lightning.Trainer")
+"""What a configuration read from a run folder may instantiate unasked."""
+
+
+def is_resume(overrides: Sequence[str]) -> bool:
+    """Whether the command line goes on with a run."""
+    return any(o.startswith("resume=") and o.partition("=")[2] not in ("", "null") for o in overrides)
+
+
+def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
+    """The job that goes on with a run, or None where the run is finished."""
+    if multirun:
+        raise UsageError("resume=... with -m: resume runs one by one; a sweep run again skips what is finished.")
+    values = _values(overrides)
+    folder = Path(str(values.pop("resume"))).expanduser()
+    fall_back = bool(values.pop("resume_fall_back", False))
+    saved_result = results.read_result(folder)
+    if saved_result is None or not (folder / "config.yaml").is_file():
+        raise UsageError(f"resume={folder}: not a run folder (it needs result.json and config.yaml).")
+    config = _changed(_read_config(folder), values)
+    _refuse_targets(config, values)
+    check_values(config)
+    _refuse_finished_or_say(saved_result, config)
+    if saved_result["state"] == "finished" and saved_result.get("iterations", 0) >= config.steps:
+        print(f"{folder} is finished: nothing to do. To go on, give more steps: steps={2 * config.steps}")
+        return None
+    commit = saved_result["identity"].get("commit")
+    if commit != results.source_commit():
+        print(f"note: the run was started with commit {commit}, this is {results.source_commit()}")
+    again = " ".join(override for override in overrides if override.partition("=")[0] != "resume_fall_back")
+    job = Job(
+        config, folder, {**saved_result, "state": "running"}, resumed=True, command_to_resume=f"python train.py {again}"
+    )
+    for stale in ("error", "metrics", "seconds", "iterations"):
+        job.result.pop(stale, None)
+    return replace(job, resume_from=_checkpoint(folder, config, fall_back=fall_back))
+
+
+def _refuse_finished_or_say(result: dict[str, Any], config: DictConfig) -> None:
+    if result.get("iterations", 0) > config.steps:
+        raise UsageError(f"steps={config.steps}: the run has done {result['iterations']} iterations already.")
+
+
+def _values(overrides: Sequence[str]) -> dict[str, Any]:
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UsageError(f"cannot read the command line: {str(error).splitlines()[0]}") from error
+    for override in parsed:
+        if override.is_sweep_override() or override.is_delete():
+            raise UsageError(f"{override.input_line}: a resumed run takes its own configuration.")
+    return {override.key_or_group: override.value() for override in parsed}
+
+
+def _read_config(folder: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+    except Exception as error:
+        raise UsageError(f"{folder / 'config.yaml'}: cannot be read ({str(error).splitlines()[0]}).") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
+    """The run's configuration with what may change, and with the paths that were not written down."""
+    for key, value in values.items():
+        try:
+            old = OmegaConf.select(config, key, throw_on_missing=True)
+        except OmegaConfBaseException:
+            old = None
+        portable = results.portable_text(value) if isinstance(value, str) else value
+        if old is None and key not in config:
+            raise UsageError(f"{key}: the run has no such option. A resumed run takes its own configuration.")
+        if portable != old and key not in results.HARMLESS:
+            harmless = ", ".join(sorted(results.HARMLESS))
+            raise UsageError(
+                f"{key}={value}: the run was started with {key}={old}, and changing it would make another run. "
+                f"Leave it out, or start anew. What may change: {harmless}."
+            )
+        OmegaConf.update(config, key, value)
+    withheld = [key for key, value in _leaves(config) if isinstance(value, str) and value.startswith(results.WITHHELD)]
+    if withheld:
+        hints = " ".join(f"{key}=PATH/{str(OmegaConf.select(config, key)).rpartition('/')[2]}" for key in withheld)
+        raise UsageError(f"{', '.join(withheld)}: paths outside the working folder are not written down. Add: {hints}")
+    return config
+
+
+def _refuse_targets(config: DictConfig, values: dict[str, Any]) -> None:
+    for key, target in _leaves(config):
+        if key.rpartition(".")[2] != "_target_" or str(target).startswith(SAFE_TARGETS):
+            continue
+        if values.get(key) != target:
+            raise UsageError(
+                f"{key}={target}: code that the run folder names is not run unless you name it, too. "
+                f"If you trust it, add: {key}={target}"
+            )
+
+
+def _leaves(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items_ex(resolve=False):
+        key = str(name)
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _checkpoint(folder: Path, config: DictConfig, *, fall_back: bool) -> Path | None:
+    from grouprl.checkpoint import CheckpointError, newest_checkpoint
+
+    try:
+        path = newest_checkpoint(folder, results.resume_hash(config), fall_back=fall_back)
+    except CheckpointError as error:
+        hint = "" if fall_back else "\nTo go on from the one before it, add resume_fall_back=true."
+        raise UsageError(f"{error}{hint}") from error
+    where = f"after {path.name}" if path else "from the start (there is no checkpoint)"
+    print(f"resuming {results.shown(folder)} {where}", flush=True)
+    return path
