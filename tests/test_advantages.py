@@ -111,7 +111,7 @@ def test_larger_reward_larger_advantage():
 
 
 def test_refusals_name_the_key():
-    with pytest.raises(ValueError, match=r"advantage.ties='mean': choose one of average"):
+    with pytest.raises(ValueError, match=r"advantage.ties=mean: choose one of average"):
         RankAdvantage(ties="mean")
     with pytest.raises(ValueError, match="group_size=1"):
         RankAdvantage()(torch.zeros(3, 1))

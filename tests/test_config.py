@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, bpe_tokenizer, random_model
 
-from grouprl.cli.build import component
+from grouprl.cli.build import build_reward, component
 from grouprl.cli.config import GROUPS, compose_job, run_name
-from grouprl.cli.preflight import UsageError, check_command, check_job, options_of
+from grouprl.cli.preflight import check_command, check_job, options_of
+from grouprl.cli.values import UsageError
 
 NEEDED = {
     "policy=hf": ["policy.path=tiny"],
@@ -36,7 +37,7 @@ def test_every_option_instantiates(option, problems_file):
     if option == "adapter=none":
         assert component(config, group) == {}
         return
-    built = component(config, group)
+    built = build_reward(config) if group == "reward" else component(config, group)
     module, _, name = config[group]._target_.rpartition(".")
     assert callable(built) or built is not None
     if config[group]._target_.startswith("grouprl."):

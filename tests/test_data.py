@@ -34,11 +34,11 @@ def test_answer_formats_and_column_names(tmp_path):
     [
         ([], "holds no rows"),
         (["{broken"], "line 1: not a JSON object"),
-        (["[1, 2]"], "line 1: expected a JSON object, got list"),
+        (["[1, 2]"], "line 1: not a JSON object in UTF-8 .it is a list"),
         ([{"problem": "a", "gold": "1"}], r"data.columns.answer=answer: .*no such column. It has: problem, gold"),
-        ([{"problem": "a", "answer": "1"}, {"problem": "b", "answer": ""}], "row 2: no answer"),
-        ([{"problem": "a", "answer": None}], "row 1: no answer"),
-        ([{"problem": " ", "answer": "1"}], "row 1: no problem"),
+        ([{"problem": "a", "answer": "1"}, {"problem": "b", "answer": ""}], "line 2: no answer"),
+        ([{"problem": "a", "answer": None}], "line 1: no answer"),
+        ([{"problem": " ", "answer": "1"}], "line 1: no problem"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, rows, message):

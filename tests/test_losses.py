@@ -120,7 +120,7 @@ def test_clip_sides_and_their_gradients():
     ],
 )
 def test_denominators_by_hand(aggregation, weights):
-    torch.testing.assert_close(aggregation.weights(LENGTHS, TOTALS), torch.tensor(weights))
+    torch.testing.assert_close(aggregation.weights(LENGTHS, TOTALS), torch.tensor(weights, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("aggregation", [GroupTokenMean(), BatchTokenMean(), SequenceMean(), ConstantLength(5)])

@@ -230,23 +230,23 @@ def test_three_steps_on_real_problems(train, model_folder, real_data, extra):
 
 
 def test_merged_policy_and_saved_checkpoints(train):
-    assert train("adapter=lora", "save_merged=true", "save_every=1") == 0
+    assert train("adapter=lora", "save_merged=true", "save_policy_every=1") == 0
     run = single()
     assert (run / "policy_merged" / "model.safetensors").exists()
-    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["iteration-00001", "iteration-00002"]
+    assert [path.name for path in sorted((run / "policies").iterdir())] == ["iteration-00001", "iteration-00002"]
     AutoModelForCausalLM.from_pretrained(run / "policy_merged")
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["advantage.ties=mean"], ["advantage.ties='mean'", "average, min, max"]),
+        (["advantage.ties=mean"], ["advantage.ties=mean", "average, min, max"]),
         (["reward.correct=0.2"], ["reward.correct=0.2", "does not outweigh"]),
         (["sampler.top_p=0.9"], ["sampler.top_p=0.9", "sampler.top_p=1"]),
         (["adapter=lora", "adapter.init=pissa"], ["adapter.init='pissa'", "Choose true or gaussian"]),
         (["data.levels={4: 1}"], ["data.levels"]),
         (["max_new_tokens=490"], ["max_new_tokens=490", "the context of 512 tokens", "prompt.overlong=drop"]),
-        (["reward=custom", "reward._target_=nowhere.f"], ["reward._target_=nowhere.f", "cannot be imported"]),
+        (["reward=custom", "reward._target_=nowhere.f"], ["reward._target_=nowhere.f", "no module 'nowhere'"]),
     ],
 )
 def test_values_that_components_refuse(train, capsys, arguments, wanted):

@@ -29,6 +29,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from grouprl import checks
+
 Rewards = Float[Tensor, "prompts group"]
 Valid = Bool[Tensor, "prompts group"]
 Parts = Mapping[str, Float[Tensor, "prompts group"]]
@@ -60,10 +62,7 @@ class RankAdvantage:
     """Seed of the random tie order, which is a function of the seed and the rewards. Read by ties="random" alone."""
 
     def __post_init__(self) -> None:
-        if self.ties not in Ties.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"advantage.ties={self.ties!r}: choose one of {', '.join(Ties.__args__)}.")  # type: ignore[attr-defined]
-        if self.resolution < 0:
-            raise ValueError(f"advantage.resolution={self.resolution}: give a number of at least 0.")
+        checks.rank_advantage(self.ties, self.resolution)
 
     def __call__(self, rewards: Rewards, *, valid: Valid | None = None, parts: Parts | None = None) -> Rewards:
         values, valid, count = _prepare(rewards, valid)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from grouprl import checks
 from grouprl.answers import last_box
 from grouprl.tiny import task
 
@@ -174,13 +175,7 @@ class RowCheck:
         duplicates: Duplicates = "drop",
     ) -> None:
         """Set what is done with what; see `jsonl_problems`."""
-        for key, value, choices in (
-            ("bad_rows", bad_rows, BadRows.__args__),  # type: ignore[attr-defined]
-            ("duplicates", duplicates, Duplicates.__args__),  # type: ignore[attr-defined]
-            ("answer_format", answer_format, AnswerFormat.__args__),  # type: ignore[attr-defined]
-        ):
-            if value not in choices:
-                raise ValueError(f"data.{key}={value}: choose one of {', '.join(choices)}.")
+        checks.row_check(bad_rows, duplicates, answer_format)
         self.source, self.columns, self.answer_format = source, columns, answer_format
         self.policies = {"bad": bad_rows, "duplicate": duplicates}
         self.faults: dict[str, list[str]] = {"bad": [], "duplicate": []}

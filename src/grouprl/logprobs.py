@@ -46,12 +46,17 @@ def completion_logprobs(model: nn.Module, batch: Minibatch, temperature: float =
         use_cache=False,
         **arguments,
     ).logits
-    logits = logits[:, -tokens - 1 : -1].float() / temperature
+    logits = at_least_float32(logits[:, -tokens - 1 : -1]) / temperature
     log_probabilities = logits.log_softmax(-1)
     chosen = log_probabilities.gather(-1, batch.completion_ids.unsqueeze(-1)).squeeze(-1)
     with torch.no_grad():
         entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
     return TokenLogprobs(chosen.masked_fill(~mask, 0.0), entropy.masked_fill(~mask, 0.0))
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 if they are that already."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _keeps_logits(model: nn.Module) -> bool:

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from grouprl import checks
 from grouprl.batch import LossInputs, LossOutputs, Totals
 
 PerToken = Float[Tensor, "sequences tokens"]
@@ -56,12 +57,7 @@ class ClipGate:
     ratio_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps_low < 1:
-            raise ValueError(f"eps_low={self.eps_low}: give a number between 0 and 1.")
-        if self.eps_high <= 0:
-            raise ValueError(f"eps_high={self.eps_high}: give a number above 0.")
-        if self.ratio_max is not None and self.ratio_max <= 1 + self.eps_high:
-            raise ValueError(f"ratio_max={self.ratio_max}: give a number above 1 + eps_high = {1 + self.eps_high}.")
+        checks.clip_gate(self.eps_low, self.eps_high, self.ratio_max)
 
     def __call__(self, ratio: PerToken, advantages: Tensor, logprobs: PerToken) -> PerToken:
         clipped_ratio = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
@@ -195,7 +191,7 @@ class ConstantLength:
 
 def _inverse(denominators: Tensor, lengths: Tensor) -> Tensor:
     denominators = denominators.to(torch.float64)
-    return torch.where(lengths > 0, 1 / denominators.clamp(min=1e-30), 0.0).to(torch.float32)
+    return torch.where(lengths > 0, 1 / denominators.clamp(min=1e-30), 0.0)
 
 
 # --- KL to the reference --------------------------------------------------------------------------------------------
@@ -302,7 +298,8 @@ class PolicyLoss:
         objective = self.gate(ratio, advantages, logprobs)
         if self.needs_reference:
             objective = objective - self.kl.penalty(logprobs, inputs)
-        loss = -(inputs.weights.unsqueeze(-1) * objective.masked_fill(~mask, 0.0)).sum()
+        weights = inputs.weights.to(objective.dtype).unsqueeze(-1)
+        loss = -(weights * objective.masked_fill(~mask, 0.0)).sum()
         return LossOutputs(loss, *self._measure(log_ratio.detach(), ratio.detach(), advantages, inputs))
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -90,6 +91,8 @@ class GroupRLModule(L.LightningModule):
         self.kl_stop, self.finite_steps = kl_stop, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
         self.iteration = 0
+        self.stop_requested = False
+        """Whether the iteration under way is the last."""
         self.evaluations: dict[int, dict[str, Estimate]] = {}
         """Held-out estimates by the number of finished iterations."""
         self.last_rollouts: tuple[Prompts, Rollouts, Rewards, Tensor] | None = None
@@ -97,6 +100,10 @@ class GroupRLModule(L.LightningModule):
         self._heldout: list[evaluation.ProblemResult] = []
         if loss.needs_reference:
             policy.keep_reference()
+
+    def on_train_batch_start(self, batch: Prompts, batch_idx: int) -> int | None:
+        """Lightning ends training where this is -1."""
+        return -1 if self.stop_requested else None
 
     def training_step(self, prompts: Prompts, batch_idx: int) -> None:
         """One RL iteration."""
@@ -143,16 +150,29 @@ class GroupRLModule(L.LightningModule):
         if not self.loss.needs_reference:
             return experience
         whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
-        ref_logprobs = torch.zeros_like(whole.completion_mask, dtype=torch.float32)
+        ref_logprobs = torch.zeros_like(rollouts.sampler_logprobs).flatten(0, 1)
         for rows in torch.arange(len(whole), device=self.device).split(self.micro_batch_size or len(whole)):
             ref_logprobs[rows] = self.policy.reference_logprobs(whole.rows(rows))
         return Experience(rollouts, advantages, trained, ref_logprobs.view_as(rollouts.completion_mask))
 
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
-        """The groups of each optimizer step of a PPO epoch, in an order that depends on seed, iteration and epoch."""
-        generator = torch.Generator().manual_seed(hash((self.seed, self.iteration, epoch)) % 2**63)
-        order = torch.randperm(prompts, generator=generator).to(self.device)
-        yield from order.split(prompts // self.minibatches)
+        """The groups of each optimizer step of a PPO epoch, by their row on this rank.
+
+        The prompts of all ranks are cut into strata of as many groups as there are minibatches, and each minibatch
+        takes one group of each stratum, drawn from (seed, iteration, epoch, stratum). So minibatches are the same sets
+        of groups on any number of ranks, and each rank holds as many groups of each.
+        """
+        strata = prompts // self.minibatches
+        rows = np.stack(
+            [
+                stratum * self.minibatches
+                + np.random.default_rng(
+                    (self.seed, self.iteration, epoch, self.trainer.global_rank * strata + stratum)
+                ).permutation(self.minibatches)
+                for stratum in range(strata)
+            ]
+        )
+        yield from torch.from_numpy(rows).to(self.device).unbind(dim=1)
 
     def token_weights(self, experience: Experience, groups: Tensor) -> Tensor:
         """Weight of each token of each sequence of a minibatch, from counts over all ranks, [groups, group]."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from grouprl import checks
 from grouprl.batch import Minibatch
 from grouprl.logprobs import TokenLogprobs, completion_logprobs
 from grouprl.model_folder import check_policy_folder
@@ -32,13 +33,7 @@ class LoraAdapter:
     """PEFT's ``init_lora_weights``. Starts that change the base (pissa, olora) are refused."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"adapter.rank={self.rank}: give a number of at least 1.")
-        if self.init not in (True, "gaussian"):
-            raise ValueError(
-                f"adapter.init={self.init!r}: this start does not leave the base as it is, so that the base with the "
-                "adapter off would not be the starting policy. Choose true or gaussian."
-            )
+        checks.lora_adapter(self.rank, self.init)
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
         """The model with a fresh adapter whose output is 0 at the start."""

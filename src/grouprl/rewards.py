@@ -17,11 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from grouprl import answers
+from grouprl import answers, checks
 from grouprl.batch import Prompts
-
-MARGIN = 1e-3
-"""By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
 
 Completions = Sequence[Sequence[str]]
 FailureKind = Literal["unscorable", "error", "timeout"]
@@ -130,15 +127,7 @@ class MathReward:
     """Score the style parts only where the answer is right."""
 
     def __post_init__(self) -> None:
-        style = {name: getattr(self, name) for name in ("box", "steps", "notation")}
-        for name, weight in {"correct": self.correct, **style}.items():
-            if weight < 0:
-                raise ValueError(f"reward.{name}={weight}: weights are at least 0.")
-        if self.correct < sum(style.values()) + MARGIN:
-            raise ValueError(
-                f"reward.correct={self.correct} does not outweigh the style parts together ({sum(style.values()):g}) "
-                f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower the others."
-            )
+        checks.math_reward(self.correct, self.box, self.steps, self.notation)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
         correct = _table(completions, prompts.answers, is_correct)

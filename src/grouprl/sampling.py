@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from grouprl import checks
 from grouprl.batch import Prompts, Rollouts
-from grouprl.logprobs import position_ids
+from grouprl.logprobs import at_least_float32, position_ids
 from grouprl.policy import Policy
 
 
@@ -35,13 +36,7 @@ class GroupSampler:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.group_size < 1 or self.max_new_tokens < 1:
-            raise ValueError(f"group_size={self.group_size}, max_new_tokens={self.max_new_tokens}: give at least 1.")
-        if self.top_k != 0 or self.top_p != 1.0:
-            raise ValueError(
-                f"sampler.top_k={self.top_k}, sampler.top_p={self.top_p}: training samples from the policy's own "
-                "distribution. Use sampler.top_k=0 and sampler.top_p=1."
-            )
+        checks.group_sampler(self.group_size, self.max_new_tokens, self.top_k, self.top_p)
 
     @torch.no_grad()
     def __call__(self, policy: Policy, prompts: Prompts, *, seed: int, greedy: bool = False) -> Rollouts:
@@ -80,7 +75,8 @@ class _Decoder:
         rows, device = len(prompts) * group, policy.device
         self.uniforms = None if seed is None else _uniforms(seed, prompts, group, max_new_tokens).to(device)
         self.token_ids = torch.full((rows, max_new_tokens), policy.tokenizer.pad_token_id, device=device)
-        self.logprobs = torch.zeros(rows, max_new_tokens, device=device)
+        dtype = torch.float64 if policy.base.dtype == torch.float64 else torch.float32
+        self.logprobs = torch.zeros(rows, max_new_tokens, device=device, dtype=dtype)
         self.lengths = torch.full((rows,), max_new_tokens, device=device)
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
 
@@ -126,7 +122,7 @@ class _Decoder:
 
     def _draw(self, logits: Tensor, rows: Tensor, step: int) -> Tensor:
         """The next token of each row, by inversion of the cumulative distribution, recorded with its logprob."""
-        log_probabilities = (logits.float() / self.policy.temperature).log_softmax(-1)
+        log_probabilities = (at_least_float32(logits) / self.policy.temperature).log_softmax(-1)
         if self.uniforms is None:
             tokens = log_probabilities.argmax(-1)
         else:

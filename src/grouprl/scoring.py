@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from grouprl import checks
 from grouprl.batch import Prompts
 from grouprl.rewards import Completions, Failure, FailureKind, Reward, Rewards, as_rewards
 
@@ -42,9 +43,7 @@ class Scorer:
             patience_s: Seconds that the search for the failing completions of a batch may take; what has not been
                 tried by then counts as failed, too.
         """
-        if on_unscorable not in OnUnscorable.__args__:  # type: ignore[attr-defined]
-            choices = ", ".join(OnUnscorable.__args__)  # type: ignore[attr-defined]
-            raise ValueError(f"on_unscorable={on_unscorable}: choose one of {choices}.")
+        checks.choice("on_unscorable", on_unscorable, checks.ON_UNSCORABLE)
         self.reward, self.on_unscorable, self.patience_s = reward, on_unscorable, patience_s
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:

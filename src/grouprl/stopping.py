@@ -14,6 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from grouprl.module import GroupRLModule
+
 
 class GracefulStop(Callback):
     """Ctrl-C or SIGTERM finishes the iteration and stops; a second signal, or the end of the grace, stops at once."""
@@ -75,16 +77,13 @@ class GracefulStop(Callback):
             signal.signal(signal.SIGTERM, self._handle)
             signal.signal(signal.SIGINT, self._handle)
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> int | None:  # type: ignore[override]
-        return -1 if self.decided else None
-
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        self._decide(trainer)
+        self._decide(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._decide(trainer)
+        self._decide(trainer, module)
 
-    def _decide(self, trainer: L.Trainer) -> None:
+    def _decide(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop after this iteration if any rank was signalled: all ranks leave at the same one.
 
         Not by ``trainer.should_stop``, for which Lightning would run an evaluation that the schedule does not have.
@@ -93,3 +92,5 @@ class GracefulStop(Callback):
         number = trainer.strategy.reduce(number, reduce_op="max")  # type: ignore[assignment]
         if number > 0:
             self.decided, self.signal = True, self.signal or int(number)
+            assert isinstance(module, GroupRLModule)
+            module.stop_requested = True

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.checkpoint import Checkpoints
-from grouprl.cli.preflight import UsageError
+from grouprl.cli.values import UsageError
 from grouprl.datamodule import PromptDataModule
 from grouprl.isolation import IsolatedReward, load_object
 from grouprl.module import GroupRLModule

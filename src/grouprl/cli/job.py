@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli import results
 from grouprl.cli.config import without_hydra
-from grouprl.cli.preflight import UsageError
+from grouprl.cli.values import UsageError
 
 LOCK_FILE = ".lock"
 

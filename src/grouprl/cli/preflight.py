@@ -16,14 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grouprl.benchmarks import contaminated_by
 from grouprl.cli.config import GROUPS, compose_job, without_hydra
-from grouprl.data import check_columns, read_jsonl
-from grouprl.model_folder import check_policy_folder, model_context
+from grouprl.cli.values import UsageError, check_values
 
-
-class UsageError(Exception):
-    """A command line that cannot be run. Its text is shown alone, without a traceback."""
+_THROUGH_COMPONENTS = ("eps_low", "eps_high", "beta", "lr", "group_size", "temperature")
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
@@ -63,107 +59,8 @@ def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
         raise UsageError(explain(config_name, error, overrides)) from error
     if config_name == "train":
         check_values(config)
+        _refuse_unread(config, overrides)
     return config
-
-
-def check_values(config: DictConfig) -> None:
-    """Refuse values that cannot work, alone or together."""
-    for check in (_check_numbers, _check_batches, _check_trainer, _check_contamination):
-        check(config)
-    try:
-        _check_policy(config)
-        _check_data(config)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _check_numbers(config: DictConfig) -> None:
-    at_least = {
-        "steps": 1,
-        "prompts_per_step": 1,
-        "group_size": 2,
-        "ppo_epochs": 1,
-        "minibatches": 1,
-        "max_new_tokens": 1,
-    }
-    at_least |= {
-        "micro_batch_size": 0,
-        "warmup_steps": 0,
-        "beta": 0,
-        "eval_every": 0,
-        "save_every": 0,
-        "eval_samples": 1,
-    }
-    for key, least in at_least.items():
-        if config[key] < least:
-            why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
-            raise UsageError(f"{key}={config[key]}: give at least {least}{why}.")
-    for key in ("lr", "temperature", "clip_norm", "eps_low", "eps_high"):
-        if not config[key] > 0:
-            raise UsageError(f"{key}={config[key]}: give a number above 0.")
-    if config.eps_low >= 1:
-        raise UsageError(f"eps_low={config.eps_low}: give a number below 1 (the ratio is clipped at 1 - eps_low).")
-    for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
-        if config.prompt[key] not in choices:
-            raise UsageError(f"prompt.{key}={config.prompt[key]}: choose one of {', '.join(choices)}.")
-
-
-def _check_batches(config: DictConfig) -> None:
-    if config.prompts_per_step % config.minibatches:
-        divisors = [n for n in range(1, config.prompts_per_step + 1) if config.prompts_per_step % n == 0]
-        raise UsageError(
-            f"minibatches={config.minibatches}: a minibatch holds whole groups, so it must divide "
-            f"prompts_per_step={config.prompts_per_step}. Choose one of {', '.join(map(str, divisors))}."
-        )
-
-
-def _check_trainer(config: DictConfig) -> None:
-    if config.trainer.get("precision") in ("bf16-true", "16-true"):
-        raise UsageError(
-            f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
-            "Use trainer.precision=bf16-mixed."
-        )
-
-
-def _check_policy(config: DictConfig) -> None:
-    path, context = str(config.policy.get("path", "tiny")), config.prompt.context
-    if context is not None and config.max_new_tokens >= context:
-        raise UsageError(
-            f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
-            "Use a smaller max_new_tokens or a larger prompt.context."
-        )
-    if path == "tiny":
-        return
-    check_policy_folder(path)
-    context = model_context(path)
-    if context is not None and config.max_new_tokens >= context:
-        raise UsageError(
-            f"max_new_tokens={config.max_new_tokens}: the model's context is {context} tokens, prompt included. "
-            "Use a smaller max_new_tokens."
-        )
-
-
-def _check_data(config: DictConfig) -> None:
-    data = config.data
-    if data.get("_target_") != "grouprl.data.jsonl_problems":
-        return
-    for path in filter(None, (data.path, data.heldout_path)):
-        for number, row in read_jsonl(path):
-            check_columns(row, data.columns, f"{path}, line {number},")
-            break
-
-
-def _check_contamination(config: DictConfig) -> None:
-    data = config.data
-    if data.get("_target_") != "grouprl.data.hub_problems":
-        return
-    benchmarks = contaminated_by(data.name, data.split)
-    if benchmarks and not set(benchmarks) & set(config.allow_contaminated):
-        raise UsageError(
-            f"data.name={data.name} data.split={data.split}: these are test problems of "
-            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there.\n"
-            f"Train on a training split, or add allow_contaminated=[{benchmarks[0]}] to go on all the same."
-        )
 
 
 def _refuse_added_options(config_name: str, config: DictConfig, overrides: Sequence[str]) -> None:
@@ -173,6 +70,19 @@ def _refuse_added_options(config_name: str, config: DictConfig, overrides: Seque
         key = override.partition("=")[0]
         if key.startswith("+") and "." not in key and "/" not in key and key.lstrip("+") not in {*known, *GROUPS}:
             raise UsageError(_unknown(config_name, key.lstrip("+"), key, list(map(str, known))))
+
+
+def _refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
+    """A dial that is set in vain: no chosen component refers to it, or another value undoes it."""
+    written = str(OmegaConf.to_container(without_hydra(config), resolve=False))
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key in _THROUGH_COMPONENTS and f"${{{key}}}" not in written:
+            raise UsageError(f"{override}: no component of this run reads {key}. Leave it out, or refer to ${{{key}}}.")
+        if key == "advantage.seed" and config.advantage.get("ties") not in (None, "random"):
+            raise UsageError(f"{override}: read by advantage.ties=random alone. Leave it out.")
+        if key == "warmup_steps" and config.warmup_steps >= config.steps:
+            raise UsageError(f"{override}: with steps={config.steps} the learning rate never reaches lr. Use fewer.")
 
 
 def _refuse_missing(config: DictConfig) -> None:

@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli import results
+from grouprl.cli.config import TrainConfig
 from grouprl.cli.job import Job
-from grouprl.cli.preflight import UsageError, check_values
+from grouprl.cli.preflight import explain
+from grouprl.cli.values import UsageError, check_values
 
 SAFE_TARGETS = ("grouprl.", "torch.optim.", "lightning.Trainer")
 """What a configuration read from a run folder may instantiate unasked."""
@@ -96,6 +98,10 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
                 f"Leave it out, or start anew. What may change: {harmless}."
             )
         OmegaConf.update(config, key, value)
+    try:
+        OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
+    except OmegaConfBaseException as error:
+        raise UsageError(explain("train", error, [])) from error
     withheld = [key for key, value in _leaves(config) if isinstance(value, str) and value.startswith(results.WITHHELD)]
     if withheld:
         hints = " ".join(f"{key}=PATH/{str(OmegaConf.select(config, key)).rpartition('/')[2]}" for key in withheld)

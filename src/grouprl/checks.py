@@ -1,0 +1,91 @@
+"""What the components refuse, as plain functions without torch: a command line is checked with them before it is run.
+
+Each takes a component's arguments (others are passed over) and raises a `ValueError` that names key, value and remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+MARGIN = 1e-3
+"""By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
+TIES = ("average", "min", "max", "dense", "random")
+ON_UNSCORABLE = ("drop_sample", "drop_group", "stop")
+
+
+def choice(key: str, value: Any, choices: Sequence[str]) -> None:
+    """One of a few words."""
+    if value not in choices:
+        raise ValueError(f"{key}={value}: choose one of {', '.join(choices)}.")
+
+
+def rank_advantage(ties: str = "average", resolution: float = 0.0, **_: Any) -> None:
+    """Arguments of `grouprl.advantages.RankAdvantage`."""
+    choice("advantage.ties", ties, TIES)
+    if resolution < 0:
+        raise ValueError(f"advantage.resolution={resolution}: give a number of at least 0.")
+
+
+def clip_gate(eps_low: float = 0.2, eps_high: float = 0.2, ratio_max: float | None = None, **_: Any) -> None:
+    """Arguments of `grouprl.losses.ClipGate`."""
+    if not 0 < eps_low < 1:
+        raise ValueError(f"eps_low={eps_low}: give a number above 0 and below 1 (the ratio is clipped at 1 - eps_low).")
+    if not eps_high > 0:
+        raise ValueError(f"eps_high={eps_high}: give a number above 0.")
+    if ratio_max is not None and ratio_max <= 1 + eps_high:
+        raise ValueError(f"loss.gate.ratio_max={ratio_max}: give a number above 1 + eps_high = {1 + eps_high:g}.")
+
+
+def group_sampler(group_size: int = 1, max_new_tokens: int = 1, top_k: int = 0, top_p: float = 1.0, **_: Any) -> None:
+    """Arguments of `grouprl.sampling.GroupSampler`."""
+    if group_size < 1 or max_new_tokens < 1:
+        raise ValueError(f"group_size={group_size}, max_new_tokens={max_new_tokens}: give at least 1.")
+    if top_k != 0 or top_p != 1.0:
+        raise ValueError(
+            f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
+            "distribution. Use sampler.top_k=0 and sampler.top_p=1."
+        )
+
+
+def math_reward(correct: float = 0.0, box: float = 0.0, steps: float = 0.0, notation: float = 0.0, **_: Any) -> None:
+    """Arguments of `grouprl.rewards.MathReward`."""
+    style = {"box": box, "steps": steps, "notation": notation}
+    for name, weight in {"correct": correct, **style}.items():
+        if not weight >= 0:
+            raise ValueError(f"reward.{name}={weight}: weights are at least 0.")
+    if correct < sum(style.values()) + MARGIN:
+        raise ValueError(
+            f"reward.correct={correct} does not outweigh the style parts together ({sum(style.values()):g}) "
+            f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower the others."
+        )
+
+
+def lora_adapter(rank: int = 1, init: bool | str = True, **_: Any) -> None:
+    """Arguments of `grouprl.policy.LoraAdapter`."""
+    if rank < 1:
+        raise ValueError(f"adapter.rank={rank}: give a number of at least 1.")
+    if init not in (True, "gaussian"):
+        raise ValueError(
+            f"adapter.init={init!r}: this start does not leave the base as it is, so that the base with the "
+            "adapter off would not be the starting policy. Choose true or gaussian."
+        )
+
+
+def row_check(bad_rows: str = "refuse", duplicates: str = "drop", answer_format: str = "plain", **_: Any) -> None:
+    """Arguments of `grouprl.data.RowCheck`."""
+    choice("data.bad_rows", bad_rows, ("refuse", "drop"))
+    choice("data.duplicates", duplicates, ("drop", "refuse", "keep"))
+    choice("data.answer_format", answer_format, ("plain", "boxed", "hashes"))
+
+
+OF_TARGET: dict[str, Callable[..., None]] = {
+    "grouprl.advantages.RankAdvantage": rank_advantage,
+    "grouprl.losses.ClipGate": clip_gate,
+    "grouprl.sampling.GroupSampler": group_sampler,
+    "grouprl.rewards.MathReward": math_reward,
+    "grouprl.policy.LoraAdapter": lora_adapter,
+    "grouprl.data.jsonl_problems": row_check,
+    "grouprl.data.hub_problems": row_check,
+}
+"""The check of each ``_target_``."""

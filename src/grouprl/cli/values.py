@@ -1,0 +1,187 @@
+"""Values of a composed configuration that cannot work, alone or together; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from grouprl.benchmarks import contaminated_by
+from grouprl.checks import OF_TARGET, ON_UNSCORABLE, choice
+from grouprl.cli.config import without_hydra
+from grouprl.data import check_columns, read_jsonl
+from grouprl.model_folder import check_policy_folder, model_context
+
+_AT_LEAST = {
+    "steps": 1,
+    "prompts_per_step": 1,
+    "group_size": 2,
+    "ppo_epochs": 1,
+    "minibatches": 1,
+    "max_new_tokens": 1,
+    "eval_samples": 1,
+    "micro_batch_size": 0,
+    "warmup_steps": 0,
+    "beta": 0,
+    "eval_every": 0,
+    "save_every": 0,
+    "save_policy_every": 0,
+    "max_skipped_steps": 0,
+    "stop_grace_s": 0,
+}
+_OF_THE_LOOP = {
+    "accumulate_grad_batches": "Use micro_batch_size.",
+    "gradient_clip_val": "Use clip_norm.",
+    "max_steps": "Use steps.",
+    "max_epochs": "Use steps and ppo_epochs.",
+    "val_check_interval": "Use eval_every.",
+    "check_val_every_n_epoch": "Use eval_every.",
+    "logger": "Runs are logged to TensorBoard in their folder.",
+    "callbacks": "Use the library for callbacks of your own: grouprl.GroupRLModule.",
+    "enable_checkpointing": "Use save_every.",
+    "max_time": "Use steps.",
+}
+
+
+class UsageError(Exception):
+    """A command line that cannot be run. Its text is shown alone, without a traceback."""
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values that cannot work, alone or together."""
+    checks = (_check_numbers, _check_components, _check_batches, _check_trainer, _check_together)
+    try:
+        for check in (*checks, _check_contamination, _check_policy, _check_own_code, _check_data):
+            check(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_numbers(config: DictConfig) -> None:
+    for key, least in _AT_LEAST.items():
+        if config[key] < least:
+            why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
+            raise UsageError(f"{key}={config[key]}: give at least {least}{why}.")
+    for key in ("lr", "temperature", "clip_norm", "eps_low", "eps_high", "kl_stop", "ratio_tolerance"):
+        if config[key] is not None and not config[key] > 0:
+            raise UsageError(f"{key}={config[key]}: give a number above 0.")
+    choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
+    for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
+        choice(f"prompt.{key}", config.prompt[key], choices)
+
+
+def _check_batches(config: DictConfig) -> None:
+    if config.prompts_per_step % config.minibatches:
+        divisors = [n for n in range(1, config.prompts_per_step + 1) if config.prompts_per_step % n == 0]
+        raise UsageError(
+            f"minibatches={config.minibatches}: a minibatch holds whole groups, so it must divide "
+            f"prompts_per_step={config.prompts_per_step}. Choose one of {', '.join(map(str, divisors))}."
+        )
+    devices = config.trainer.get("devices", 1)
+    if isinstance(devices, int) and devices > 0 and config.prompts_per_step % (devices * config.minibatches):
+        raise UsageError(
+            f"trainer.devices={devices}: each device takes the same number of groups of each minibatch, so that "
+            f"prompts_per_step={config.prompts_per_step} must be a multiple of devices x minibatches = "
+            f"{devices * config.minibatches}."
+        )
+
+
+def _check_trainer(config: DictConfig) -> None:
+    if config.trainer.get("precision") in ("bf16-true", "16-true"):
+        raise UsageError(
+            f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
+            "Use trainer.precision=bf16-mixed."
+        )
+    for key, instead in _OF_THE_LOOP.items():
+        if key in config.trainer:
+            raise UsageError(f"trainer.{key}={config.trainer[key]}: the training loop has this in hand. {instead}")
+
+
+def _check_components(config: DictConfig) -> None:
+    """What a component would refuse, before it is imported."""
+    for node in _targets(without_hydra(config)):
+        check = OF_TARGET.get(str(node["_target_"]))
+        if check is not None:
+            check(**{str(key): value for key, value in node.items()})
+
+
+def _targets(node: Any) -> Iterator[DictConfig]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from _targets(value)
+
+
+def _check_together(config: DictConfig) -> None:
+    """Options that contradict each other."""
+    if config.save_merged and not config.adapter:
+        raise UsageError("save_merged=true: there is no adapter to merge. Add adapter=lora, or leave it out.")
+    if config.resume_fall_back and not config.resume:
+        raise UsageError("resume_fall_back=true: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
+    if config.keep_checkpoints < 1 and config.save_every:
+        raise UsageError(f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set save_every=0 for none.")
+
+
+def _check_own_code(config: DictConfig) -> None:
+    """Modules that the user names must be there; only that is looked up, nothing is run."""
+    for group in ("reward", "advantage", "loss", "sampler", "data", "policy"):
+        target = str(config[group].get("_target_", ""))
+        if ".py:" in target:
+            if not Path(target.rpartition(":")[0]).is_file():
+                raise UsageError(f"{group}._target_={target}: there is no such file. Write PATH/FILE.py:NAME.")
+            continue
+        module = target.rpartition(".")[0]
+        if not module:
+            raise UsageError(f"{group}._target_={target}: write module.name, or PATH/FILE.py:NAME.")
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            raise UsageError(f"{group}._target_={target}: there is no module {module.partition('.')[0]!r} here.")
+
+
+def _check_policy(config: DictConfig) -> None:
+    path, context = str(config.policy.get("path", "tiny")), config.prompt.context
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
+            "Use a smaller max_new_tokens or a larger prompt.context."
+        )
+    if path == "tiny":
+        return
+    check_policy_folder(path)
+    context = model_context(path)
+    if context is not None and config.prompt.context is not None and config.prompt.context > context:
+        raise UsageError(f"prompt.context={config.prompt.context}: the model's context is {context} tokens.")
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: the model's context is {context} tokens, prompt included. "
+            "Use a smaller max_new_tokens."
+        )
+
+
+def _check_data(config: DictConfig) -> None:
+    data = config.data
+    if data.get("_target_") != "grouprl.data.jsonl_problems":
+        return
+    for path in filter(None, (data.path, data.heldout_path)):
+        for number, row in read_jsonl(path):
+            check_columns(row, data.columns, f"{path}, line {number},")
+            break
+
+
+def _check_contamination(config: DictConfig) -> None:
+    data = config.data
+    if data.get("_target_") != "grouprl.data.hub_problems":
+        return
+    benchmarks = contaminated_by(data.name, data.split)
+    if benchmarks and not set(benchmarks) & set(config.allow_contaminated):
+        raise UsageError(
+            f"data.name={data.name} data.split={data.split}: these are test problems of "
+            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there.\n"
+            f"Train on a training split, or add allow_contaminated=[{benchmarks[0]}] to go on all the same."
+        )
