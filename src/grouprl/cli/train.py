@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if multirun:
         guarded(lambda: _refuse_many_devices(jobs), PROGRAM)
+    if not {"--cfg", "-c"} & set(arguments):
+        for job in jobs[:1]:
+            target = Path(job.hydra.sweep.dir if multirun else job.hydra.run.dir)
+            guarded(lambda folder=target: _check_writable(folder), PROGRAM)  # type: ignore[misc]
     started = time.time()
     # Flags first: Hydra's parser takes no flag between overrides.
     sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
@@ -50,6 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folders = [Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir for job in jobs]
         raise SystemExit(_close_sweep(folders, started))
     raise SystemExit(_interrupted[0] if _interrupted else 0)
+
+
+def _check_writable(folder: Path) -> None:
+    """Hydra makes run folders with a traceback where that is not possible."""
+    parent = folder.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the run folder cannot be made ({error.strerror}). Set hydra.run.dir=DIR."
+        ) from error
 
 
 def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:

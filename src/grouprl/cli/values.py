@@ -96,6 +96,8 @@ def _check_trainer(config: DictConfig) -> None:
             f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
             "Use trainer.precision=bf16-mixed."
         )
+    if config.trainer.get("precision") == "64-true":
+        raise UsageError("trainer.precision=64-true: use policy.dtype=float64 for float64 weights and arithmetic.")
     for key, instead in _OF_THE_LOOP.items():
         if key in config.trainer:
             raise UsageError(f"trainer.{key}={config.trainer[key]}: the training loop has this in hand. {instead}")

@@ -1,0 +1,176 @@
+"""Guards on learning: steps that are not finite, the KL stop, the first-step ratio, and what is logged."""
+
+from dataclasses import replace
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+
+from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
+from grouprl.data import tiny_problems
+from grouprl.datamodule import PromptDataModule
+from grouprl.guards import TrainingError
+
+
+def fit(steps=1, loss=None, reward=None, policy=None, lr=1e-4, **options):
+    policy = policy or load_policy("tiny")
+    splits = tiny_problems(train_size=16, heldout_size=4)
+    options = {"ppo_epochs": 2, "minibatches": 2, **options}
+    module = GroupRLModule(
+        policy,
+        GroupSampler(group_size=4, max_new_tokens=48),
+        reward or MathReward(),
+        RankAdvantage(),
+        loss or PolicyLoss(),
+        partial(torch.optim.AdamW, lr=lr),
+        steps=steps,
+        **options,
+    )
+    data = PromptDataModule(splits, policy, steps=steps, prompts_per_step=4, max_new_tokens=48)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=data)
+    return module, {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+class Poisoned(PolicyLoss):
+    """A loss that is not finite at chosen optimizer steps."""
+
+    def __init__(self, steps, poison):
+        super().__init__()
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "poison", poison)
+        object.__setattr__(self, "calls", [0])
+
+    def __call__(self, logprobs, inputs):
+        outputs = super().__call__(logprobs, inputs)
+        self.calls[0] += 1
+        if self.calls[0] in self.steps:
+            return replace(outputs, loss=outputs.loss * self.poison)
+        return outputs
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(poison):
+    module, metrics = fit(loss=Poisoned({2}, poison))
+    assert metrics["ppo/skipped_steps"] == 1
+    assert metrics["ppo_epoch_1/skipped_steps"] == 1
+    assert metrics["ppo_epoch_2/skipped_steps"] == 0
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    assert module.finite_steps.in_a_row == 0
+
+
+def test_too_many_in_a_row_stop_the_run_with_the_weights_before_them():
+    policy = load_policy("tiny")
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"3 optimizer steps in a row .* not finite .*max_skipped_steps"):
+        fit(policy=policy, loss=Poisoned(range(100), float("nan")), max_skipped_steps=2)
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+
+
+def test_weights_that_are_not_finite_do_not_pass_for_a_policy():
+    policy = load_policy("tiny")
+    with torch.no_grad():
+        next(policy.model.parameters())[0] = float("nan")
+        for parameter in policy.model.parameters():
+            parameter.mul_(float("nan"))
+    with pytest.raises(TrainingError, match="away from 1"):
+        fit(policy=policy, reward=lambda completions, prompts: [[1.0, 0.0, 0.0, 0.5] for _ in completions])
+
+
+def test_the_kl_stop_leaves_the_epochs():
+    many = {"ppo_epochs": 6, "lr": 2e-3}
+    _, free = fit(**many)
+    _, stopped = fit(**many, kl_stop=1e-3)
+    assert free["ppo/epochs"] == 6
+    assert 1 <= stopped["ppo/epochs"] < 6
+    last = int(stopped["ppo/epochs"])
+    assert stopped[f"ppo_epoch_{last}/approx_kl"] > 1e-3
+    assert all(stopped[f"ppo_epoch_{i}/approx_kl"] <= 1e-3 for i in range(1, last))
+
+
+def test_the_first_step_guard_names_the_largest_offender():
+    policy = load_policy("tiny")
+    original = policy.logprobs
+
+    def off(batch):
+        result = original(batch)
+        shift = torch.zeros_like(result.logprobs)
+        shift[0, 3] = 0.5
+        return result._replace(logprobs=result.logprobs + shift)
+
+    policy.logprobs = off
+    with pytest.raises(TrainingError, match=r"0\.649 away from 1 .*iteration 0(.|\n)*position 3(.|\n)*Likely causes"):
+        fit(policy=policy)
+
+
+def test_what_is_logged():
+    _, metrics = fit()
+    for name in [
+        "reward",
+        "reward/std",
+        "reward/correct",
+        "reward/correct/std",
+        "reward/failures/error",
+        "reward/failures/timeout",
+        "reward/failures/unscorable",
+        "groups/ties",
+        "groups/reward_levels",
+        "groups/without_signal",
+        "advantage/rms",
+        "completion/length",
+        "completion/length_max",
+        "completion/truncated",
+        "tokens_per_s/sampling",
+        "tokens_per_s/training",
+        "memory/peak_mib",
+        "mismatch/ratio_max",
+        "mismatch/logprob",
+        "ppo/grad_norm",
+        "lr",
+        "time/sampling",
+        "time/scoring",
+        "time/training",
+    ]:
+        assert name in metrics, name
+    for epoch in (1, 2):
+        for name in [
+            "ratio/mean",
+            "ratio/max",
+            "clip_fraction/low",
+            "clip_fraction/high",
+            "approx_kl",
+            "entropy",
+            "grad_norm",
+        ]:
+            assert f"ppo_epoch_{epoch}/{name}" in metrics
+    assert 0 <= metrics["mismatch/ratio_max"] < 1e-3
+    assert 0 < metrics["groups/ties"] <= 1
+
+
+def test_the_mismatch_is_measured_where_no_group_has_a_signal():
+    _, metrics = fit(reward=lambda completions, prompts: [[1.0] * len(row) for row in completions])
+    assert metrics["groups/without_signal"] == 1
+    assert metrics["groups/ties"] == 1
+    assert 0 < metrics["mismatch/ratio_max"] < 1e-3
+
+
+def test_dropout_in_the_model_acts_nowhere():
+    """The module is put into training mode by Lightning; ratios at the first step are those of no dropout."""
+    from conftest import random_model
+
+    from grouprl.policy import Policy
+
+    tokenizer = load_policy("tiny").tokenizer
+    model = random_model("gpt2", vocab_size=len(tokenizer), resid_pdrop=0.05, embd_pdrop=0.05, attn_pdrop=0.05)
+    policy = Policy(model, tokenizer)
+    _, metrics = fit(policy=policy, reward=lambda completions, prompts: [[0.0, 1.0, 2.0, 3.0] for _ in completions])
+    assert metrics["mismatch/ratio_max"] < 1e-4
