@@ -82,3 +82,16 @@ def test_recorded_groups_of_a_real_model(real_data):
                 missed += bool(truth) and not correct
     assert accepted >= 700
     assert missed <= 37
+
+
+def test_a_text_full_of_unclosed_boxes_takes_no_time():
+    """One pass: 10 000 unclosed boxes, and 10 000 nested ones, are read at once and do not recurse."""
+    assert last_box(r"\boxed{" * 10_000) is None
+    assert last_box(r"\boxed{" * 10_000 + "7" + "}" * 10_000) == "7"
+    assert last_box(r"\boxed{1} and \boxed{2") == "1"
+    assert last_box(r"\boxed{\{1, 2\}}") == r"\{1, 2\}"
+
+
+def test_a_percent_sign_is_part_of_the_answer():
+    assert equal("5%", r"5\%")
+    assert not equal("5%", "5")

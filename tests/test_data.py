@@ -72,3 +72,64 @@ def test_real_files_are_read(real_data):
     splits = jsonl_problems(str(real_data / "gsm8k_train.jsonl"), limit=100)
     assert len(splits.train) == 100
     assert len(splits.heldout) == 200
+
+
+def rows_to_file(path, rows):
+    path.write_bytes(b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in rows))
+    return str(path)
+
+
+MIXED = [
+    {"problem": "1 + 1?", "answer": "2"},
+    b"\xff\xfe broken\n",
+    {"problem": "1 + 2?", "answer": ""},
+    {"problem": "", "answer": "4"},
+    {"problem": "1 + 1?", "answer": "2"},
+    {"problem": "1 + 1?", "answer": "3"},
+    {"problem": "1 + 3?"},
+    *({"problem": f"{n} + 1?", "answer": str(n + 1)} for n in range(10, 20)),
+]
+
+
+def test_bad_rows_are_reported_by_line_and_dropped_when_asked(tmp_path, capsys):
+    path = rows_to_file(tmp_path / "mixed.jsonl", MIXED)
+    with pytest.raises(ValueError, match=r"5 bad rows(.|\n)*line 2: not a JSON object(.|\n)*line 3: no answer"):
+        jsonl_problems(path)
+    splits = jsonl_problems(path, bad_rows="drop", heldout_size=1)
+    assert len(splits.train) + len(splits.heldout) == 11
+    shown = capsys.readouterr().out
+    assert "5 bad rows dropped" in shown
+    assert "1 duplicate rows dropped" in shown
+    assert "line 5: the problem of line 1" in shown
+    kept = jsonl_problems(path, bad_rows="drop", duplicates="keep", heldout_size=1)
+    assert len(kept.train) + len(kept.heldout) == 12
+    with pytest.raises(ValueError, match="1 duplicate rows"):
+        jsonl_problems(path, bad_rows="drop", duplicates="refuse")
+
+
+def test_an_empty_file_and_one_without_a_good_row(tmp_path):
+    with pytest.raises(ValueError, match="holds no rows"):
+        jsonl_problems(rows_to_file(tmp_path / "empty.jsonl", []))
+    with pytest.raises(ValueError, match="holds no usable rows"):
+        jsonl_problems(rows_to_file(tmp_path / "bad.jsonl", [{"problem": "", "answer": ""}]), bad_rows="drop")
+
+
+def test_held_out_problems_are_not_trained_on(tmp_path):
+    path = rows_to_file(tmp_path / "a.jsonl", MIXED[-10:])
+    with pytest.raises(ValueError, match="10 held-out problems are among the training problems"):
+        jsonl_problems(path, heldout_path=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "wanted"),
+    [
+        ("openai/gsm8k", "train", ()),
+        ("openai/gsm8k", "train+test[:5]", ("gsm8k",)),
+        ("OpenAI/GSM8K", "all", ("gsm8k",)),
+        ("huggingfaceh4/math-500", "test", ("math500", "math")),
+    ],
+)
+def test_test_sets_are_known_however_they_are_spelt(name, split, wanted):
+    from grouprl.benchmarks import contaminated_by
+
+    assert contaminated_by(name, split) == wanted

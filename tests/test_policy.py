@@ -102,3 +102,25 @@ def test_ends_of_generation_config_and_tokenizer_are_honoured():
     model = random_model("qwen2")
     model.generation_config.eos_token_id = [7, 9]
     assert Policy(model, bpe_tokenizer()).eos_ids == (7, 9, 2)
+
+
+def test_an_adapter_on_a_merged_base_is_saved_whole(tmp_path):
+    """A second adapter is trained on a merged base that is no folder's: saved alone it would name another base."""
+    from grouprl.policy import LoraAdapter, load_policy
+
+    def nudge(policy):
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+
+    first = load_policy("tiny", adapter=LoraAdapter(rank=4))
+    nudge(first)
+    first.save(tmp_path / "first")
+    second = load_policy(str(tmp_path / "first"), adapter=LoraAdapter(rank=4))
+    nudge(second)
+    second.save(tmp_path / "second")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    again = load_policy(str(tmp_path / "second"))
+    torch.testing.assert_close(again.model(ids).logits, second.model(ids).logits, atol=1e-4, rtol=1e-4)
+    assert not (tmp_path / "second" / "adapter_config.json").exists()

@@ -303,3 +303,25 @@ def test_a_signal_finishes_the_step_and_leaves_a_policy(tmp_path, number, code):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_held_out_problems(train):
+    assert train("data.heldout_size=0", "steps=1") == 0
+    assert read_result(single())["state"] == "finished"
+
+
+def test_a_changed_file_of_the_user_is_not_skipped(train, capsys):
+    """The sweep's identity holds the files that the configuration names."""
+    Path("mine.py").write_text(
+        "def f(completions, prompts):\n    return [[float(len(t)) for t in r] for r in completions]\n"
+    )
+    own = ["-m", "steps=1", "reward=custom", "reward._target_=mine.f"]
+    assert train(*own) == 0
+    capsys.readouterr()
+    assert train(*own) == 0
+    assert "skipped" in capsys.readouterr().out
+    Path("mine.py").write_text(
+        "def f(completions, prompts):\n    return [[-float(len(t)) for t in r] for r in completions]\n"
+    )
+    assert train(*own) == 0
+    assert "skipped" not in capsys.readouterr().out

@@ -97,7 +97,7 @@ class RankAdvantage:
         steps = (ordered[..., 1:] != ordered[..., :-1]) & ordered[..., 1:].isfinite()
         level = torch.cat([torch.zeros_like(steps[..., :1], dtype=torch.long), steps.cumsum(-1)], -1)
         highest = level.amax(-1, keepdim=True).clamp(min=1)
-        return (2 * level / highest - 1).to(values.dtype).gather(-1, index.argsort(-1))
+        return (2 * level.to(values.dtype) / highest - 1).gather(-1, index.argsort(-1))
 
 
 @dataclass(frozen=True)

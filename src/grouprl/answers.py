@@ -6,6 +6,8 @@ import re
 from fractions import Fraction
 
 _MAX_ANSWER = 400
+_BOX = re.compile(r"\\f?boxed\s*\{")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _UNITS_AND_SPACING = re.compile(
     r"\\[,;:!]|\\(?:left|right|displaystyle)(?![A-Za-z])|\\(?:text|mbox)\s*\{[^{}]*\}\s*$|[$\s]"
 )
@@ -17,14 +19,18 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def last_box(text: str) -> str | None:
-    r"""Content of the last ``\boxed{...}`` with balanced braces, or None."""
-    for start in reversed([match.end() for match in re.finditer(r"\\f?boxed\s*\{", text)]):
-        depth = 1
-        for position in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0) if text[position - 1] != "\\" else 0
-            if depth == 0:
-                return text[start:position].strip()
-    return None
+    r"""Content of the last ``\boxed{...}`` with balanced braces, or None. One pass, whatever the text."""
+    starts = {match.end() for match in _BOX.finditer(text)}
+    opened: list[int] = []
+    best: tuple[int, int] | None = None
+    for match in _BRACE.finditer(text):
+        if match.group() == "{":
+            opened.append(match.end())
+        elif opened:
+            start = opened.pop()
+            if start in starts and (best is None or start > best[0]):
+                best = (start, match.start())
+    return text[best[0] : best[1]].strip() if best else None
 
 
 def normalize(answer: str) -> str:
@@ -39,7 +45,7 @@ def normalize(answer: str) -> str:
 
 def as_number(answer: str) -> Fraction | None:
     """The exact value of an integer, decimal or fraction in normal form, or None for anything else."""
-    text = answer.removesuffix("%")
+    text = answer
     match = _FRACTION.fullmatch(text)
     if match:
         sign, numerator, denominator = match.groups()
@@ -59,5 +65,7 @@ def equal(prediction: str, gold: str) -> bool:
     prediction, gold = normalize(prediction), normalize(gold)
     if prediction == gold:
         return prediction != ""
-    number = as_number(prediction)
-    return number is not None and number == as_number(gold)
+    if prediction.endswith("%") != gold.endswith("%"):
+        return False
+    number = as_number(prediction.removesuffix("%"))
+    return number is not None and number == as_number(gold.removesuffix("%"))

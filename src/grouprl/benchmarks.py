@@ -19,5 +19,11 @@ TEST_SETS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def contaminated_by(dataset: str, split: str) -> tuple[str, ...]:
-    """Benchmarks that a training set given by id and split contaminates; slices such as ``test[:100]`` count."""
-    return TEST_SETS.get((dataset, split.partition("[")[0]), ())
+    """Benchmarks that a training set given by id and split contaminates; slices, sums of splits and ``all`` count."""
+    named = {part.partition("[")[0].strip() for part in split.split("+")}
+    found = [
+        benchmarks
+        for (known, test_split), benchmarks in TEST_SETS.items()
+        if known.casefold() == dataset.casefold().strip("/") and ("all" in named or test_split in named)
+    ]
+    return tuple(dict.fromkeys(name for benchmarks in found for name in benchmarks))

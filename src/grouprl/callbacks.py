@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -103,9 +104,18 @@ class MetricsFile(Callback):
     def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
         if trainer.is_global_zero:
             with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can hold: null for a number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def keep_metrics(path: Path, iterations: int) -> None:
@@ -124,7 +134,12 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows of a run's metric file; estimates come back as `Estimate`."""
     with (folder / METRICS_FILE).open() as lines:
         for line in lines:
-            yield {k: Estimate(*v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+            yield {k: _estimate(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+
+
+def _estimate(values: list[Any]) -> Estimate:
+    value, low, high = (math.nan if number is None else float(number) for number in values[:3])
+    return Estimate(value, low, high, int(values[3]))
 
 
 class Samples(Callback):

@@ -6,6 +6,7 @@ broken line is an error that names the file, the line and what to do.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -124,8 +125,8 @@ def hub_problems(
     import datasets
 
     def load(which: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for config in configs or (None,):
-            yield from enumerate(datasets.load_dataset(name, config, split=which), start=1)
+        parts = (datasets.load_dataset(name, config, split=which) for config in configs or (None,))
+        yield from enumerate(itertools.chain.from_iterable(parts), start=1)
 
     def read(which: str) -> list[Problem]:
         check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
@@ -191,7 +192,13 @@ class RowCheck:
         empty = True
         for number, row in rows:
             empty = False
-            names = check_columns(row, self.columns, f"{self.source}, line {number},")
+            try:
+                names = check_columns(row, self.columns, f"{self.source}, line {number},")
+            except ValueError:
+                if not found:
+                    raise
+                self.bad(number, "a column is missing that the rows before have")
+                continue
             problem = str(row[names["problem"]] or "").strip()
             answer = _extract(row[names["answer"]], self.answer_format)
             if not problem or not answer:
@@ -251,6 +258,12 @@ def _split(
     rows: list[Problem], heldout: list[Problem] | None, heldout_size: int, limit: int | None, seed: int
 ) -> ProblemSplits:
     if heldout is not None:
+        shared = {row.problem for row in heldout} & {row.problem for row in rows}
+        if shared:
+            raise ValueError(
+                f"data: {len(shared)} held-out problems are among the training problems, such as {min(shared)[:80]!r}. "
+                "Take them out of one of the two."
+            )
         return ProblemSplits(rows[:limit], heldout[:heldout_size])
     # Rows of one problem text stay on one side of the split.
     texts = sorted({row.problem for row in rows})

@@ -124,12 +124,14 @@ class GroupRLModule(L.LightningModule):
             epochs.append(meter.over_ranks(self.trainer.strategy))
             if self.kl_stop is not None and epochs[-1].means().get("approx_kl", 0.0) > self.kl_stop:
                 break
+        rate = float(self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr, arg-type]
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.iteration += 1
         self.last_rollouts = (prompts, rollouts, rewards, advantages)
 
         trained = time.perf_counter()
-        tokens = int(rollouts.lengths.sum())
+        # Ranks work at the same time, and the means below are over ranks.
+        tokens = int(rollouts.lengths.sum()) * self.trainer.world_size
         metrics = self.describe(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
         metrics |= {
             "time/sampling": sampled - started,
@@ -139,7 +141,7 @@ class GroupRLModule(L.LightningModule):
             "tokens_per_s/sampling": tokens / (sampled - started),
             "tokens_per_s/training": tokens * len(epochs) / (trained - scored),
         }
-        metrics["lr"] = float(self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr, arg-type]
+        metrics["lr"] = rate
         self.log_dict(metrics, batch_size=len(prompts), sync_dist=self.trainer.world_size > 1)
         self.log_dict(_ppo_metrics(epochs), batch_size=len(prompts))
 
@@ -206,7 +208,7 @@ class GroupRLModule(L.LightningModule):
             if mismatch is not None:
                 self.measure_mismatch(minibatch, mismatch)
         if mismatch is not None:
-            exact = self.trainer.precision in ("32-true", "64-true")
+            exact = self.trainer.precision == "32-true" and self.policy.base.dtype in (torch.float32, torch.float64)
             mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
         if self.finite_steps.allows(self.trainer.strategy, total_loss, norm):

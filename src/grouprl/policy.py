@@ -82,6 +82,8 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.has_adapter = adapter is not None
+        self.base_is_merged = False
+        """Whether the base is no folder's: an adapter alone would then name a base it was not trained on."""
         self.reference: nn.Module | None = None
         self.eval()
 
@@ -147,10 +149,14 @@ class Policy(nn.Module):
             raise ValueError("No reference was kept. Set beta above 0 before training, or call keep_reference().")
 
     def save(self, folder: str | Path, *, merged: bool = False) -> Path:
-        """Write a Hugging Face folder: the model, or the adapter alone under LoRA (all of it with ``merged``)."""
+        """Write a Hugging Face folder: the model, or the adapter alone under LoRA.
+
+        With ``merged``, and where the base was itself made by merging an adapter, the adapter is merged and the whole
+        model is written.
+        """
         folder = Path(folder)
         model = self.model
-        if self.has_adapter and merged:
+        if self.has_adapter and (merged or self.base_is_merged):
             model = copy.deepcopy(model).merge_and_unload(safe_merge=True)  # type: ignore[operator]
         model.save_pretrained(str(folder))  # type: ignore[operator]
         self.tokenizer.save_pretrained(str(folder))
@@ -187,11 +193,15 @@ def load_policy(
         "trust_remote_code": trust_remote_code,
         "use_safetensors": True,
     }
+    merged = False
     if (Path(folder) / "adapter_config.json").is_file():
         from peft import AutoPeftModelForCausalLM
 
         arguments.pop("use_safetensors")
+        merged = True
         model = AutoPeftModelForCausalLM.from_pretrained(folder, **arguments).merge_and_unload(safe_merge=True)
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-    return Policy(model, tokenizer, adapter=adapter or None, temperature=temperature)
+    policy = Policy(model, tokenizer, adapter=adapter or None, temperature=temperature)
+    policy.base_is_merged = merged
+    return policy

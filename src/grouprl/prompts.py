@@ -52,7 +52,7 @@ def encode(
     return Prompts(
         problems=tuple(problem.problem for problem in problems),
         answers=tuple(problem.answer for problem in problems),
-        token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]),
+        token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]) if texts else (),
         indices=tuple(indices if indices is not None else range(len(problems))),
         iteration=iteration,
     )

@@ -43,6 +43,9 @@ def clustered_ratio(numerators: Sequence[float], denominators: Sequence[float]) 
     if total == 0 or count < 2:
         return Estimate(math.nan, math.nan, math.nan, count)
     ratio = sum(numerators) / total
+    if ratio in (0.0, 1.0):
+        # No variance was seen, which does not mean that there is none: each question as one trial.
+        return wilson(round(ratio * count), count)
     residuals = sum((n - ratio * d) ** 2 for n, d in zip(numerators, denominators, strict=True))
     half = Z95 * math.sqrt(residuals * count / (count - 1)) / total
     return Estimate(ratio, max(0.0, ratio - half), min(1.0, ratio + half), count)

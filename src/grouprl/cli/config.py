@@ -149,9 +149,12 @@ def register() -> None:
 
 
 def run_name(overrides: str, seed: int) -> str:
-    """A folder name from a run's overrides: letters, digits, ``.``, ``_`` and ``-`` alone."""
+    """A folder name from a run's overrides: letters, digits, ``.``, ``_`` and ``-`` alone.
+
+    Where other characters are replaced, or the name is cut, a checksum keeps apart what would become alike.
+    """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", overrides).strip("-.")
-    if len(name) > _MAX_NAME:
+    if len(name) > _MAX_NAME or name != overrides:
         name = f"{name[:_MAX_NAME]}-{zlib.crc32(overrides.encode()):08x}"
     return "__".join(part for part in (name, f"seed-{seed}") if part)
 

@@ -42,9 +42,11 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             texts[key] = value
         else:
             others.append(override)
+    config = without_hydra(check_command("evaluate", others, multirun=False)[0])
     if "prompt" not in texts:
         raise UsageError("prompt has no value. Add: prompt='What is $3 + 4$?'")
-    config = without_hydra(check_command("evaluate", others, multirun=False)[0])
+    if config.group_size < 2 or config.seed < 0 or config.max_new_tokens < 1:
+        raise UsageError("group_size is at least 2, max_new_tokens at least 1, seed at least 0.")
     for key, value in texts.items():
         config[key] = value.replace("${", r"\${")
     return config

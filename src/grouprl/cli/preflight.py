@@ -24,7 +24,9 @@ _THROUGH_COMPONENTS = ("eps_low", "eps_high", "beta", "lr", "group_size", "tempe
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides among command-line arguments, told from Hydra's own flags and their values."""
-    known, others = get_args_parser().parse_known_args(list(arguments))
+    parser = get_args_parser()
+    parser.allow_abbrev = False
+    known, others = parser.parse_known_args(list(arguments))
     unknown_flags = [argument for argument in others if argument.startswith("-")]
     if unknown_flags:
         raise UsageError(f"{unknown_flags[0]}: there is no such flag. Options are written key=value; see --help.")

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,41 @@ def identity(config: DictConfig) -> dict[str, Any]:
         "config_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
         "version": __version__,
         "commit": source_commit(),
+        "files": own_files_digest(config),
     }
+
+
+def own_files_digest(config: DictConfig) -> str | None:
+    """Digest of the files that the configuration names: the user's code, data files, and local model folders."""
+    digest, found = hashlib.sha256(), False
+    for path in sorted(_named_files(without_hydra(config))):
+        found = True
+        digest.update(path.name.encode())
+        if path.stat().st_size < _HASHED_WHOLE:
+            digest.update(path.read_bytes())
+        else:
+            digest.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()[:16] if found else None
+
+
+def _named_files(node: Any) -> Iterator[Path]:
+    for key, value in node.items() if isinstance(node, DictConfig) else ():
+        if isinstance(value, DictConfig):
+            yield from _named_files(value)
+        elif isinstance(value, str) and value:
+            own_code = f"{value.rpartition('.')[0].replace('.', '/')}.py" if key == "_target_" else value
+            path = Path(own_code.partition(".py:")[0] + ".py" if ".py:" in own_code else own_code).expanduser()
+            if path.is_file():
+                yield path
+            elif path.is_dir() and key in ("path", "name"):
+                yield from (file for file in path.iterdir() if file.is_file())
 
 
 HARMLESS = frozenset(
     {"steps", "save_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps", "save_merged"}
 )
 """Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
+_HASHED_WHOLE = 64 * 2**20
 WITHHELD = "<outside the working folder>/"
 """Stands before the name of a file whose path is not written down."""
 
@@ -90,6 +118,8 @@ def source_commit() -> str | None:
         if not git("ls-files", "grouprl/__init__.py"):
             return None  # installed inside somebody else's repository
         commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", ".", ":/conf", ":/experiments")
+        for file in git("ls-files", "--others", "--exclude-standard", "--", "grouprl").splitlines():
+            changes += f"{file} {hashlib.sha256((folder / file).read_bytes()).hexdigest()}\n"
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else commit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,16 @@ def check_values(config: DictConfig) -> None:
 
 
 def _check_numbers(config: DictConfig) -> None:
+    for group in ("policy", "data", "reward", "advantage", "loss", "sampler", "trainer", "optimizer"):
+        if not isinstance(config.get(group), DictConfig):
+            raise UsageError(f"{group}: a run needs one. Leave it as it is, or choose another: {group}=OPTION.")
+    if config.seed < 0:
+        raise UsageError(f"seed={config.seed}: give at least 0.")
+    for key in ("lr", "temperature", "clip_norm", "beta", "eps_high"):
+        if not math.isfinite(config[key]):
+            raise UsageError(f"{key}={config[key]}: give a finite number.")
+    dtype = config.policy.get("dtype", "float32")
+    choice("policy.dtype", dtype, ("float32", "float64", "bfloat16"))
     for key, least in _AT_LEAST.items():
         if config[key] < least:
             why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
@@ -82,6 +93,8 @@ def _check_batches(config: DictConfig) -> None:
             f"prompts_per_step={config.prompts_per_step}. Choose one of {', '.join(map(str, divisors))}."
         )
     devices = config.trainer.get("devices", 1)
+    if isinstance(devices, int) and devices < 1 and devices != -1:
+        raise UsageError(f"trainer.devices={devices}: give at least 1, or -1 for all.")
     if isinstance(devices, int) and devices > 0 and config.prompts_per_step % (devices * config.minibatches):
         raise UsageError(
             f"trainer.devices={devices}: each device takes the same number of groups of each minibatch, so that "
@@ -171,7 +184,8 @@ def _check_data(config: DictConfig) -> None:
     if data.get("_target_") != "grouprl.data.jsonl_problems":
         return
     for path in filter(None, (data.path, data.heldout_path)):
-        for number, row in read_jsonl(path):
+        on_error = None if data.get("bad_rows") == "refuse" else lambda *_: None
+        for number, row in read_jsonl(path, on_error):
             check_columns(row, data.columns, f"{path}, line {number},")
             break
 
