@@ -23,7 +23,7 @@ def test_jsonl_rows_columns_and_split(problems_file):
 def test_answer_formats_and_column_names(tmp_path):
     rows = [{"q": "a?", "sol": "so #### 1,234"}] * 5
     path = write(tmp_path / "a.jsonl", rows)
-    splits = jsonl_problems(path, columns={"problem": "q", "answer": "sol"}, answer_format="hashes", heldout_path=path)
+    splits = jsonl_problems(path, columns={"problem": "q", "answer": "sol"}, answer_format="hashes")
     assert splits.train[0] == Problem("a?", "1,234")
     boxed = write(tmp_path / "b.jsonl", [{"problem": "a?", "answer": r"so \boxed{\frac{1}{2}}."}])
     assert jsonl_problems(boxed, answer_format="boxed").train[0].answer == r"\frac{1}{2}"
