@@ -46,7 +46,7 @@ class TrainConfig:
     minibatches: int = 1
     """optimizer steps in a pass"""
     micro_batch_size: int = 0
-    """sequences per forward pass, 0: all"""
+    """sequences a pass, 0: all"""
     eps_low: float = 0.2
     """lower side of the clip"""
     eps_high: float = 0.2
@@ -56,7 +56,7 @@ class TrainConfig:
     lr: float = 1e-6
     """peak learning rate"""
     warmup_steps: int = 0
-    """iterations of learning-rate warm-up"""
+    """iterations of warm-up"""
     lr_decay: bool = True
     """linear decay to a tenth"""
     clip_norm: float = 1.0
@@ -66,13 +66,13 @@ class TrainConfig:
     max_new_tokens: int = 96
     """longest completion"""
     mask_truncated: bool = False
-    """leave truncated completions out"""
+    """leave truncated ones out"""
     ratio_tolerance: float | None = None
-    """first-step ratio guard, null: by dtype"""
+    """first-step guard, null: by dtype"""
     kl_stop: float | None = None
-    """leave the PPO epochs past this KL"""
+    """end the PPO epochs past this KL"""
     max_skipped_steps: int = 3
-    """non-finite steps in a row before a stop"""
+    """non-finite steps before a stop"""
     on_unscorable: str = "drop_sample"
     """or drop_group, or stop"""
     seed: int = 0
@@ -80,23 +80,23 @@ class TrainConfig:
     resume: str | None = None
     """run folder to go on with"""
     resume_fall_back: bool = False
-    """resume before a damaged checkpoint"""
+    """from one before a damaged one"""
     stop_grace_s: float = 0.0
-    """seconds to end an iteration, 0: no limit"""
+    """time to end in, 0: no limit"""
     eval_every: int = 0
-    """iterations between held-out evaluations, 0: before and after only"""
+    """evaluate each, 0: before and after"""
     eval_samples: int = 4
     """samples of a held-out problem"""
     save_every: int = 1
-    """iterations between checkpoints, 0: none"""
+    """checkpoint each, 0: none"""
     keep_checkpoints: int = 2
     """newest checkpoints kept"""
     save_policy_every: int = 0
-    """iterations between saved policies, 0: at the end"""
+    """save each, 0: at the end"""
     save_merged: bool = False
-    """also save the LoRA policy merged"""
+    """save LoRA merged, too"""
     allow_contaminated: list[str] = field(default_factory=list)
-    """benchmarks that may be trained on"""
+    """benchmarks to train on"""
     study: str = "sweep"
     """folder of a sweep under runs/"""
     prompt: PromptConfig = field(default_factory=PromptConfig)

@@ -36,9 +36,9 @@ def help_text(config_name: str) -> str:
         default = config[key]
         cells.append(f"  {key} ({default})".replace(" ()", "") + f": {text}")
     half = (len(cells) + 1) // 2
-    width = max(len(cell) for cell in cells[:half])
+    column = max(len(cell) for cell in cells[:half])
     for left, right in zip(cells[:half], [*cells[half:], ""], strict=False):
-        lines.append(f"{left:<{width}}{right}".rstrip())
+        lines.append(f"{left:<{column}}{right}".rstrip())
     lines += ["", "groups (an option's own keys: group.key=value):"]
     choices = config.hydra.runtime.choices
     for group in GROUPS:

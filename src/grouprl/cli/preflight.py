@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from grouprl.cli.config import GROUPS, compose_job, without_hydra
 from grouprl.cli.values import UsageError, check_values
 
+_KIND_OF_DICT = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
 _THROUGH_COMPONENTS = ("eps_low", "eps_high", "beta", "lr", "group_size", "temperature")
 
 
@@ -105,7 +106,10 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         converted = re.search(r"Value '(.*?)' .*could not be converted to (\w+)", text)
         if converted:
             return f"{written}: expected {_article(converted.group(2))}, got {converted.group(1)!r}."
-        return _unknown(config_name, key, written, _keys_beside(config_name, key, overrides))
+        known = _keys_beside(config_name, key, overrides)
+        if key.rpartition(".")[2] in known:
+            return f"{written}: this value cannot be used for {key}: {_first_line(error)}. {_KIND_OF_DICT}"
+        return _unknown(config_name, key, written, known)
     if match := re.search(r"Could not find '([^']+?)/([^'/]+)'", text):
         group, option = match.groups()
         return _unknown_component(group, option)

@@ -82,8 +82,8 @@ def _cell(result: dict[str, Any], key: str) -> str:
         return "-"
     if key.startswith("ppo/"):
         return f"{100 * metrics[key]:.2f}"
-    half = (metrics[f"{key}/high"] - metrics[f"{key}/low"]) / 2
-    return f"{100 * metrics[key]:.1f} ± {100 * half:.1f}"
+    value, low, high = (100 * metrics[name] for name in (key, f"{key}/low", f"{key}/high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _code(text: str) -> str:
