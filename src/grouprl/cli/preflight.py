@@ -108,7 +108,7 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
             return f"{written}: expected {_article(converted.group(2))}, got {converted.group(1)!r}."
         known = _keys_beside(config_name, key, overrides)
         if key.rpartition(".")[2] in known:
-            return f"{written}: this value cannot be used for {key}: {_first_line(error)}. {_KIND_OF_DICT}"
+            return f"{written}: this value cannot be used for {key}. {_KIND_OF_DICT}"
         return _unknown(config_name, key, written, known)
     if match := re.search(r"Could not find '([^']+?)/([^'/]+)'", text):
         group, option = match.groups()
