@@ -1,5 +1,6 @@
 """Whole runs through the command line, small enough for the fast suite."""
 
+import gc
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grouprl.callbacks import read_metrics
 from grouprl.cli import train as script
 from grouprl.cli.results import read_result
-from grouprl.policy import TINY_FOLDER
+from grouprl.policy import TINY_FOLDER, Policy
 
 SMALL = [
     "steps=2",
@@ -325,3 +326,18 @@ def test_a_changed_file_of_the_user_is_not_skipped(train, capsys):
     )
     assert train(*own) == 0
     assert "skipped" not in capsys.readouterr().out
+
+
+def test_a_sweep_of_eight_jobs_holds_one_policy_at_a_time(train, monkeypatch):
+    alive = []
+    make = Policy.__init__
+
+    def counted(policy, *arguments, **options):
+        gc.collect()
+        alive.append(sum(isinstance(thing, Policy) for thing in gc.get_objects()))
+        make(policy, *arguments, **options)
+
+    monkeypatch.setattr(Policy, "__init__", counted)
+    assert train("-m", "seed=0,1,2,3,4,5,6,7", "steps=1", "max_new_tokens=8", "data.heldout_size=2") == 0
+    assert len(alive) == 8
+    assert alive[1:] == alive[:1] * 7, "every job leaves its policy behind"
