@@ -1,7 +1,8 @@
 """Runs command lines of train.py, each in a fork of this one process, and kills some of them at a given instant.
 
 Read by tests/test_resume.py: ``python forked.py JOBS.json``, where each job has ``arguments`` and maybe ``kill``
-(``where``, ``call``, ``signal``, ``delay_s``). Prints the exit statuses, and how often each place was passed, as JSON.
+(``where``, ``call``, ``signal``, ``delay_s`` or ``torn``). Prints exit statuses, and how often each place was passed, as
+JSON.
 """
 
 import json
@@ -37,7 +38,10 @@ def watch(kill, counts):
         def called(*arguments, **options):
             counts[place] += 1
             if kill and kill["where"] == place and kill["call"] == counts[place]:
-                if delay := kill.get("delay_s", 0.0):
+                if kill.get("torn"):
+                    tear(original, *arguments)
+                    os.kill(os.getpid(), kill["signal"])
+                elif delay := kill.get("delay_s", 0.0):
                     threading.Thread(target=shoot, args=(kill["signal"], delay), daemon=True).start()
                 else:
                     os.kill(os.getpid(), kill["signal"])
@@ -47,6 +51,12 @@ def watch(kill, counts):
 
     for place, (owner, name) in PLACES.items():
         hook(place, owner, name)
+
+
+def tear(save, trainer, path):
+    """Leave what a write to a slow disk leaves when it is cut off: the first half of the file."""
+    save(trainer, path)
+    os.truncate(path, Path(path).stat().st_size // 2)
 
 
 def shoot(number, delay):

@@ -79,7 +79,9 @@ def drawn_kills(counts, seed, number):
     for place in (["sampling", "training", "writing", "renaming"] * number)[:number]:
         kill = {"where": place, "call": rng.randint(1, counts[place]), "signal": int(signal.SIGKILL)}
         if place == "writing":
-            kill["delay_s"] = rng.uniform(0.0005, 0.02)
+            # Every other one half-way through the file, for certain; the rest a moment after the write began.
+            torn = sum(earlier["where"] == "writing" for earlier in kills) % 2 == 0
+            kill |= {"torn": True} if torn else {"delay_s": rng.uniform(0.0005, 0.02)}
         kills.append(kill)
     return kills
 
