@@ -7,13 +7,13 @@ import lightning as L
 import pytest
 import torch
 
-from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
+from grouprl import GroupRLModule, GroupSampler, LoraAdapter, MathReward, PolicyLoss, RankAdvantage, load_policy
 from grouprl.data import tiny_problems
 from grouprl.datamodule import PromptDataModule
 from grouprl.guards import TrainingError
 
 
-def fit(steps=1, loss=None, reward=None, policy=None, lr=1e-4, **options):
+def fit(steps=1, loss=None, reward=None, policy=None, make=torch.optim.AdamW, lr=1e-4, **options):
     policy = policy or load_policy("tiny")
     splits = tiny_problems(train_size=16, heldout_size=4)
     options = {"ppo_epochs": 2, "minibatches": 2, **options}
@@ -23,7 +23,7 @@ def fit(steps=1, loss=None, reward=None, policy=None, lr=1e-4, **options):
         reward or MathReward(),
         RankAdvantage(),
         loss or PolicyLoss(),
-        partial(torch.optim.AdamW, lr=lr),
+        partial(make, lr=lr),
         steps=steps,
         **options,
     )
@@ -174,3 +174,27 @@ def test_dropout_in_the_model_acts_nowhere():
     policy = Policy(model, tokenizer)
     _, metrics = fit(policy=policy, reward=lambda completions, prompts: [[0.0, 1.0, 2.0, 3.0] for _ in completions])
     assert metrics["mismatch/ratio_max"] < 1e-4
+
+
+def test_the_gradient_is_clipped_in_the_module():
+    """Lightning's own clipping is off under manual optimisation: one SGD step of rate 1 is as long as the bound."""
+    before = {name: value.detach().clone() for name, value in load_policy("tiny").named_parameters()}
+    policy = load_policy("tiny")
+    module, metrics = fit(policy=policy, ppo_epochs=1, minibatches=1, clip_norm=1e-3, make=torch.optim.SGD, lr=1.0)
+    moved = sum((value.detach() - before[name]).square().sum() for name, value in policy.named_parameters()).sqrt()
+    assert metrics["ppo/grad_norm"] > 1e-2
+    assert float(moved) == pytest.approx(1e-3, rel=1e-3)
+    assert module.trainer.global_step == 1
+
+
+def test_a_resumed_run_finds_its_frozen_weights_or_stops():
+    """Under LoRA the base is no part of a checkpoint: another base is refused."""
+    module, _ = fit(policy=load_policy("tiny", adapter=LoraAdapter(rank=2, alpha=4)))
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    frozen = next(value for value in module.policy.parameters() if not value.requires_grad)
+    with torch.no_grad():
+        frozen[0] += 1e-3
+    with pytest.raises(TrainingError, match="frozen weights"):
+        module.on_load_checkpoint(checkpoint)

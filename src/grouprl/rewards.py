@@ -91,7 +91,7 @@ def as_rewards(output: Any, completions: Completions) -> Rewards:
 
 def has_box(text: str) -> bool:
     r"""Whether the text holds a non-empty ``\boxed{...}``."""
-    return bool(answers.last_box(text))
+    return bool(answers.extract(text))
 
 
 def has_steps(text: str) -> bool:
@@ -106,8 +106,7 @@ def has_notation(text: str) -> bool:
 
 def is_correct(text: str, gold: str) -> bool:
     """Whether the last box of the text holds the gold answer."""
-    box = answers.last_box(text)
-    return box is not None and answers.equal(box, gold)
+    return answers.grade(text, gold).correct
 
 
 @dataclass(frozen=True)

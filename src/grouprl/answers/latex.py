@@ -1,0 +1,459 @@
+r"""A small grammar from LaTeX to sympy objects: a Pratt parser that builds what it reads and evaluates no text.
+
+Tokens become sympy numbers, symbols and functions one by one; nothing of a model's text is ever given to ``eval``,
+``parse_expr`` or ``sympify``. What the grammar does not know, or what a guard forbids, raises `UnreadableError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+MAX_DEPTH = 12
+"""Nested brackets, at most."""
+MAX_EXPONENT = 64
+"""Largest absolute exponent of a number that is not rational."""
+MAX_DIGITS = 60
+_MAX_RESULT = 1_200
+"""Digits of a power, at most."""
+
+_TOKEN = re.compile(
+    r"(?P<number>\d+\.(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)"
+    r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<letter>[A-Za-z])|(?P<space>\s+)|(?P<sign>.)",
+    re.DOTALL,
+)
+_NAMES = frozenset({"arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc"})
+_WORDS = re.compile(
+    r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|sqrt|pi)(?![a-z])"
+)
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
+    "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan, "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
+    "ln": sp.log, "log": sp.log, "exp": sp.exp,
+}  # fmt: skip
+_INVERSE = {"sin": sp.asin, "cos": sp.acos, "tan": sp.atan}
+_GREEK = frozenset(
+    """
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma
+    tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell mho
+    """.split()  # noqa: SIM905
+)
+_DECORATIONS = frozenset(
+    """
+    vec overrightarrow overline bar hat widehat tilde dot ddot mathbf boldsymbol mathcal mathbb mathrm text textbf
+    operatorname bold
+    """.split()  # noqa: SIM905
+)
+_CLOSING = {
+    "(": ")",
+    "[": "]",
+    "{": "}",
+    r"\{": r"\}",
+    r"\lfloor": r"\rfloor",
+    r"\lceil": r"\rceil",
+    r"\lvert": r"\rvert",
+}
+_FORBIDDEN = frozenset({r"\sum", r"\int", r"\prod", r"\lim", r"\iint", r"\oint", r"\partial", "!", "_"})
+
+
+class UnreadableError(ValueError):
+    """Text outside the grammar, or past a guard."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of LaTeX."""
+
+    kind: str
+    text: str
+    spaced: bool = False
+    """Whether white space came before it."""
+
+
+def tokenize(text: str) -> list[Token]:
+    """Tokens of LaTeX text, white space left out."""
+    text = _WORDS.sub(lambda match: f"\\{match.group(1)} ", text)
+    tokens, spaced = [], False
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "sign"
+        if kind == "space":
+            spaced = True
+            continue
+        tokens.append(Token(kind, match.group(), spaced))
+        spaced = False
+    return tokens
+
+
+def parse(tokens: Sequence[Token], *, sign: int = 1) -> Any:
+    r"""The sympy expression of all the tokens; ``\pm`` is read as ``sign``, ``\mp`` as its opposite."""
+    parser = _Parser(tokens, sign)
+    found = parser.expression()
+    if parser.peek():
+        raise UnreadableError(f"unexpected {parser.peek()!r}")
+    return found
+
+
+class _Parser:
+    def __init__(self, tokens: Sequence[Token], sign: int) -> None:
+        self.tokens, self.sign, self.position, self.depth = tokens, sign, 0, 0
+        self.bars = 0
+
+    def peek(self, ahead: int = 0) -> str:
+        index = self.position + ahead
+        return self.tokens[index].text if index < len(self.tokens) else ""
+
+    def take(self) -> Token:
+        if self.position >= len(self.tokens):
+            raise UnreadableError("the expression ends too early")
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def accept(self, *texts: str) -> bool:
+        if self.peek() in texts:
+            self.position += 1
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        if not self.accept(text):
+            raise UnreadableError(f"{text!r} is missing")
+
+    def expression(self) -> Any:
+        total = self.term()
+        while self.peek() in ("+", "-", r"\pm", r"\mp"):
+            operator = self.take().text
+            total = total + self._signed(operator) * self.term()
+        return total
+
+    def _signed(self, operator: str) -> Any:
+        return sp.Integer({"+": 1, "-": -1, r"\pm": self.sign, r"\mp": -self.sign}[operator])
+
+    def term(self) -> Any:
+        product = self.unary()
+        while True:
+            if self.accept("*", r"\cdot", r"\times", r"\ast"):
+                product = product * self.unary()
+            elif self.accept("/", r"\div"):
+                product = product / _not_zero(self.unary())
+            elif self._starts_factor():
+                product = product * self.power()
+            else:
+                return product
+
+    def unary(self) -> Any:
+        if self.peek() in ("+", "-", r"\pm", r"\mp"):
+            operator = self.take().text
+            return self._signed(operator) * self.unary()
+        return self.power()
+
+    def _starts_factor(self) -> bool:
+        if self.position >= len(self.tokens):
+            return False
+        token = self.tokens[self.position]
+        if token.kind in ("number", "letter"):
+            return True
+        if token.text == "|":
+            return self.bars == 0
+        if token.kind == "command":
+            name = token.text[1:]
+            return token.text in (r"\{", r"\lfloor", r"\lceil", r"\lvert") or name in _KNOWN_ATOMS
+        return token.text in ("(", "[", "{")
+
+    def power(self) -> Any:
+        base = self.atom()
+        while self.accept("^"):
+            base = power_of(base, self._script())
+        if self.peek() in _FORBIDDEN:
+            raise UnreadableError(f"{self.peek()!r} is not read")
+        return base
+
+    def _script(self) -> Any:
+        """An exponent: a group, or one signless token."""
+        if self.peek() == "{":
+            return self._group()
+        if self.peek() == "-":
+            self.take()
+            return -self.atom()
+        token = self.peek()
+        if self.tokens and self.position < len(self.tokens) and self.tokens[self.position].kind == "number":
+            # x^23 in LaTeX is x^2 3, but who writes it means x^{23}.
+            return _number(self.take().text)
+        if not token:
+            raise UnreadableError("an exponent is missing")
+        return self.atom()
+
+    def _group(self) -> Any:
+        """An expression in brackets of any kind."""
+        opening = self.take().text
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableError("nested too deeply")
+        bars, self.bars = self.bars, 0
+        inner = self.expression()
+        self.bars = bars
+        self.expect(_CLOSING[opening])
+        self.depth -= 1
+        return inner
+
+    def atom(self) -> Any:
+        if self.position >= len(self.tokens):
+            raise UnreadableError("the expression ends too early")
+        token = self.tokens[self.position]
+        if token.kind == "number":
+            return self._number_or_mixed()
+        if token.kind == "letter":
+            return self._value_of_function() or self._symbol(self.take().text)
+        if token.text in ("(", "[", "{", r"\{"):
+            return self._group()
+        if token.text in {"|", r"\lvert"}:
+            return self._absolute()
+        if token.text in (r"\lfloor", r"\lceil"):
+            return (sp.floor if token.text == r"\lfloor" else sp.ceiling)(self._group())
+        if token.kind == "command":
+            return self._command(self.take().text[1:])
+        raise UnreadableError(f"{token.text!r} is not read")
+
+    def _number_or_mixed(self) -> Any:
+        text = self.take().text
+        value = _number(text)
+        if self.peek() == r"\overline" and "." in text:
+            return _repeating(text, self._overlined())
+        if self.peek() == r"\dot" and "." in text:
+            raise UnreadableError("a dotted decimal")
+        if text.isdigit() and self.peek() == r"\frac":
+            start = self.position
+            fraction = self._command(self.take().text[1:])
+            if (
+                isinstance(fraction, sp.Rational)
+                and 0 < fraction < 1
+                and all(
+                    t.kind == "number" or t.text in "{}" or t.text == r"\frac"
+                    for t in self.tokens[start : self.position]
+                )
+            ):
+                return value + fraction
+            self.position = start
+        if text.isdigit() and self._is_plain_fraction():
+            numerator, _, denominator = (self.take().text for _ in range(3))
+            return value + sp.Rational(int(numerator), int(denominator))
+        if self.peek() == "_":
+            self.take()
+            return sp.Symbol(f"{text}_{self._plain_script()}")
+        return value
+
+    def _is_plain_fraction(self) -> bool:
+        """A mixed number typed as ``1 4/5``."""
+        here = self.tokens[self.position : self.position + 3]
+        texts = [token.text for token in here]
+        return (
+            len(texts) == 3
+            and here[0].spaced
+            and texts[1] == "/"
+            and texts[0].isdigit()
+            and texts[2].isdigit()
+            and 0 < int(texts[0]) < int(texts[2])
+        )
+
+    def _overlined(self) -> str:
+        self.take()
+        self.expect("{")
+        digits = self.take().text
+        self.expect("}")
+        if not digits.isdigit():
+            raise UnreadableError("a line over what is no digit")
+        return digits
+
+    def _plain_script(self) -> str:
+        """The text of an index."""
+        if not self.accept("{"):
+            return self.take().text
+        pieces, open_braces = [], 1
+        while open_braces:
+            text = self.take().text
+            open_braces += (text == "{") - (text == "}")
+            pieces.append(text)
+        return "".join(pieces[:-1])
+
+    def _value_of_function(self) -> Any:
+        """``f(0)`` is a name, not a product."""
+        texts = [token.text for token in self.tokens[self.position : self.position + 4]]
+        if len(texts) < 4 or texts[0] not in "fghFGHIPEV" or texts[1] != "(" or texts[3] != ")":
+            return None
+        if self.tokens[self.position + 1].spaced or self.tokens[self.position + 2].kind not in ("number", "letter"):
+            return None
+        self.position += 4
+        return sp.Symbol("".join(texts))
+
+    def _symbol(self, name: str) -> Any:
+        primes = ""
+        while self.accept("'"):
+            primes += "'"
+        if self.accept("_"):
+            name = f"{name}_{self._plain_script()}"
+        name += primes
+        if name == "e":
+            return sp.E
+        return sp.I if name == "i" else sp.Symbol(name)
+
+    def _absolute(self) -> Any:
+        closing = _CLOSING.get(self.take().text, "|")
+        self.bars += 1
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableError("nested too deeply")
+        inner = self.expression()
+        self.bars -= 1
+        self.depth -= 1
+        self.expect(closing)
+        return sp.Abs(inner)
+
+    def _command(self, name: str) -> Any:
+        if name in ("frac", "cfrac"):
+            numerator, denominator = self._argument(), self._argument()
+            return numerator / _not_zero(denominator)
+        if name == "sqrt":
+            return self._root()
+        if name in ("binom", "dbinom", "tbinom", "choose"):
+            return self._binomial(self._argument(), self._argument())
+        if name == "pi":
+            return sp.pi
+        if name in ("infty", "infin"):
+            return sp.oo
+        if name in FUNCTIONS:
+            return self._function(name)
+        if name in ("emptyset", "varnothing"):
+            return sp.Symbol("emptyset")
+        if name in _GREEK:
+            return self._symbol(name)
+        if name in _DECORATIONS:
+            return self._decorated(name)
+        raise UnreadableError(f"\\{name} is not read")
+
+    def _argument(self) -> Any:
+        if self.peek() == "{":
+            return self._group()
+        token = self.take()
+        if token.kind == "number":
+            digit, rest = token.text[0], token.text[1:]
+            if rest:  # \frac12 is a half
+                self.tokens = [*self.tokens[: self.position], Token("number", rest), *self.tokens[self.position :]]
+            return _number(digit)
+        self.position -= 1
+        return self.atom()
+
+    def _root(self) -> Any:
+        degree: Any = sp.Integer(2)
+        if self.accept("["):
+            degree = self.expression()
+            self.expect("]")
+        return power_of(self._argument(), 1 / _not_zero(degree))
+
+    def _binomial(self, n: Any, k: Any) -> Any:
+        if all(value.is_number for value in (n, k)) and not (n.is_Integer and k.is_Integer and abs(n) <= MAX_EXPONENT):
+            raise UnreadableError("a large binomial coefficient")
+        return sp.binomial(n, k)
+
+    def _function(self, name: str) -> Any:
+        base, exponent = None, None
+        while self.peek() in ("_", "^"):
+            if self.take().text == "_":
+                base = self._argument()
+            else:
+                exponent = self._script()
+        function = FUNCTIONS[name]
+        if exponent == -1 and name in _INVERSE:
+            function, exponent = _INVERSE[name], None
+        argument = self._group() if self.peek() in ("(", "[", "{") else self._bare_argument()
+        value = function(argument)
+        if name == "log" and base is not None:
+            value = sp.log(argument) / sp.log(base)
+        return value if exponent is None else power_of(value, exponent)
+
+    def _bare_argument(self) -> Any:
+        r"""``\sin 2 t``: the factors up to the next sign, fraction bar or function."""
+        if self.peek() in ("-", "+"):
+            return self._signed(self.take().text) * self.power()
+        product = self.power()
+        while self._starts_factor() and self.peek()[1:] not in FUNCTIONS and self.peek() not in ("(", "["):
+            product = product * self.power()
+        return product
+
+    def _decorated(self, name: str) -> Any:
+        plain = name in (
+            "mathrm",
+            "text",
+            "mathbf",
+            "boldsymbol",
+            "textbf",
+            "operatorname",
+            "bold",
+            "mathcal",
+            "mathbb",
+        )
+        inner = self._plain_script()
+        if plain and inner in ("e", "i", "d"):
+            return {"e": sp.E, "i": sp.I}.get(inner, sp.Symbol(inner))
+        if not inner or not re.fullmatch(r"[\\A-Za-z0-9 ]{1,24}", inner):
+            raise UnreadableError(f"\\{name} is not read here")
+        return self._symbol(inner if plain else f"{name} {inner}")
+
+
+_KNOWN_ATOMS = frozenset(
+    {
+        *FUNCTIONS,
+        *_GREEK,
+        *_DECORATIONS,
+        "frac",
+        "cfrac",
+        "sqrt",
+        "binom",
+        "dbinom",
+        "tbinom",
+        "pi",
+        "infty",
+        "emptyset",
+    }
+)
+
+
+def power_of(base: Any, exponent: Any) -> Any:
+    """``base ** exponent`` within the guards: no power towers, no numbers of thousands of digits."""
+    if exponent.is_number:
+        size = abs(complex(exponent)) if exponent.is_finite is not False else float("inf")
+        large = _digits(base) * size > _MAX_RESULT if base.is_Rational else size > MAX_EXPONENT
+        if base.is_number and large:
+            raise UnreadableError("an exponent that is too large")
+        if size > _MAX_RESULT:
+            raise UnreadableError("an exponent that is too large")
+        if base == 0 and exponent.is_negative:
+            raise UnreadableError("division by zero")
+    return base**exponent
+
+
+def _digits(value: Any) -> int:
+    return len(str(abs(value.p))) + (len(str(value.q)) if value.q != 1 else 0)
+
+
+def _number(text: str) -> Any:
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > MAX_DIGITS or len(exponent) > 4:
+        raise UnreadableError("a number that is too long")
+    value = sp.Rational(mantissa.rstrip(".") or "0")
+    return value * sp.Integer(10) ** int(exponent) if exponent else value
+
+
+def _repeating(text: str, period: str) -> Any:
+    whole, _, digits = text.partition(".")
+    start = sp.Rational(f"{whole or 0}.{digits or 0}")
+    return start + sp.Rational(int(period), (10 ** len(period) - 1) * 10 ** len(digits))
+
+
+def _not_zero(value: Any) -> Any:
+    if value == 0:
+        raise UnreadableError("division by zero")
+    return value
