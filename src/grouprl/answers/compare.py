@@ -15,8 +15,8 @@ import mpmath
 import sympy as sp
 
 from grouprl.answers import text as texts
-from grouprl.answers.latex import UnreadableError
 from grouprl.answers.structure import Answer, read
+from grouprl.answers.tokens import UnreadableError
 
 _DIGITS = 30
 _POINTS = 4

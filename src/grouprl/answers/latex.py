@@ -8,28 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
+from grouprl.answers.bounded import MAX_EXPONENT, not_zero, number, power_of, repeating
+from grouprl.answers.tokens import Token, UnreadableError
+
 MAX_DEPTH = 12
 """Nested brackets, at most."""
-MAX_EXPONENT = 64
-"""Largest absolute exponent of a number that is not rational."""
-MAX_DIGITS = 60
-_MAX_RESULT = 1_200
-"""Digits of a power, at most."""
 
-_TOKEN = re.compile(
-    r"(?P<number>\d+\.(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)"
-    r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<letter>[A-Za-z])|(?P<space>\s+)|(?P<sign>.)",
-    re.DOTALL,
-)
 _NAMES = frozenset({"arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc"})
-_WORDS = re.compile(
-    r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|sqrt|pi)(?![a-z])"
-)
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
@@ -59,34 +48,6 @@ _CLOSING = {
     r"\lvert": r"\rvert",
 }
 _FORBIDDEN = frozenset({r"\sum", r"\int", r"\prod", r"\lim", r"\iint", r"\oint", r"\partial", "!", "_"})
-
-
-class UnreadableError(ValueError):
-    """Text outside the grammar, or past a guard."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """A piece of LaTeX."""
-
-    kind: str
-    text: str
-    spaced: bool = False
-    """Whether white space came before it."""
-
-
-def tokenize(text: str) -> list[Token]:
-    """Tokens of LaTeX text, white space left out."""
-    text = _WORDS.sub(lambda match: f"\\{match.group(1)} ", text)
-    tokens, spaced = [], False
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "sign"
-        if kind == "space":
-            spaced = True
-            continue
-        tokens.append(Token(kind, match.group(), spaced))
-        spaced = False
-    return tokens
 
 
 def parse(tokens: Sequence[Token], *, sign: int = 1) -> Any:
@@ -139,7 +100,7 @@ class _Parser:
             if self.accept("*", r"\cdot", r"\times", r"\ast"):
                 product = product * self.unary()
             elif self.accept("/", r"\div"):
-                product = product / _not_zero(self.unary())
+                product = product / not_zero(self.unary())
             elif self._starts_factor():
                 product = product * self.power()
             else:
@@ -182,7 +143,7 @@ class _Parser:
         token = self.peek()
         if self.tokens and self.position < len(self.tokens) and self.tokens[self.position].kind == "number":
             # x^23 in LaTeX is x^2 3, but who writes it means x^{23}.
-            return _number(self.take().text)
+            return number(self.take().text)
         if not token:
             raise UnreadableError("an exponent is missing")
         return self.atom()
@@ -220,9 +181,9 @@ class _Parser:
 
     def _number_or_mixed(self) -> Any:
         text = self.take().text
-        value = _number(text)
+        value = number(text)
         if self.peek() == r"\overline" and "." in text:
-            return _repeating(text, self._overlined())
+            return repeating(text, self._overlined())
         if self.peek() == r"\dot" and "." in text:
             raise UnreadableError("a dotted decimal")
         if text.isdigit() and self.peek() == r"\frac":
@@ -315,7 +276,7 @@ class _Parser:
     def _command(self, name: str) -> Any:
         if name in ("frac", "cfrac"):
             numerator, denominator = self._argument(), self._argument()
-            return numerator / _not_zero(denominator)
+            return numerator / not_zero(denominator)
         if name == "sqrt":
             return self._root()
         if name in ("binom", "dbinom", "tbinom", "choose"):
@@ -342,7 +303,7 @@ class _Parser:
             digit, rest = token.text[0], token.text[1:]
             if rest:  # \frac12 is a half
                 self.tokens = [*self.tokens[: self.position], Token("number", rest), *self.tokens[self.position :]]
-            return _number(digit)
+            return number(digit)
         self.position -= 1
         return self.atom()
 
@@ -351,7 +312,7 @@ class _Parser:
         if self.accept("["):
             degree = self.expression()
             self.expect("]")
-        return power_of(self._argument(), 1 / _not_zero(degree))
+        return power_of(self._argument(), 1 / not_zero(degree))
 
     def _binomial(self, n: Any, k: Any) -> Any:
         if all(value.is_number for value in (n, k)) and not (n.is_Integer and k.is_Integer and abs(n) <= MAX_EXPONENT):
@@ -419,41 +380,3 @@ _KNOWN_ATOMS = frozenset(
         "emptyset",
     }
 )
-
-
-def power_of(base: Any, exponent: Any) -> Any:
-    """``base ** exponent`` within the guards: no power towers, no numbers of thousands of digits."""
-    if exponent.is_number:
-        size = abs(complex(exponent)) if exponent.is_finite is not False else float("inf")
-        large = _digits(base) * size > _MAX_RESULT if base.is_Rational else size > MAX_EXPONENT
-        if base.is_number and large:
-            raise UnreadableError("an exponent that is too large")
-        if size > _MAX_RESULT:
-            raise UnreadableError("an exponent that is too large")
-        if base == 0 and exponent.is_negative:
-            raise UnreadableError("division by zero")
-    return base**exponent
-
-
-def _digits(value: Any) -> int:
-    return len(str(abs(value.p))) + (len(str(value.q)) if value.q != 1 else 0)
-
-
-def _number(text: str) -> Any:
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > MAX_DIGITS or len(exponent) > 4:
-        raise UnreadableError("a number that is too long")
-    value = sp.Rational(mantissa.rstrip(".") or "0")
-    return value * sp.Integer(10) ** int(exponent) if exponent else value
-
-
-def _repeating(text: str, period: str) -> Any:
-    whole, _, digits = text.partition(".")
-    start = sp.Rational(f"{whole or 0}.{digits or 0}")
-    return start + sp.Rational(int(period), (10 ** len(period) - 1) * 10 ** len(digits))
-
-
-def _not_zero(value: Any) -> Any:
-    if value == 0:
-        raise UnreadableError("division by zero")
-    return value

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import sympy as sp
 
 from grouprl.answers import text as texts
-from grouprl.answers.latex import MAX_DEPTH, Token, UnreadableError, parse, tokenize
+from grouprl.answers.latex import MAX_DEPTH, parse
+from grouprl.answers.tokens import Token, UnreadableError, tokenize
 
 Kind = Literal["value", "words", "list", "sequence", "tuple", "set", "union", "matrix", "relation", "ratio", "time"]
 

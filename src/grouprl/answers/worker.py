@@ -15,7 +15,7 @@ def work() -> None:
     os.dup2(2, 1)
     _end_with_parent(os.getppid())
     from grouprl.answers.compare import same
-    from grouprl.answers.latex import UnreadableError
+    from grouprl.answers.tokens import UnreadableError
 
     same(r"\frac{x}{2}+\sqrt{3}", r"\frac{2 x}{4}+\sqrt{3}")  # sympy imports more when it is first used
     _limit(int(sys.argv[1]))

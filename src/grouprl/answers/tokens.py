@@ -1,0 +1,43 @@
+"""Tokens of LaTeX text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"(?P<number>\d+\.(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)"
+    r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<letter>[A-Za-z])|(?P<space>\s+)|(?P<sign>.)",
+    re.DOTALL,
+)
+_WORDS = re.compile(
+    r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|sqrt|pi)(?![a-z])"
+)
+
+
+class UnreadableError(ValueError):
+    """Text outside the grammar, or past a guard."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of LaTeX."""
+
+    kind: str
+    text: str
+    spaced: bool = False
+    """Whether white space came before it."""
+
+
+def tokenize(text: str) -> list[Token]:
+    """Tokens of LaTeX text, white space left out."""
+    text = _WORDS.sub(lambda match: f"\\{match.group(1)} ", text)
+    tokens, spaced = [], False
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "sign"
+        if kind == "space":
+            spaced = True
+            continue
+        tokens.append(Token(kind, match.group(), spaced))
+        spaced = False
+    return tokens
