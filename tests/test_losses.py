@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,3 +193,12 @@ def test_beta_zero_reads_no_reference_and_beta_above_needs_one():
 def test_refusals_name_the_key(make, key):
     with pytest.raises(ValueError, match=key):
         make()
+
+
+def test_shapes_that_do_not_match_are_refused():
+    logprobs = torch.zeros(4, 3)
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    good = LossInputs(logprobs, torch.ones(4), mask, torch.ones(4))
+    assert PolicyLoss()(logprobs, good).loss.shape == ()
+    with pytest.raises(ValueError, match=r"advantages has shape \[2, 2\].*\[4\]"):
+        PolicyLoss()(logprobs, replace(good, advantages=torch.ones(2, 2)))

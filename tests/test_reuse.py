@@ -75,6 +75,14 @@ def test_the_readmes_lines_run_without_hydra(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_readmes_loss_runs_without_hydra(tmp_path):
+    (lines,) = re.findall(r"<!-- reuse-loss -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    # The longest sequence's tokens weigh a half of 1/10 each: its group has 10, and there are two groups.
+    check = "assert abs(float(logprobs.grad[0, 0]) + 1 / 20) < 1e-6 and bool((logprobs.grad[1, 4:] == 0).all())"
+    done = run(f"{BLOCK_HYDRA}\n{lines}\n{check}", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["hydra", "omegaconf", "torch", "transformers", "lightning"])
 def test_importing_the_package_imports_nothing_heavy(name, tmp_path):
     done = run(

@@ -287,8 +287,9 @@ class PolicyLoss:
 
         Args:
             logprobs: Current log-probabilities in nats, at the sampling temperature. Gradients flow through these.
-            inputs: Everything else, of the same sequences.
+            inputs: Everything else, of the same sequences; a shape that does not match raises a ValueError.
         """
+        _check_shapes(logprobs, inputs)
         mask = inputs.mask
         log_ratio = (logprobs - inputs.old_logprobs).masked_fill(~mask, 0.0)
         advantages = inputs.advantages.unsqueeze(-1)
@@ -323,3 +324,16 @@ class PolicyLoss:
             {name: (values * mask).max() for name, values in maxima.items()},
             mask.sum(),
         )
+
+
+def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:
+    sequences, tokens = logprobs.shape
+    wanted = {"old_logprobs": (sequences, tokens), "mask": (sequences, tokens)}
+    wanted |= {"advantages": (sequences,), "weights": (sequences,)}
+    for name, shape in wanted.items():
+        found = tuple(getattr(inputs, name).shape)
+        if found != shape:
+            raise ValueError(
+                f"LossInputs.{name} has shape {list(found)}; with logprobs [sequences, tokens] = {[sequences, tokens]} "
+                f"it must be {list(shape)}. Flatten [prompts, group] tensors."
+            )

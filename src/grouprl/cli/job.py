@@ -9,7 +9,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Job:
             "identity": results.identity(config),
             "versions": results.versions(),
         }
-        named = " ".join(o for o in overrides if results.portable_override(o) != o)
+        named = " ".join(o for o in overrides if results.portable_override(o) != o or "._target_=" in o)
         command = " ".join(filter(None, (f"python train.py resume={results.shown(folder)}", named)))
         return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
 
@@ -103,12 +103,13 @@ def _execute(job: Job) -> int:
 def _train(job: Job) -> int:
     from grouprl.checkpoint import iteration_of
     from grouprl.cli.build import build, quiet_libraries
-    from grouprl.cli.report import describe_run, log_hyperparameters, metrics_of
+    from grouprl.cli.report import describe_run, log_hyperparameters, metrics_of, seconds_of
     from grouprl.training import run_training
 
     quiet_libraries()
     config, folder = job.config, job.folder
     if _is_first_process():
+        print(f"run folder {results.shown(folder)}", flush=True)
         OmegaConf.save(results.portable(without_hydra(config)), folder / "config.yaml")
     after = None if job.resume_from is None else iteration_of(job.resume_from)
     run = build(config, folder, config_hash=results.resume_hash(config), resumed_after=after)
@@ -121,6 +122,8 @@ def _train(job: Job) -> int:
         run.module.scorer.close()
     if not run.trainer.is_global_zero:
         return report.exit_code
+    if after:
+        report = replace(report, seconds=report.seconds + seconds_of(folder, until=after))
     if config.save_merged and run.module.policy.has_adapter:
         run.module.policy.save(folder / "policy_merged", merged=True)
     metrics = metrics_of(report, folder)

@@ -39,13 +39,17 @@ def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool)
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise UsageError(f"cannot read the command line: {_first_line(error)}\nWrite options as key=value.") from error
+        raise UsageError(
+            f"cannot read the command line: {_first_line(error)}\n"
+            "Write options as key=value, and quote what holds spaces."
+        ) from error
     for override in parsed:
         if override.is_sweep_override() and not multirun:
             value = (override.input_line or "").partition("=")[2]
+            a_list = f", or write {override.key_or_group}=[{value}] for a list"
             raise UsageError(
-                f"{override.key_or_group}={value}: several values need a sweep. Add -m to run one job each, "
-                f"or write {override.key_or_group}=[{value}] for a list."
+                f"{override.key_or_group}={value}: several values need a sweep. Add -m to run one job each"
+                f"{'' if override.key_or_group in GROUPS else a_list}."
             )
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0] if multirun else [list(overrides)]
     return [check_job(config_name, job) for job in jobs]
@@ -82,6 +86,14 @@ def _refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
         key = override.partition("=")[0].lstrip("+")
         if key in _THROUGH_COMPONENTS and f"${{{key}}}" not in written:
             raise UsageError(f"{override}: no component of this run reads {key}. Leave it out, or refer to ${{{key}}}.")
+        group, _, rest = key.partition(".")
+        if (
+            rest == "_target_"
+            and options_of(group)
+            and f"{group}=custom" not in overrides
+            and "custom" in options_of(group)
+        ):
+            raise UsageError(f"{override}: its options would still be those of the default. Add {group}=custom.")
         if key == "advantage.seed" and config.advantage.get("ties") not in (None, "random"):
             raise UsageError(f"{override}: read by advantage.ties=random alone. Leave it out.")
         if key == "warmup_steps" and config.warmup_steps >= config.steps:
@@ -123,6 +135,8 @@ def _unknown(config_name: str, key: str, written: str, known: Iterable[str]) -> 
     known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
     close = difflib.get_close_matches(name, known, n=1)
     full = [f"{parent}.{k}" if parent else k for k in known]
+    if parent in ("reward", "advantage") and not known:
+        return f"{written}: not in the configuration. Write +{written} to give it to your own class or function."
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
     script = f"python {config_name}.py --help"
     return f"{written}: unknown option '{key}'.{hint}\nOptions here: {', '.join(full)}.\nSee {script}."

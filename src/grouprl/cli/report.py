@@ -39,6 +39,12 @@ def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
     return metrics
 
 
+def seconds_of(folder: Path, *, until: int) -> float:
+    """Seconds that the iterations before a resume took, from the run's metrics."""
+    rows = [row for row in read_metrics(folder) if row.get("iteration", 0) <= until]
+    return sum(value for row in rows for name, value in row.items() if name.startswith("time/"))
+
+
 def log_hyperparameters(
     trainer: L.Trainer, config: DictConfig, choices: dict[str, Any], metrics: dict[str, float]
 ) -> None:
@@ -55,7 +61,7 @@ def log_hyperparameters(
 
 def describe_run(report: RunReport, folder: Path, command_to_resume: str) -> str:
     """What a user sees last: what was learned, where it lies, what to try next."""
-    lines = ["", f"{report.iterations} iterations in {report.seconds:.0f} s"]
+    lines = ["", f"{report.iterations} iteration{'s' * (report.iterations != 1)} in {report.seconds:.0f} s"]
     if report.before:
         lines.append(f"held-out, {report.before['pass@1'].questions} problems, 95% intervals:")
         for name, text in _SHOWN.items():

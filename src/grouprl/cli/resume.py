@@ -36,7 +36,10 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     fall_back = bool(values.pop("resume_fall_back", False))
     saved_result = results.read_result(folder)
     if saved_result is None or not (folder / "config.yaml").is_file():
-        raise UsageError(f"resume={folder}: not a run folder (it needs result.json and config.yaml).")
+        raise UsageError(
+            f"resume={folder}: not a run folder (it needs result.json and config.yaml).{_unfinished_beside(folder)}"
+        )
+    values = {key: value for key, value in values.items() if saved_result.get("choices", {}).get(key) != value}
     config = _changed(_read_config(folder), values)
     _refuse_targets(config, values)
     check_values(config)
@@ -54,6 +57,15 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     for stale in ("error", "metrics", "seconds", "iterations"):
         job.result.pop(stale, None)
     return replace(job, resume_from=_checkpoint(folder, config, fall_back=fall_back))
+
+
+def _unfinished_beside(folder: Path) -> str:
+    """The newest runs that could be resumed, to choose from."""
+    parent = folder.parent if folder.parent.is_dir() and folder.parent != Path() else Path("runs")
+    found = [file.parent for file in [*parent.glob("*/result.json"), *parent.glob("*/*/result.json")]]
+    found = [run for run in found if (results.read_result(run) or {}).get("state") not in (None, "finished")]
+    found.sort(key=lambda run: run.stat().st_mtime, reverse=True)
+    return "\nUnfinished runs, newest first: " + ", ".join(map(str, found[:5])) if found else ""
 
 
 def _refuse_finished_or_say(result: dict[str, Any], config: DictConfig) -> None:
