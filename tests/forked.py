@@ -17,12 +17,12 @@ import lightning as L
 import torch
 
 import grouprl.checkpoint
+import grouprl.decoding
 import grouprl.policy
-import grouprl.sampling
 from grouprl.cli import build, report, train  # noqa: F401 - imported once, before forking
 
 PLACES = {
-    "sampling": (grouprl.sampling._Decoder, "_draw"),
+    "sampling": (grouprl.decoding.Decoder, "_draw"),
     "training": (grouprl.policy.Policy, "logprobs"),
     "writing": (L.Trainer, "save_checkpoint"),
     "renaming": (grouprl.checkpoint, "_sync"),

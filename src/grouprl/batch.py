@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -69,6 +69,15 @@ class Rollouts:
     """True where a completion ran into ``max_new_tokens`` without ending."""
     completions: tuple[tuple[str, ...], ...]
     """Decoded completions without special tokens."""
+    sampled_mask: Bool[Tensor, "prompts group tokens"] | None = None
+    """False for tokens a tool wrote, which are attended to and not trained on; None: the policy drew all."""
+    tool_calls: tuple[Any, ...] = ()
+    """What tools gave (`grouprl.tools.ToolOutput`)."""
+
+    @property
+    def drawn(self) -> Bool[Tensor, "prompts group tokens"]:
+        """Completion tokens that were drawn from the policy."""
+        return self.completion_mask if self.sampled_mask is None else self.sampled_mask
 
     @property
     def lengths(self) -> Int[Tensor, "prompts group"]:
@@ -107,6 +116,13 @@ class Minibatch:
     completion_ids: Int[Tensor, "sequences tokens"]
     completion_mask: Bool[Tensor, "sequences tokens"]
     loss_inputs: LossInputs | None = None
+    sampled_mask: Bool[Tensor, "sequences tokens"] | None = None
+    """As in `Rollouts`."""
+
+    @property
+    def drawn(self) -> Bool[Tensor, "sequences tokens"]:
+        """Completion tokens that were drawn from the policy."""
+        return self.completion_mask if self.sampled_mask is None else self.sampled_mask
 
     def __len__(self) -> int:
         return len(self.completion_ids)
@@ -139,6 +155,7 @@ class Minibatch:
             loss_inputs=None
             if self.loss_inputs is None
             else _map_tensors(self.loss_inputs, lambda t: t[:, :longest] if t.ndim == 2 else t),
+            sampled_mask=None if self.sampled_mask is None else self.sampled_mask[:, :longest],
         )
 
 
@@ -155,7 +172,7 @@ class Experience:
     @property
     def mask(self) -> Bool[Tensor, "prompts group tokens"]:
         """Tokens that are trained on."""
-        return self.rollouts.completion_mask & self.trained.unsqueeze(-1)
+        return self.rollouts.drawn & self.trained.unsqueeze(-1)
 
     def minibatch(self, groups: Int[Tensor, " groups"], weights: Float[Tensor, "groups group"]) -> Minibatch:
         """Flatten the chosen groups into sequences. This is the one place where the group axis goes.
@@ -179,6 +196,7 @@ class Experience:
             completion_ids=rollouts.completion_ids[groups].flatten(0, 1),
             completion_mask=rollouts.completion_mask[groups].flatten(0, 1),
             loss_inputs=inputs,
+            sampled_mask=None if rollouts.sampled_mask is None else rollouts.sampled_mask[groups].flatten(0, 1),
         )
 
 

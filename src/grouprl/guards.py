@@ -32,7 +32,7 @@ class SamplerMismatch:
     def add(self, logprobs: Tensor, batch: Minibatch) -> None:
         """Take in one micro-batch with its current logprobs [sequences, tokens]."""
         assert batch.loss_inputs is not None
-        mask = batch.completion_mask
+        mask = batch.drawn
         difference = (logprobs - batch.loss_inputs.old_logprobs).masked_fill(~mask, 0.0)
         deviation = difference.expm1().abs().nan_to_num(nan=math.inf)
         self.ratios += float((difference.exp() * mask).sum())

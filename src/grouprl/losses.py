@@ -328,7 +328,7 @@ class PolicyLoss:
 
 def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:
     sequences, tokens = logprobs.shape
-    wanted = {"old_logprobs": (sequences, tokens), "mask": (sequences, tokens)}
+    wanted: dict[str, tuple[int, ...]] = {"old_logprobs": (sequences, tokens), "mask": (sequences, tokens)}
     wanted |= {"advantages": (sequences,), "weights": (sequences,)}
     for name, shape in wanted.items():
         found = tuple(getattr(inputs, name).shape)

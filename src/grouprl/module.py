@@ -247,7 +247,7 @@ class GroupRLModule(L.LightningModule):
             "completion/length": lengths.mean(),
             "completion/length_max": lengths.max(),
             "completion/truncated": rollouts.truncated.float().mean(),
-            "entropy": -rollouts.sampler_logprobs.sum() / rollouts.lengths.sum(),
+            "entropy": -rollouts.sampler_logprobs.sum() / rollouts.drawn.sum(),
         }
         for name, part in rewards.parts.items():
             metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}

@@ -131,6 +131,29 @@ def problems(split: Split, *, seed: int, levels: dict[int, float] | None = None)
             yield TinyProblem(_WORDINGS[family](rng, chain), chain, family, level)
 
 
+def hard_problems(split: Split, count: int, *, seed: int = 0) -> list[TinyProblem]:
+    """Expressions with numbers of two and three digits, beyond what the embedded policy can work out in its head.
+
+    For tools: the expression is easy to write as a program (level 4; the split is by chain as elsewhere).
+    """
+    rng, chosen = random.Random(f"hard/{split}/{seed}"), dict[str, TinyProblem]()
+    while len(chosen) < count:
+        operations = ((rng.choice("+-*"), rng.randint(12, 99)), (rng.choice("+-"), rng.randint(101, 999)))
+        chain = Chain(rng.randint(101, 999), operations)
+        if chain.split == split and min(chain.values()) > 0:
+            chosen.setdefault(chain.key, TinyProblem(_expression(rng, chain), chain, "expression", 4))
+    return list(chosen.values())
+
+
+def program(chain: Chain) -> str:
+    """A Python expression for a chain."""
+    text, additive = str(chain.start), False
+    for op, operand in chain.operations:
+        text = f"({text}) {op} {operand}" if op in "*/" and additive else f"{text} {op} {operand}"
+        additive = op in "+-"
+    return text.replace(" / ", " // ")
+
+
 def distinct_problems(
     split: Split, count: int, *, seed: int = 0, levels: dict[int, float] | None = None
 ) -> list[TinyProblem]:
