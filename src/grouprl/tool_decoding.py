@@ -130,6 +130,8 @@ class ToolRounds:
 
     def _run_tools(self, policy: Policy, rows: list[_Row], max_new_tokens: int) -> list[ToolOutput]:
         """Run what the rows wrote, and append the outputs."""
+        if not rows:
+            return []
         texts = policy.tokenizer.batch_decode([row.token_ids for row in rows], skip_special_tokens=True)
         codes = [pending_code(text) for text in texts]
         outputs = iter(self.sandbox.map([code for code in codes if code is not None]))

@@ -117,12 +117,32 @@ class EvaluateConfig:
 
     policy: str = "tiny"
     """run folder, Hugging Face folder or hub id"""
+    benchmark: Any = None
+    """one, [several], or all, cot, tir"""
+    mode: Any = "cot"
+    """cot, tir, or [cot,tir]"""
+    samples: int = 0
+    """of each problem, 0: one greedy"""
+    limit: int | None = None
+    """only the first problems"""
+    shots: int | None = None
+    """exemplars, null: the benchmark's"""
+    exemplars: str | None = None
+    """JSONL file of your own exemplars"""
+    extraction: str = "lenient"
+    """where answers are read, or boxed"""
+    data_dir: str | None = None
+    """folder of JSONL files, null: the hub"""
+    out: str | None = None
+    """folder of results"""
+    block: int = 32
+    """problems done at once"""
     prompt: str = ""
-    """the problem"""
+    """one problem, instead of a benchmark"""
     answer: str | None = None
     """its gold answer, if known"""
     group_size: int = 8
-    """completions to draw"""
+    """completions to draw of it"""
     temperature: float = 1.0
     """sampling temperature"""
     max_new_tokens: int = 96
@@ -130,9 +150,10 @@ class EvaluateConfig:
     seed: int = 0
     """seed of the draws"""
     style: str = "auto"
-    """prompt layout: auto, chat or plain"""
+    """layout of prompt=: auto, chat or plain"""
     system: str | None = None
-    """system message"""
+    """system message of prompt="""
+    tools: Any = None
     reward: Any = None
     advantage: Any = None
 

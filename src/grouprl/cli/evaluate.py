@@ -1,4 +1,4 @@
-"""The evaluation script: a group of completions for one problem, with reward parts and advantages."""
+"""The evaluation script: benchmarks, or a group of completions for one problem with reward parts and advantages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from grouprl.cli import benchmark
 from grouprl.cli.config import without_hydra
 from grouprl.cli.helptext import help_text
 from grouprl.cli.preflight import UsageError, check_command, guarded, overrides_of
 from grouprl.model_folder import check_policy_folder
 
 PROGRAM = "evaluate.py"
-_TEXTS = ("policy", "prompt", "answer", "system")
+_TEXTS = ("prompt", "answer", "system")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,36 +25,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("evaluate"))
         return
-    config = guarded(lambda: _compose(overrides_of(arguments)), PROGRAM)
+    multirun = bool({"-m", "--multirun"} & set(arguments))
+    configs = guarded(lambda: _compose(overrides_of(arguments), multirun=multirun), PROGRAM)
     if {"--cfg", "-c"} & set(arguments):
-        print(OmegaConf.to_yaml(config, resolve=True))
+        for config in configs:
+            print(OmegaConf.to_yaml(config, resolve=True))
         return
-    folder = guarded(lambda: policy_folder(config.policy), PROGRAM)
+    folders = guarded(lambda: [policy_folder(config.policy) for config in configs], PROGRAM)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    guarded(lambda: _show_group(config, folder), PROGRAM)
+    for config, folder in zip(configs, folders, strict=True):
+        if config.benchmark is not None:
+            guarded(lambda c=config, f=folder: benchmark.run(c, f, _name_of(c.policy)), PROGRAM)  # type: ignore[misc]
+        else:
+            guarded(lambda c=config, f=folder: _show_group(c, f), PROGRAM)  # type: ignore[misc]
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    """Compose the configuration. Texts are taken as they are typed: Hydra's grammar would trip over ``$x = 1$``."""
-    texts, others = {}, []
+def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
+    """Compose and check each job. Texts are taken as they are typed: Hydra's grammar would trip over ``$x = 1$``."""
+    texts: dict[str, str] = {}
+    others: list[str] = []
+    benchmarks: list[str | None] = [None]
     for override in overrides:
         key, _, value = override.partition("=")
-        if key in _TEXTS:
+        if key == "benchmark":  # to Hydra the name of a group, of which there can be but one option
+            listed = value.startswith("[") or not multirun
+            benchmarks = [value] if listed else [*value.split(",")]
+        elif key in _TEXTS or (key == "policy" and not multirun):
             texts[key] = value
         else:
             others.append(override)
-    config = without_hydra(check_command("evaluate", others, multirun=False)[0])
-    if "prompt" not in texts:
-        raise UsageError("prompt has no value. Add: prompt='What is $3 + 4$?'")
-    if config.group_size < 2 or config.seed < 0 or config.max_new_tokens < 1:
-        raise UsageError("group_size is at least 2, max_new_tokens at least 1, seed at least 0.")
-    for key, value in texts.items():
-        config[key] = value.replace("${", r"\${")
-    return config
+    jobs = check_command("evaluate", others, multirun=multirun)
+    configs = [without_hydra(job) for _ in benchmarks for job in jobs]
+    for number, config in enumerate(configs):
+        config.benchmark = benchmarks[number // len(jobs)]
+        for key, value in texts.items():
+            config[key] = value.replace("${", r"\${")
+        _check(config)
+    return configs
+
+
+def _check(config: DictConfig) -> None:
+    if (config.benchmark is None) == (not config.prompt):
+        raise UsageError("give benchmark=[gsm8k,math500] or a problem: prompt='What is $3 + 4$?' (one of the two).")
+    for key, least in {"group_size": 2, "seed": 0, "max_new_tokens": 1, "block": 1}.items():
+        if config[key] < least:
+            raise UsageError(f"{key}={config[key]}: give at least {least}.")
+    if not config.temperature > 0:
+        raise UsageError(f"temperature={config.temperature}: give a number above 0.")
+    if config.benchmark is not None:
+        benchmark.check(config)
+
+
+def _name_of(policy: str) -> str:
+    """A policy's name in results: no path of this machine."""
+    path = Path(policy)
+    return path.name if path.is_absolute() else policy.rstrip("/")
 
 
 def policy_folder(policy: str) -> str:
     """The Hugging Face folder or hub id that ``policy`` names: itself, or the policy inside a run folder."""
+    if policy == "tiny_tools":
+        return str(Path(__file__).parents[1] / "tiny" / "tool_model")
     if (Path(policy) / "result.json").is_file():
         policy = str(Path(policy) / "policy")
         if not Path(policy).is_dir():
@@ -80,7 +112,8 @@ def _show_group(config: DictConfig, folder: str) -> None:
         policy = load_policy(folder, temperature=config.temperature)
         problem = Problem(config.prompt, config.answer or "")
         prompts = prompt_layout.encode(policy.tokenizer, [problem], style=config.style, system=config.system)
-        sampler = GroupSampler(group_size=config.group_size, max_new_tokens=config.max_new_tokens)
+        room = (policy.context or 10**9) - len(prompts.token_ids[0])
+        sampler = GroupSampler(group_size=config.group_size, max_new_tokens=max(1, min(config.max_new_tokens, room)))
         rollouts = sampler(policy, prompts, seed=config.seed)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error

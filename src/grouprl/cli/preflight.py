@@ -124,7 +124,7 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         return _unknown(config_name, key, written, known)
     if match := re.search(r"Could not find '([^']+?)/([^'/]+)'", text):
         group, option = match.groups()
-        return _unknown_component(group, option)
+        return unknown_component(group, option)
     if match := re.search(r"Value '(.*?)' [^\n]*?(\w+)(?: \(type \w+\))?\s+full_key: (\S+)", text):
         return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
     return f"the configuration cannot be composed: {_first_line(error)}"
@@ -142,7 +142,8 @@ def _unknown(config_name: str, key: str, written: str, known: Iterable[str]) -> 
     return f"{written}: unknown option '{key}'.{hint}\nOptions here: {', '.join(full)}.\nSee {script}."
 
 
-def _unknown_component(group: str, option: str) -> str:
+def unknown_component(group: str, option: str) -> str:
+    """What to say of an option that a group does not have."""
     choices = options_of(group)
     close = difflib.get_close_matches(option, choices, n=1)
     hint = f" Did you mean {group}={close[0]}?" if close else ""

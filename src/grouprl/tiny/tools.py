@@ -25,6 +25,9 @@ SYSTEM = (
 """The system message of tool-integrated reasoning (Qwen2.5-Math, arXiv 2409.12122)."""
 
 
+_EMBEDDED = Path(__file__).parent / "model"
+
+
 def transcript(problem: TinyProblem) -> list[tuple[str, bool]]:
     """The pieces of a solution with a tool, and whether the policy writes them."""
     return [
@@ -34,9 +37,7 @@ def transcript(problem: TinyProblem) -> list[tuple[str, bool]]:
     ]
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, problem: TinyProblem, *, with_tool: bool
-) -> tuple[list[int], list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, problem: TinyProblem, *, with_tool: bool) -> tuple[list[int], list[int]]:
     """Tokens and labels of one example; -100 where nothing is trained."""
     messages = [{"role": "system", "content": SYSTEM}] if with_tool else []
     messages.append({"role": "user", "content": problem.text})
@@ -84,16 +85,14 @@ def teach(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, *, steps: 
 
 def main() -> None:
     """Teach and save a Hugging Face folder."""
-    from grouprl.policy import TINY_FOLDER
-
     parser = argparse.ArgumentParser(description="Teach the embedded policy to use Python.")
     parser.add_argument("out", type=Path, help="folder to write (created)")
     parser.add_argument("--steps", type=int, default=STEPS, help="supervised steps (default %(default)s)")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(TINY_FOLDER)
-    model = AutoModelForCausalLM.from_pretrained(TINY_FOLDER)
+    tokenizer = AutoTokenizer.from_pretrained(_EMBEDDED)
+    model = AutoModelForCausalLM.from_pretrained(_EMBEDDED)
     teach(model, tokenizer, steps=arguments.steps)
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)

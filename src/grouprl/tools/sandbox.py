@@ -152,7 +152,7 @@ class Sandbox:
         if not self.allow_unsandboxed:
             raise SandboxError(
                 f"the sandbox cannot be enforced on this machine: {missing}. "
-                "Set tools.allow_unsandboxed=true to run the policy's code all the same."
+                "Set the sandbox's allow_unsandboxed=true to run the policy's code all the same."
             )
         _warn_once(missing)
 
