@@ -77,6 +77,9 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     modes, names = names_of(config.mode, "mode"), benchmarks_of(config.benchmark)
     benchmarks = {name: load_benchmark(name) for name in names}
     try:
+        missing = _missing_of_a_group(config, benchmarks)
+        for absent in missing:
+            print(f"not measured: {absent} (data_dir has no {benchmarks.pop(absent).file})", file=sys.stderr)
         problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
         policy = load_policy(folder, temperature=config.temperature)
         tools = hydra.utils.instantiate(config.tools)
@@ -127,6 +130,15 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     (out / "results.md").write_text(table + "\n")
     _log(out, measured, table)
     print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {out}")
+
+
+def _missing_of_a_group(config: DictConfig, benchmarks: Mapping[str, Benchmark]) -> list[str]:
+    """Members of a group (all, cot, tir) that the data folder does not have; one that was named is an error later."""
+    if config.data_dir is None:
+        return []
+    named = names_of(config.benchmark, "benchmark")
+    files_of = {name: benchmark.file for name, benchmark in benchmarks.items() if name not in named}
+    return [name for name, file in files_of.items() if file and not (Path(config.data_dir) / file).is_file()]
 
 
 def contaminated_problems(policy: str) -> Mapping[str, Sequence[int]] | None:

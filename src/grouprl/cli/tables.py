@@ -1,0 +1,35 @@
+"""The recipe's two tables, with sources: ``python -m grouprl.cli.tables [EVALUATION ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grouprl.cli.benchmark import load_benchmark, read_results
+from grouprl.published import FEW_SHOT, TOOL_TABLE, recipe_tables
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables; folders that ``evaluate.py`` wrote add their rows."""
+    parser = argparse.ArgumentParser(description="The recipe's tables: claimed, published and measured.")
+    parser.add_argument("evaluations", nargs="*", type=Path, help="folders that evaluate.py wrote")
+    options = parser.parse_args(arguments)
+    measured: dict[str, dict[tuple[str, str], Any]] = {}
+    for folder in options.evaluations:
+        results = read_results(folder)
+        if results is None:
+            print(f"{folder}: no evaluation is here (results.json).", file=sys.stderr)
+            raise SystemExit(2)
+        rows = measured.setdefault(str(results["policy"]), {})
+        for key, summary in results["measured"].items():
+            name, _, mode = key.partition("/")
+            rows[name, mode] = summary
+    titles = {name: load_benchmark(name).title for name in {*FEW_SHOT, *TOOL_TABLE}}
+    print(recipe_tables(measured, titles))
+
+
+if __name__ == "__main__":
+    main()
