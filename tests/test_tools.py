@@ -4,8 +4,15 @@ import os
 from dataclasses import replace
 
 import pytest
+import torch
+from test_train import train  # noqa: F401 - a fixture
 
+from grouprl import GroupSampler, PolicyLoss, RankAdvantage, load_policy
+from grouprl.batch import Experience
+from grouprl.callbacks import read_metrics
+from grouprl.tool_decoding import ToolRounds
 from grouprl.tools import (
+    OUTPUT_FENCE,
     Sandbox,
     SandboxError,
     ToolOutput,
@@ -103,3 +110,92 @@ class Scripted:
     def map(self, codes):
         self.codes += codes
         return [ToolOutput("42", "ok", 0.0) for _ in codes]
+
+
+def tool_prompts(count=4):
+    from grouprl import prompts
+    from grouprl.data import Problem
+    from grouprl.tiny.task import hard_problems
+    from grouprl.tiny.tools import SYSTEM
+
+    policy = load_policy("tiny_tools")
+    problems = [Problem(p.text, p.answer) for p in hard_problems("heldout", count)]
+    return policy, prompts.encode(policy.tokenizer, problems, system=SYSTEM)
+
+
+def test_the_policy_writes_the_tool_answers_and_the_policy_goes_on():
+    policy, prompts = tool_prompts()
+    tool = Scripted()
+    sampler = GroupSampler(group_size=3, max_new_tokens=120, tools="python", tool_rounds=ToolRounds(sandbox=tool))
+    rollouts = sampler(policy, prompts, seed=1)
+    assert len(tool.codes) >= 10
+    assert len(rollouts.tool_calls) >= 10
+    drawn, mask = rollouts.drawn, rollouts.completion_mask
+    assert bool((drawn <= mask).all())
+    assert int((mask & ~drawn).sum()) > 0
+    tool_tokens = rollouts.completion_ids[0, 0][(mask & ~drawn)[0, 0]]
+    assert policy.tokenizer.decode(tool_tokens) == "\n42\n```\n"
+    assert r"\boxed{42}" in rollouts.completions[0][0]
+    assert bool((rollouts.sampler_logprobs[~drawn] == 0).all())
+
+
+def test_tool_rounds_are_the_same_draws_as_one_go_up_to_the_tool():
+    policy, prompts = tool_prompts(2)
+    plain = GroupSampler(group_size=2, max_new_tokens=120, stop=(OUTPUT_FENCE,))(policy, prompts, seed=5)
+    sampler = GroupSampler(group_size=2, max_new_tokens=120, tools="python", tool_rounds=ToolRounds(sandbox=Scripted()))
+    first, second = sampler(policy, prompts, seed=5), sampler(policy, prompts.take([1]), seed=5)
+    for row in range(2):
+        length = int(plain.lengths[row, 0])
+        assert torch.equal(first.completion_ids[row, 0, :length], plain.completion_ids[row, 0, :length])
+    assert first.completions[1] == second.completions[0]
+
+
+def test_tool_tokens_get_no_gradient_and_drawn_ones_do():
+    """Perturbing what a tool token's own logit contributes changes nothing; the ratio is 1 at the first step."""
+    policy, prompts = tool_prompts()
+    sampler = GroupSampler(group_size=4, max_new_tokens=120, tools="python", tool_rounds=ToolRounds(sandbox=Scripted()))
+    rollouts = sampler(policy, prompts, seed=3)
+    rewards = torch.arange(16.0).view(4, 4)
+    experience = Experience(rollouts, RankAdvantage()(rewards), torch.ones(4, 4, dtype=torch.bool))
+    assert torch.equal(experience.mask, rollouts.drawn)
+    batch = experience.minibatch(torch.arange(4), torch.full((4, 4), 1 / 16))
+    logprobs = policy.logprobs(batch).logprobs
+    leaf = logprobs.detach().requires_grad_()
+    PolicyLoss()(leaf, batch.loss_inputs).loss.backward()
+    tool = batch.completion_mask & ~batch.drawn
+    assert int(tool.sum()) > 0
+    assert bool((leaf.grad[tool] == 0).all())
+    trained = batch.drawn & (batch.loss_inputs.advantages != 0).unsqueeze(-1)
+    assert bool((leaf.grad[trained] != 0).all())
+    difference = (logprobs - batch.loss_inputs.old_logprobs)[batch.drawn]
+    assert float(difference.detach().abs().max()) < 1e-4
+
+
+def test_rounds_are_bounded():
+    policy, prompts = tool_prompts(1)
+
+    class Asking(Scripted):
+        def map(self, codes):
+            self.codes += codes
+            return [ToolOutput("1\n```\n```python\n2\n```\n```output", "ok", 0.0) for _ in codes]
+
+    tool = Asking()
+    sampler = GroupSampler(
+        group_size=2, max_new_tokens=200, tools="python", tool_rounds=ToolRounds(rounds=2, sandbox=tool)
+    )
+    rollouts = sampler(policy, prompts, seed=0, greedy=True)
+    assert len(tool.codes) <= 2
+    assert rollouts.completion_mask.shape[-1] <= 200
+
+
+def test_twenty_steps_of_training_with_tools(python, train, tmp_path):  # noqa: F811
+    """Code that the policy writes is run while it is trained; what it logs says how often."""
+    options = ["steps=20", "max_new_tokens=96"]
+    small = ["prompts_per_step=2", "group_size=4", "minibatches=2", "ppo_epochs=1", "eval_every=0", "warmup_steps=0"]
+    assert train(*options, "experiment=tools", *small, "data.train_size=32", "data.heldout_size=4", small=False) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    rows = [row for row in read_metrics(run) if "tools/calls" in row]
+    assert len(rows) == 20
+    assert sum(row["tools/calls"] for row in rows) > 10
+    assert all(0 <= row["tools/error"] <= 1 for row in rows)
+    assert all(row["mismatch/ratio_max"] < 1e-3 for row in rows)

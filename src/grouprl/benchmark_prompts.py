@@ -17,7 +17,7 @@ TIR_SYSTEM = (
     r"within \boxed{}."
 )
 _WORDS = {
-    "en": ("Question", "Answer", "Answer Choices:", "The answer is", "."),
+    "en": ("Question", "Answer", "Answer Choices: ", "The answer is", "."),
     "zh": ("问题", "解答", "选项：", "答案是", "。"),
 }
 _LEAST_ROOM = 16
@@ -98,7 +98,7 @@ def question_text(benchmark: Benchmark, problem: BenchmarkProblem | Exemplar) ->
         return problem.problem.strip()
     head = _WORDS[benchmark.language][2]
     listed = " ".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, problem.choices, strict=False))
-    return f"{problem.problem.strip()}\n{head} {listed}"
+    return f"{problem.problem.strip()}\n{head}{listed}"
 
 
 def _solution(benchmark: Benchmark, exemplar: Exemplar, *, box: bool = False) -> str:

@@ -68,6 +68,8 @@ def jsonl_problems(
     limit: int | None = None,
     bad_rows: BadRows = "refuse",
     duplicates: Duplicates = "drop",
+    levels: Sequence[int] | None = None,
+    types: Sequence[str] | None = None,
     seed: int = 0,
 ) -> ProblemSplits:
     """Problems of a JSONL file (one object a line).
@@ -83,12 +85,14 @@ def jsonl_problems(
             with a report of their numbers.
         duplicates: Rows whose problem came before: ``drop``, ``refuse`` or ``keep``. One with another answer is a
             bad row.
+        levels: Only rows whose ``level`` column (``3`` or ``Level 3``) is one of these.
+        types: Only rows whose ``type`` column is one of these. Columns are named by ``columns``, too.
         seed: Seed of the held-out choice.
     """
 
     def read(file: str) -> list[Problem]:
         check = RowCheck(file, columns, answer_format, bad_rows, duplicates)
-        return check.problems(read_jsonl(file, on_error=check.bad))
+        return check.problems(_chosen(read_jsonl(file, on_error=check.bad), columns, levels, types, file))
 
     rows, heldout = read(path), read(heldout_path) if heldout_path else None
     return _split(rows, heldout, heldout_size, limit, seed)
@@ -105,6 +109,8 @@ def hub_problems(
     limit: int | None = None,
     bad_rows: BadRows = "refuse",
     duplicates: Duplicates = "drop",
+    levels: Sequence[int] | None = None,
+    types: Sequence[str] | None = None,
     seed: int = 0,
 ) -> ProblemSplits:
     """Problems of a Hugging Face dataset: a hub id, or a local folder of data files in the same format.
@@ -120,6 +126,8 @@ def hub_problems(
         limit: As for `jsonl_problems`.
         bad_rows: As for `jsonl_problems`.
         duplicates: As for `jsonl_problems`.
+        levels: As for `jsonl_problems`.
+        types: As for `jsonl_problems`.
         seed: As for `jsonl_problems`.
     """
     import datasets
@@ -130,7 +138,7 @@ def hub_problems(
 
     def read(which: str) -> list[Problem]:
         check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
-        return check.problems(load(which))
+        return check.problems(_chosen(load(which), columns, levels, types, f"{name} [{which}]"))
 
     rows, heldout = read(split), read(heldout_split) if heldout_split else None
     return _split(rows, heldout, heldout_size, limit, seed)
@@ -162,6 +170,38 @@ def read_jsonl(
                 on_error(number, f"not a JSON object in UTF-8 ({error})")
                 continue
             yield number, row
+
+
+def _chosen(
+    rows: Iterable[tuple[int, dict[str, Any]]],
+    columns: Mapping[str, str] | None,
+    levels: Sequence[int] | None,
+    types: Sequence[str] | None,
+    source: str,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of the levels and types that were asked for."""
+    names = {"level": "level", "type": "type", **(columns or {})}
+    wanted = {"level": None if levels is None else set(map(str, levels)), "type": None if types is None else set(types)}
+    met: dict[str, set[str]] = {"level": set(), "type": set()}
+    found = False
+    for number, row in rows:
+        for role, values in wanted.items():
+            if values is not None and names[role] not in row:
+                raise ValueError(
+                    f"data.{role}s: {source}, line {number}, has no column {names[role]!r}. It has: {', '.join(row)}. "
+                    f"Name it with data.columns.{role}."
+                )
+            if values is not None:
+                met[role].add(str(row[names[role]]).removeprefix("Level").strip())
+        if all(
+            values is None or str(row[names[role]]).removeprefix("Level").strip() in values
+            for role, values in wanted.items()
+        ):
+            found = True
+            yield number, row
+    if not found and any(met.values()):
+        seen = "; ".join(f"{role}s there are: {', '.join(sorted(values))}" for role, values in met.items() if values)
+        raise ValueError(f"data.levels, data.types: {source} has no row of them ({seen}).")
 
 
 class RowCheck:
@@ -235,7 +275,7 @@ class RowCheck:
 
 def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
     """The column names to read, or an error that names the missing column and those there are."""
-    names = {**DEFAULT_COLUMNS, **(columns or {})}
+    names = {**DEFAULT_COLUMNS, **{k: v for k, v in (columns or {}).items() if k not in ("level", "type")}}
     for role, column in names.items():
         if column not in row:
             raise ValueError(

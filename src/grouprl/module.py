@@ -137,6 +137,7 @@ class GroupRLModule(L.LightningModule):
             "time/sampling": sampled - started,
             "time/scoring": scored - sampled,
             "time/training": trained - scored,
+            "time/scoring_share": (scored - sampled) / (trained - started),
             "tokens_per_s": tokens / (trained - started),
             "tokens_per_s/sampling": tokens / (sampled - started),
             "tokens_per_s/training": tokens * len(epochs) / (trained - scored),
@@ -251,6 +252,12 @@ class GroupRLModule(L.LightningModule):
         }
         for name, part in rewards.parts.items():
             metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
+        if rollouts.sampled_mask is not None:
+            calls = rollouts.tool_calls
+            metrics["tools/calls"] = len(calls) / lengths.numel()
+            metrics["tools/tokens"] = (rollouts.completion_mask & ~rollouts.drawn).sum() / lengths.numel()
+            for status in ("error", "timeout"):
+                metrics[f"tools/{status}"] = sum(call.status == status for call in calls) / max(1, len(calls))
         for kind in FAILURE_KINDS:
             metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
         return {name: float(value) for name, value in metrics.items()}

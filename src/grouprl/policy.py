@@ -19,6 +19,8 @@ from grouprl.logprobs import TokenLogprobs, completion_logprobs
 from grouprl.model_folder import check_policy_folder
 
 TINY_FOLDER = Path(__file__).parent / "tiny" / "model"
+TINY_TOOLS_FOLDER = Path(__file__).parent / "tiny" / "tool_model"
+_EMBEDDED = {"tiny": TINY_FOLDER, "tiny_tools": TINY_TOOLS_FOLDER}
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,14 @@ def load_policy(
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
 
     Args:
-        path: Hub id, local folder, or ``tiny`` for the embedded policy.
+        path: Hub id, local folder, ``tiny`` (the embedded policy) or ``tiny_tools`` (taught to use Python).
         adapter: LoRA adapter to train.
         temperature: Temperature of sampling and training.
         dtype: Dtype of the weights. float32 are the master weights; bfloat16 rounds small updates away.
         attention: Attention implementation of transformers.
         trust_remote_code: Run model code that comes with the weights.
     """
-    folder = str(TINY_FOLDER) if path == "tiny" else path
+    folder = str(_EMBEDDED.get(path, path))
     check_policy_folder(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
     if tokenizer.pad_token_id is None:

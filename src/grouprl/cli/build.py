@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
+from grouprl import prefilter
+from grouprl.batch import Prompts
 from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.checkpoint import Checkpoints
+from grouprl.cli.overlap import check_overlap
 from grouprl.cli.values import UsageError
 from grouprl.datamodule import PromptDataModule
 from grouprl.isolation import IsolatedReward, load_object
 from grouprl.module import GroupRLModule
 from grouprl.policy import Policy
+from grouprl.sampling import GroupSampler
 from grouprl.stopping import GracefulStop
 
 
@@ -37,6 +41,8 @@ class Run:
     data: PromptDataModule
     trainer: L.Trainer
     stop: GracefulStop
+    contamination: dict[str, Any] | None = None
+    """Overlap of the training problems with each benchmark; None: not checked."""
 
 
 def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_after: int | None = None) -> Run:
@@ -45,7 +51,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     find_own_files()
     advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
     reward = build_reward(config)
-    splits = component(config, "data")
+    splits, contamination = check_overlap(config, component(config, "data"))
     L.seed_everything(config.seed, verbose=False)
     policy: Policy = component(config, "policy")
     try:
@@ -83,6 +89,8 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
             context=config.prompt.context,
             overlong=config.prompt.overlong,
         )
+        if config.prefilter.samples:
+            data.train_prompts = _solved_sometimes(config, folder, policy, sampler, data)
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
@@ -90,7 +98,27 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     # What an interrupted iteration drew in TensorBoard is not shown beside its repetition.
     logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=resumed_after)
     trainer = _build_trainer(config, logger, _callbacks(config, folder, stop, config_hash, evaluates), evaluates)
-    return Run(module, data, trainer, stop)
+    return Run(module, data, trainer, stop, contamination)
+
+
+def _solved_sometimes(
+    config: DictConfig, folder: Path, policy: Policy, sampler: GroupSampler, data: PromptDataModule
+) -> Prompts:
+    """The training prompts whose problems the policy solves neither always nor never; see `grouprl.prefilter`."""
+    wanted, prompts = config.prefilter, data.train_prompts
+    counts = prefilter.remembered(folder, prompts.problems)
+    if counts is None:
+        drawing = replace(sampler, group_size=wanted.samples)
+        counts = prefilter.count_solved(policy, drawing, prompts, seed=config.seed)
+        prefilter.remember(folder, counts, wanted.samples)
+    most = wanted.samples - 1 if wanted.most is None else wanted.most
+    kept = prefilter.solved_sometimes(counts, wanted.least, most)
+    print(
+        f"prefilter: {len(kept)} of {len(prompts)} problems solved {wanted.least} to {most} of {wanted.samples} times"
+    )
+    if not kept:
+        raise ValueError(f"prefilter.least={wanted.least}, most={most}: no problem is left. Widen them.")
+    return prompts.take(kept)
 
 
 def quiet_libraries() -> None:

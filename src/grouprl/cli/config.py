@@ -32,6 +32,18 @@ class PromptConfig:
 
 
 @dataclass
+class PrefilterConfig:
+    """Keep the problems that the policy solves sometimes, before training."""
+
+    samples: int = 0
+    """Samples of each training problem, 0: keep all."""
+    least: int = 1
+    """Right ones at least."""
+    most: int | None = None
+    """Right ones at most, null: all but one."""
+
+
+@dataclass
 class TrainConfig:
     """The dials of a run. Each docstring is what ``--help`` shows."""
 
@@ -97,8 +109,15 @@ class TrainConfig:
     """save LoRA merged, too"""
     allow_contaminated: list[str] = field(default_factory=list)
     """benchmarks to train on"""
+    benchmarks_dir: str | None = None
+    """files to look for overlap in"""
+    check_benchmarks: Any = "all"
+    """benchmarks for that, []: none"""
+    on_overlap: str = "refuse"
+    """or drop the problems"""
     study: str = "sweep"
     """folder of a sweep under runs/"""
+    prefilter: PrefilterConfig = field(default_factory=PrefilterConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     optimizer: Any = None
     policy: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -44,23 +45,23 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
     """Compose and check each job. Texts are taken as they are typed: Hydra's grammar would trip over ``$x = 1$``."""
     texts: dict[str, str] = {}
     others: list[str] = []
-    benchmarks: list[str | None] = [None]
+    swept: dict[str, list[str]] = {}
     for override in overrides:
         key, _, value = override.partition("=")
-        if key == "benchmark":  # to Hydra the name of a group, of which there can be but one option
-            listed = value.startswith("[") or not multirun
-            benchmarks = [value] if listed else [*value.split(",")]
-        elif key in _TEXTS or (key == "policy" and not multirun):
+        if key in _TEXTS:
             texts[key] = value
+        elif key in ("policy", "benchmark"):  # to Hydra names of groups, of which there can be but one option
+            swept[key] = [value] if value.startswith("[") or not multirun else value.split(",")
         else:
             others.append(override)
     jobs = check_command("evaluate", others, multirun=multirun)
-    configs = [without_hydra(job) for _ in benchmarks for job in jobs]
-    for number, config in enumerate(configs):
-        config.benchmark = benchmarks[number // len(jobs)]
-        for key, value in texts.items():
+    configs = []
+    for job, *chosen in itertools.product(jobs, *swept.values()):
+        config = without_hydra(job)
+        for key, value in [*texts.items(), *zip(swept, chosen, strict=True)]:
             config[key] = value.replace("${", r"\${")
         _check(config)
+        configs.append(config)
     return configs
 
 
@@ -84,8 +85,6 @@ def _name_of(policy: str) -> str:
 
 def policy_folder(policy: str) -> str:
     """The Hugging Face folder or hub id that ``policy`` names: itself, or the policy inside a run folder."""
-    if policy == "tiny_tools":
-        return str(Path(__file__).parents[1] / "tiny" / "tool_model")
     if (Path(policy) / "result.json").is_file():
         policy = str(Path(policy) / "policy")
         if not Path(policy).is_dir():

@@ -113,6 +113,8 @@ def _train(job: Job) -> int:
         OmegaConf.save(results.portable(without_hydra(config)), folder / "config.yaml")
     after = None if job.resume_from is None else iteration_of(job.resume_from)
     run = build(config, folder, config_hash=results.resume_hash(config), resumed_after=after)
+    if run.contamination is not None:
+        job.result["contamination"] = run.contamination
     run.stop.on_giving_up = lambda: job.write(state="interrupted")
     try:
         report = run_training(

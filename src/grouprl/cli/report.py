@@ -42,7 +42,8 @@ def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
 def seconds_of(folder: Path, *, until: int) -> float:
     """Seconds that the iterations before a resume took, from the run's metrics."""
     rows = [row for row in read_metrics(folder) if row.get("iteration", 0) <= until]
-    return sum(value for row in rows for name, value in row.items() if name.startswith("time/"))
+    parts = ("time/sampling", "time/scoring", "time/training")
+    return sum(row.get(name, 0.0) for row in rows for name in parts)
 
 
 def log_hyperparameters(

@@ -54,7 +54,7 @@ class UsageError(Exception):
 
 def check_values(config: DictConfig) -> None:
     """Refuse values that cannot work, alone or together."""
-    checks = (_check_numbers, _check_components, _check_batches, _check_trainer, _check_together)
+    checks = (_check_numbers, _check_prefilter, _check_components, _check_batches, _check_trainer, _check_together)
     try:
         for check in (*checks, _check_contamination, _check_policy, _check_own_code, _check_data):
             check(config)
@@ -142,6 +142,18 @@ def _check_together(config: DictConfig) -> None:
         raise UsageError(f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set save_every=0 for none.")
 
 
+def _check_prefilter(config: DictConfig) -> None:
+    choice("on_overlap", config.on_overlap, ("refuse", "drop"))
+    if config.benchmarks_dir is not None and not Path(config.benchmarks_dir).is_dir():
+        raise UsageError(f"benchmarks_dir={config.benchmarks_dir}: there is no such folder. Give one with JSONL files.")
+    samples, least, most = config.prefilter.samples, config.prefilter.least, config.prefilter.most
+    if samples and (samples < 2 or not 0 <= least <= (samples if most is None else most) <= samples):
+        raise UsageError(
+            f"prefilter.samples={samples} least={least} most={most}: give at least 2 samples, "
+            "and 0 <= least <= most <= samples."
+        )
+
+
 def _check_own_code(config: DictConfig) -> None:
     """Modules that the user names must be there; only that is looked up, nothing is run."""
     for group in ("reward", "advantage", "loss", "sampler", "data", "policy"):
@@ -166,7 +178,7 @@ def _check_policy(config: DictConfig) -> None:
             f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
             "Use a smaller max_new_tokens or a larger prompt.context."
         )
-    if path == "tiny":
+    if path in ("tiny", "tiny_tools"):
         return
     check_policy_folder(path)
     context = model_context(path)
