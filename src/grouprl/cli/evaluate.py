@@ -56,7 +56,7 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
             others.append(override)
     jobs = check_command("evaluate", others, multirun=multirun)
     configs = []
-    for job, *chosen in itertools.product(jobs, *swept.values()):
+    for job, chosen in itertools.product(jobs, itertools.product(*swept.values())):
         config = without_hydra(job)
         for key, value in [*texts.items(), *zip(swept, chosen, strict=True)]:
             config[key] = value.replace("${", r"\${")
