@@ -13,13 +13,13 @@ from grouprl.datamodule import PromptDataModule
 from grouprl.guards import TrainingError
 
 
-def fit(steps=1, loss=None, reward=None, policy=None, make=torch.optim.AdamW, lr=1e-4, **options):
+def fit(steps=1, loss=None, reward=None, policy=None, make=torch.optim.AdamW, lr=1e-4, max_new_tokens=48, **options):
     policy = policy or load_policy("tiny")
     splits = tiny_problems(train_size=16, heldout_size=4)
     options = {"ppo_epochs": 2, "minibatches": 2, **options}
     module = GroupRLModule(
         policy,
-        GroupSampler(group_size=4, max_new_tokens=48),
+        GroupSampler(group_size=4, max_new_tokens=max_new_tokens),
         reward or MathReward(),
         RankAdvantage(),
         loss or PolicyLoss(),
@@ -198,3 +198,27 @@ def test_a_resumed_run_finds_its_frozen_weights_or_stops():
         frozen[0] += 1e-3
     with pytest.raises(TrainingError, match="frozen weights"):
         module.on_load_checkpoint(checkpoint)
+
+
+def test_truncated_completions_are_left_out_where_so_asked():
+    """All are cut off after two tokens: no gradient, and weights that stay; without the option they move."""
+
+    def moved(mask_truncated):
+        policy = load_policy("tiny")
+        before = [value.detach().clone() for value in policy.parameters()]
+        fit(
+            policy=policy,
+            mask_truncated=mask_truncated,
+            make=torch.optim.SGD,
+            lr=1.0,
+            max_new_tokens=2,
+            reward=by_place,
+        )
+        return any(not torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+
+    assert moved(False)
+    assert not moved(True)
+
+
+def by_place(completions, prompts):
+    return [[float(place) for place, _ in enumerate(group)] for group in completions]
