@@ -3,6 +3,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from grouprl import answers
+from grouprl.answers import Verdict, grade
 from grouprl.batch import Prompts
 from grouprl.rewards import (
     CorrectReward,
@@ -91,3 +93,14 @@ def test_what_a_users_reward_may_return():
         as_rewards([1, 2, 3, 4], texts)
     with pytest.raises(ValueError, match="nested lists"):
         as_rewards("good", texts)
+
+
+def test_an_answer_whose_grading_was_killed_is_no_wrong_answer(monkeypatch):
+    """It leaves its group, counted as a timeout."""
+    killed = Verdict(False, "timeout", "x", "killed after its time")
+    monkeypatch.setattr(answers, "grade", lambda text, gold: killed if "hang" in text else grade(text, gold))
+    for reward in (MathReward(), CorrectReward()):
+        found = reward([[r"\boxed{4}", r"\boxed{hang}", r"\boxed{5}"]], prompts("4"))
+        assert found.valid.tolist() == [[True, False, True]]
+        assert found.parts["correct"].tolist() == [[1.0, 0.0, 0.0]]
+        assert [(f.prompt, f.sample, f.kind) for f in found.failures] == [(0, 1, "timeout")]

@@ -129,12 +129,12 @@ class MathReward:
         checks.math_reward(self.correct, self.box, self.steps, self.notation)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
-        correct = _table(completions, prompts.answers, is_correct)
+        correct, failures = _graded(completions, prompts.answers)
         parts = {"correct": correct, **_style_parts(completions)}
         style = self.box * parts["box"] + self.steps * parts["steps"] + self.notation * parts["notation"]
         if self.style_needs_correct:
             style = style * correct
-        return Rewards(self.correct * correct + style, torch.ones_like(correct, dtype=torch.bool), parts)
+        return _rewards(self.correct * correct + style, parts, failures)
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,8 @@ class CorrectReward:
     """1 where the boxed answer is right, 0 elsewhere; the style parts are logged and not rewarded."""
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
-        correct = _table(completions, prompts.answers, is_correct)
-        parts = {"correct": correct, **_style_parts(completions)}
-        return Rewards(correct, torch.ones_like(correct, dtype=torch.bool), parts)
+        correct, failures = _graded(completions, prompts.answers)
+        return _rewards(correct, {"correct": correct, **_style_parts(completions)}, failures)
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,9 @@ class FormatReward:
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
         style = _style_parts(completions)
-        parts = {"correct": _table(completions, prompts.answers, is_correct), **style}
+        correct, _ = _graded(completions, prompts.answers)
         total = torch.stack(list(style.values())).mean(0)
-        return Rewards(total, torch.ones_like(total, dtype=torch.bool), parts)
+        return _rewards(total, {"correct": correct, **style}, ())
 
 
 def _style_parts(completions: Completions) -> dict[str, Tensor]:
@@ -165,7 +164,20 @@ def _style_parts(completions: Completions) -> dict[str, Tensor]:
     }
 
 
-def _table(completions: Completions, golds: Sequence[str], rule: Callable[[str, str], bool]) -> Tensor:
-    return torch.tensor(
-        [[float(rule(text, gold)) for text in row] for row, gold in zip(completions, golds, strict=True)]
+def _graded(completions: Completions, golds: Sequence[str]) -> tuple[Tensor, tuple[Failure, ...]]:
+    """1 where an answer is right; a comparison that had to be killed is a failure of its own, not a wrong answer."""
+    verdicts = [[answers.grade(text, gold) for text in row] for row, gold in zip(completions, golds, strict=True)]
+    failures = tuple(
+        Failure(prompt, sample, "timeout", f"grading {(verdict.answer or '')[:80]!r}: {verdict.rule}")
+        for prompt, row in enumerate(verdicts)
+        for sample, verdict in enumerate(row)
+        if verdict.status == "timeout"
     )
+    return torch.tensor([[float(verdict.correct) for verdict in row] for row in verdicts]), failures
+
+
+def _rewards(values: Tensor, parts: Mapping[str, Tensor], failures: tuple[Failure, ...]) -> Rewards:
+    valid = torch.ones_like(values, dtype=torch.bool)
+    for failure in failures:
+        valid[failure.prompt, failure.sample] = False
+    return Rewards(values.masked_fill(~valid, 0.0), valid, parts, failures)

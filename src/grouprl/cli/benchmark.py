@@ -72,6 +72,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     from grouprl.cli.build import quiet_libraries
     from grouprl.policy import load_policy
     from grouprl.tools import SandboxError
+    from grouprl.tools.attacks import NOT_STOPPED
 
     quiet_libraries()
     modes, names = names_of(config.mode, "mode"), benchmarks_of(config.benchmark)
@@ -85,6 +86,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
         tools = hydra.utils.instantiate(config.tools)
         if "tir" in modes:
             tools.sandbox.check()
+            print(f"tools: sandboxed; not limited: {'; '.join(NOT_STOPPED)} (docs/tools.md)", file=sys.stderr)
     except (ValueError, OSError, SandboxError) as error:
         raise UsageError(str(error)) from error
     kept = {key: config[key] for key in ("samples", "temperature", "max_new_tokens", "limit", "seed", "extraction")}
