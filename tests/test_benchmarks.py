@@ -288,3 +288,13 @@ def test_a_sweep_of_policies(run, tmp_path):
     assert code == 0, text
     assert len(list((tmp_path / "evaluations").iterdir())) == 2
     assert all(len(read_results(folder)["measured"]) == 2 for folder in (tmp_path / "evaluations").iterdir())
+
+
+def test_a_runs_policy_is_asked_as_it_was_trained(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("prompt: {style: plain, system: Think.}\n")
+    assert "system: Think." in run("policy=run", "prompt=x", "--cfg", "job")[1]
+    code, text = run("policy=run", "prompt=x", "system=Guess.", "--cfg", "job")
+    assert code == 0
+    assert "system: Guess." in text
+    assert "style: plain" in text

@@ -60,9 +60,21 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
         config = without_hydra(job)
         for key, value in [*texts.items(), *zip(swept, chosen, strict=True)]:
             config[key] = value.replace("${", r"\${")
+        _take_layout_of_run(config, {*texts, *(other.partition("=")[0] for other in others)})
         _check(config)
         configs.append(config)
     return configs
+
+
+def _take_layout_of_run(config: DictConfig, given: set[str]) -> None:
+    """A run's policy is asked as it was trained to be, unless the command line says otherwise."""
+    file = Path(config.policy) / "config.yaml"
+    if not file.is_file():
+        return
+    run = OmegaConf.load(file)
+    for key in ("style", "system"):
+        if key not in given:
+            config[key] = OmegaConf.select(run, f"prompt.{key}", default=config[key])
 
 
 def _check(config: DictConfig) -> None:
