@@ -18,11 +18,15 @@ NEEDED = {
     "policy=hf": ["policy.path=tiny"],
     "data=jsonl": ["data.path=FILE"],
     "data=hub": ["data.name=FOLDER"],
+    "data=gsm8k": ["data.name=FOLDER", "data.configs=null", "data.columns.problem=problem", "data.answer_format=plain"],
+    "data=math": ["data.name=FOLDER", "data.configs=null", "data.columns.answer=answer", "data.answer_format=plain"],
     "advantage=custom": ["advantage._target_=grouprl.advantages.RankAdvantage"],
     "reward=custom": ["reward._target_=grouprl.rewards.CorrectReward"],
     "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
     "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
 }
+NODES = {*GROUPS, "optimizer", "prompt", "prefilter", "tools"}
+"""Keys that are no dials but have keys of their own."""
 OPTIONS = [f"{group}={option}" for group in GROUPS for option in options_of(group) if group != "experiment"]
 
 
@@ -39,7 +43,7 @@ def test_every_option_instantiates(option, problems_file):
         return
     built = build_reward(config) if group == "reward" else component(config, group)
     module, _, name = config[group]._target_.rpartition(".")
-    assert callable(built) or built is not None
+    assert callable(built) or group in ("policy", "adapter", "data", "trainer")
     if config[group]._target_.startswith("grouprl."):
         assert (ROOT / "src" / f"{module.replace('.', '/')}.py").exists()
         assert name in {type(built).__name__, "load_policy", "jsonl_problems", "hub_problems", "tiny_problems"}
@@ -68,13 +72,11 @@ def test_every_dial_is_in_the_schema_and_has_a_docstring():
 
     for name, schema in (("train", TrainConfig), ("evaluate", EvaluateConfig)):
         documented = _attribute_docs(schema)
-        plain = {
-            key for key, field in schema.__dataclass_fields__.items() if str(field.type) not in ("Any", "PromptConfig")
-        }
-        assert plain == set(documented)
+        assert set(schema.__dataclass_fields__) - NODES <= set(documented) <= set(schema.__dataclass_fields__)
         text = help_text(name)
         assert all(key in text for key in documented)
-        assert len(text.splitlines()) <= 40
+        assert len(text.splitlines()) <= 42
+        assert max(map(len, text.splitlines())) <= 120
     text = help_text("train")
     assert all(option.partition("=")[2] in text for option in OPTIONS)
     assert text.count("python train.py") >= 5

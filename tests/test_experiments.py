@@ -12,7 +12,7 @@ from grouprl.cli.preflight import UsageError, check_job, options_of
 from grouprl.cli.results import read_result
 from grouprl.cli.study import read_csv, table_of
 
-RECIPES = [name for name in options_of("experiment") if name != "none"]
+RECIPES = [name for name in options_of("experiment") if name not in ("none", "tools")]
 PUBLISHED = "repo_qwen2.5_math_1.5b"
 
 

@@ -55,6 +55,7 @@ def test_ranks(run, micro_batch_size):
         assert distance(result["gradient"], one) < 1e-10
 
 
+@pytest.mark.slow
 def test_in_float32(run):
     whole = run(ranks=1, iterations=1, dtype="float32")[0]["gradient"]
     assert distance(run(ranks=1, iterations=1, dtype="float32", micro_batch_size=2)[0]["gradient"], whole) < 1e-5
@@ -70,6 +71,7 @@ def test_two_ranks_sample_what_one_samples(run):
     assert len({text for texts in one["completions"].values() for text in texts}) > 8
 
 
+@pytest.mark.slow
 def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
     (one,) = run(ranks=1, iterations=20)
     for other in (run(ranks=2, iterations=20), run(ranks=1, iterations=20, micro_batch_size=3)):

@@ -108,6 +108,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     check_kills(tmp_path, SMALL, 4)
 
 
+@pytest.mark.slow
 def test_under_lora_with_a_kl_term_too(tmp_path):
     check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 2, seed=5)
     saved = read(find_checkpoints(tmp_path / "runs" / "whole" / "checkpoints")[-1])

@@ -269,7 +269,9 @@ def test_overlong_prompts_can_be_dropped(train, capsys):
     assert "prompts do not fit the context and were dropped" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_finishes_the_step_and_leaves_a_policy(tmp_path, number, code):
     """Ctrl-C in a sweep: the job under way ends after its iteration, the next is not run, the policy loads."""
     arguments = [*SMALL, "steps=2000", "-m", "seed=0,1"]

@@ -19,6 +19,7 @@ _EXAMPLES = {
         ("python train.py --cfg job --resolve", "show the configuration and stop"),
     ),
     "evaluate": (
+        ("python evaluate.py policy=RUN benchmark=[gsm8k,math500] mode=[cot,tir]", "on benchmarks"),
         ("python evaluate.py prompt='What is $3 + 4 + 5$?'", "the embedded policy"),
         ("python evaluate.py policy=runs/sweep/RUN prompt='Find x if $2x + 3 = 9$.' answer=3", "a trained one"),
     ),
@@ -48,7 +49,7 @@ def help_text(config_name: str) -> str:
         lines += textwrap.wrap(options, 116, initial_indent=f"  {group + ':':<12}", subsequent_indent=" " * 14)
     lines += ["", "examples:"]
     for command, meaning in _EXAMPLES[config_name]:
-        lines += [f"  {command}", f"      {meaning}"] if len(command) > 90 else [f"  {command:<66} {meaning}"]
+        lines += [f"  {command}", f"      {meaning}"] if len(command) > 66 else [f"  {command:<66} {meaning}"]
     return "\n".join(lines)
 
 
