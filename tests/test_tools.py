@@ -7,9 +7,10 @@ import pytest
 import torch
 from test_train import train  # noqa: F401 - a fixture
 
-from grouprl import GroupSampler, PolicyLoss, RankAdvantage, load_policy
+from grouprl import GroupSampler, PolicyLoss, RankAdvantage, load_policy, tool_decoding
 from grouprl.batch import Experience
 from grouprl.callbacks import read_metrics
+from grouprl.decoding import Decoder
 from grouprl.tool_decoding import ToolRounds
 from grouprl.tools import (
     OUTPUT_FENCE,
@@ -199,3 +200,28 @@ def test_twenty_steps_of_training_with_tools(python, train, tmp_path):  # noqa: 
     assert sum(row["tools/calls"] for row in rows) > 10
     assert all(0 <= row["tools/error"] <= 1 for row in rows)
     assert all(row["mismatch/ratio_max"] < 1e-3 for row in rows)
+
+
+def test_a_later_round_goes_on_in_its_stream_of_random_numbers(monkeypatch):
+    """What a policy draws after a tool is not drawn with the numbers that made the program."""
+    policy, prompts = tool_prompts(2)
+    seen = []
+
+    class Watched(tool_decoding.Decoder):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            seen.append((options["skip"], self))
+
+    monkeypatch.setattr(tool_decoding, "Decoder", Watched)
+    sampler = GroupSampler(group_size=2, max_new_tokens=120, tools="python", tool_rounds=ToolRounds(sandbox=Scripted()))
+    sampler(policy, prompts, seed=2)
+    (skip, first), (later, second) = seen[:2]
+    assert skip == [0] * 4
+    waiting = [row for row in range(4) if bool(first.stopped[row])]
+    assert later == [int(first.lengths[row]) for row in waiting]
+    assert min(later) > 0
+    fresh = Decoder(policy, prompts.token_ids, 2, 120, keys=[(2, 0, i, s) for i in range(2) for s in range(2)]).uniforms
+    width = min(second.uniforms.shape[1], fresh.shape[1] - max(later))
+    for number, row in enumerate(waiting):
+        start = later[number]
+        assert torch.equal(second.uniforms[number, :width], fresh[row, start : start + width])
