@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 
 from grouprl.checkpoint import CheckpointError, find_checkpoints, newest_checkpoint, read, verify
-from grouprl.cli.results import read_result
+from grouprl.cli.results import portable_message, read_result
 
 SMALL = [
     "steps=4",
@@ -327,6 +327,17 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     assert [path.name for path in find_checkpoints(run / "checkpoints")] == ["iteration-000001.ckpt"]
     (outcome,) = run_forked(tmp_path, [{"arguments": ["resume=runs/a", "steps=3"]}])
     assert outcome["status"] == 0
+
+
+def test_messages_that_are_kept_name_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = f"{tmp_path}/runs/a/x.ckpt: no space ('/var/other/place/y' -> 'b/c'), see https://example.org/a/b and 1/2/3"
+    kept = portable_message(text)
+    assert "/var/other" not in kept
+    assert str(tmp_path) not in kept
+    assert "runs/a/x.ckpt: no space" in kept
+    assert "https://example.org/a/b and 1/2/3" in kept
+    assert "y' -> 'b/c'" in kept
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):

@@ -56,6 +56,8 @@ class Job:
 
     def write(self, **changes: Any) -> None:
         """Write ``result.json`` with some of it changed."""
+        if "error" in changes:
+            changes["error"] = results.portable_message(changes["error"])
         if _is_first_process():
             results.write_result(self.folder, self.result | changes)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -93,6 +94,12 @@ def portable_text(text: str) -> str:
     if path.is_absolute():
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f"{WITHHELD}{path.name}"
     return text
+
+
+def portable_message(text: str) -> str:
+    """An error message without the folders of absolute paths in it."""
+    text = text.replace(f"{Path.cwd()}/", "")
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/'\":]+/)+", WITHHELD, text)
 
 
 def portable_override(override: str) -> str:
