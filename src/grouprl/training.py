@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 
 from grouprl import checkpoint
+from grouprl.answers.pool import start_in_background
 from grouprl.callbacks import METRICS_FILE, keep_metrics
 from grouprl.datamodule import PromptDataModule
 from grouprl.module import GroupRLModule
@@ -50,6 +51,7 @@ def run_training(
     checkpoint, the run goes on after it as if it had not been interrupted.
     """
     started = time.perf_counter()
+    start_in_background()  # so that the first answer that needs symbols does not wait for sympy
     with stop.listening():
         if resume_from is None:
             if trainer.is_global_zero:

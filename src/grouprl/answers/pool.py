@@ -47,9 +47,9 @@ class Pool:
         with self._worker() as worker:
             return worker.ask(request, self.timeout_s)
 
-    def start(self) -> None:
-        """Start all processes, so that the first comparison does not wait for them."""
-        started = [self._idle.get() or _Worker(self.memory_mb) for _ in range(self.workers)]
+    def start(self, workers: int | None = None) -> None:
+        """Start processes, all by default, so that the first comparison does not wait for them."""
+        started = [self._idle.get() or _Worker(self.memory_mb) for _ in range(workers or self.workers)]
         for worker in started:
             worker.wait_until_ready()
             self._idle.put(worker)
@@ -135,6 +135,11 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def start_in_background() -> None:
+    """Start one process of the shared pool, which takes about a second, beside whatever comes next."""
+    threading.Thread(target=shared_pool().start, args=(1,), daemon=True).start()
 
 
 _shared: Pool | None = None
