@@ -38,9 +38,11 @@ def distance(first, second):
     return float((first - second).norm() / second.norm())
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_micro_batches(run, micro_batch_size, beta):
+@pytest.mark.parametrize(
+    ("beta", "micro_batch_size"),
+    [(0.0, 1), (0.0, 2), (0.0, 4), (0.1, 2), *(pytest.param(0.1, size, marks=pytest.mark.slow) for size in (1, 4))],
+)
+def test_micro_batches(run, beta, micro_batch_size):
     whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
     cut = run(ranks=1, iterations=1, beta=beta, micro_batch_size=micro_batch_size)[0]["gradient"]
     assert whole.norm() > 1e-3

@@ -330,6 +330,7 @@ def test_a_changed_file_of_the_user_is_not_skipped(train, capsys):
     assert "skipped" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_of_eight_jobs_holds_one_policy_at_a_time(train, monkeypatch):
     alive = []
     make = Policy.__init__

@@ -44,7 +44,7 @@ ATTACKS: dict[str, str] = {
     "a link to a file of the caller": "import os; os.symlink({secret!r}, 'l'); open('l').read(); print('BREACH')",
     "the caller's environment": "print(open('/proc/{pid}/environ').read()); print('BREACH')",
     "its own environment": "import os; print('BREACH' if 'GROUPRL_SECRET' in os.environ else 'not there')",
-    "a file in /tmp": "open('/tmp/grouprl-breach', 'w').write('x'); print('BREACH')",
+    "a file in the temporary folder": "open({breach!r}, 'w').write('x'); print('BREACH')",
     "a file beside the caller's": "open({secret!r} + '.new', 'w').write('x'); print('BREACH')",
     "a file of 1 GB": "f = open('big', 'wb')\nfor _ in range(1024): f.write(b'x' * 2**20)\nf.flush(); print('BREACH')",
     "too many open files": "files = [open('/dev/null') for _ in range(1000)]; print('BREACH')",
@@ -97,6 +97,8 @@ def outcomes(sandbox: Sandbox) -> Iterator[Outcome]:
             "port": listener.getsockname()[1],
             "unix": str(folder / "socket"),
         }
+        breach_file = Path(tempfile.gettempdir()) / f"{folder.name}-breach"
+        places["breach"] = str(breach_file)
         for title, code in ATTACKS.items():
             output = sandbox.run(_filled(code, places))
             left = survivors()
