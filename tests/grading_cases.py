@@ -75,6 +75,9 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
         (r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", False),
     ],
     "equations": [
+        ("5 = x", "5", True), ("= 5", "5", True), (r"\approx 5", "5", True), ("a > b", "b < a", True), ("a > b", "a < b", False),
+        ("f(x)=2x", "g(x)=2x", False), ("b=2, a=1", "a=1, b=2", True), ("a=2, b=1", "a=1, b=2", False), ("x+1=0", "x=-1", True),
+        ("xy=1", "y=1/x", False), ("x=", "5", False),
         ("x=5", "5", True), ("5", "x=5", True), ("x = 5", "x=6", False), ("y = -2x", "y=-2x", True), ("-2x", "y=-2x", True),
         ("2x + y = 0", "y=-2x", True), ("2x - y = 0", "y=-2x", False), ("f(x) = x - 1", "x-1", True),
         ("x - 1", "f(x)=x-1", True), ("3x-y=0", "y-3x=0", True), ("3=4", "4", False), ("4=4", "4", True), ("4=3", "4", False),
@@ -94,6 +97,7 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
         (r"x_1", "x_2", False), (r"\tan^{-1} 1", r"\frac{\pi}{4}", True), ("x+C", "x", False),
     ],
     "roots": [
+        (r"\sqrt[3]{-8}", "-2", True), (r"\sqrt[3]{-8}", "2", False), (r"\sqrt[4]{-16}", "2", False),
         (r"\sqrt{51}", r"\sqrt{51}", True), (r"\sqrt2", r"\sqrt{2}", True), (r"\sqrt{8}", r"2\sqrt{2}", True),
         (r"\frac{1}{\sqrt{3}}", r"\frac{\sqrt{3}}{3}", True), (r"\sqrt[3]{8}", "2", True), (r"\sqrt{4}", "-2", False),
         ("√2", r"\sqrt{2}", True), ("√12", r"2\sqrt3", True), (r"\sqrt{2}", "1.41421356", False), (r"3\sqrt{13}", r"\sqrt{117}", True),
@@ -108,6 +112,8 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
         (r"-2+2 \sqrt{3} i", r"4e^{2\pi i/3}", True), (r"4-\mathrm{i}", "4-i", True), (r"e^{i\pi}", "-1", True),
     ],
     "degrees": [
+        (r"\cos 60^\circ", "0.5", True), (r"\tan 45^{\circ}", "1", True), (r"\sin 30", r"\sin 30^\circ", False),
+        (r"2\cos(40^\circ)", r"2\cos 40^\circ", True), (r"75^\circ", r"\frac{5\pi}{12}", True), ("75", r"\frac{5\pi}{12}", False),
         (r"90^\circ", "90", True), ("90", r"90^{\circ}", True), ("90°", "90", True), (r"90^\circ", "91", False),
         (r"90\text{ degrees}", r"90^\circ", True),
     ],

@@ -141,6 +141,8 @@ def _named_value(relation: Answer) -> list[Answer]:
     first, *rest = relation.items
     if _is_name(first):
         return rest
+    if _is_name(rest[-1]) and len(rest) == 1:
+        return [first]
     return list(relation.items) if not any(_symbols(side) for side in relation.items) else []
 
 

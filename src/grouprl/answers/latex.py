@@ -128,10 +128,18 @@ class _Parser:
     def power(self) -> Any:
         base = self.atom()
         while self.accept("^"):
-            base = power_of(base, self._script())
+            base = base * sp.pi / 180 if self._is_degree() else power_of(base, self._script())
         if self.peek() in _FORBIDDEN:
             raise UnreadableError(f"{self.peek()!r} is not read")
         return base
+
+    def _is_degree(self) -> bool:
+        if self.accept(r"\circ"):
+            return True
+        if self.peek() == "{" and self.peek(1) == r"\circ" and self.peek(2) == "}":
+            self.position += 3
+            return True
+        return False
 
     def _script(self) -> Any:
         """An exponent: a group, or one signless token."""
@@ -312,7 +320,10 @@ class _Parser:
         if self.accept("["):
             degree = self.expression()
             self.expect("]")
-        return power_of(self._argument(), 1 / not_zero(degree))
+        radicand = self._argument()
+        if radicand.is_number and radicand.is_negative and degree.is_Integer and degree % 2:
+            return -power_of(-radicand, 1 / not_zero(degree))  # the real root
+        return power_of(radicand, 1 / not_zero(degree))
 
     def _binomial(self, n: Any, k: Any) -> Any:
         if all(value.is_number for value in (n, k)) and not (n.is_Integer and k.is_Integer and abs(n) <= MAX_EXPONENT):

@@ -18,6 +18,7 @@ Kind = Literal["value", "words", "list", "sequence", "tuple", "set", "union", "m
 _OPEN = {"(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\langle"}
 _CLOSE = {")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\rangle"}
 _RELATIONS = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim"}
+_FLIPPED = {">": "<", r"\ge": r"\le"}
 _MATRIX = re.compile(
     r"[(\[]?\s*\\begin\{([pbBv]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*?)\\end\{\1\}\s*[)\]]?", re.DOTALL
 )
@@ -135,6 +136,8 @@ def _relation(tokens: Sequence[Token], sign: int) -> Answer | None:
     if operators == [r"\in"]:
         return _item(parts[1], sign)
     sides = [_side(part, sign) for part in parts]
+    if set(operators) <= _FLIPPED.keys():
+        sides, operators = sides[::-1], [_FLIPPED[operator] for operator in reversed(operators)]
     interval = _interval(sides, operators)
     return interval or Answer("relation", tuple(sides), marks=tuple(operators))
 
@@ -149,12 +152,7 @@ def _side(tokens: Sequence[Token], sign: int) -> Answer:
 
 def _interval(sides: Sequence[Answer], operators: Sequence[str]) -> Answer | None:
     """``-2 < x \\le 1`` as ``(-2, 1]``, and ``x > 3`` as ``(3, oo)``."""
-    if not set(operators) <= {"<", ">", r"\le", r"\ge"} or not all(side.kind == "value" for side in sides):
-        return None
-    if all(operator in (">", r"\ge") for operator in operators):
-        flip = {">": "<", r"\ge": r"\le"}
-        sides, operators = list(reversed(sides)), [flip[operator] for operator in reversed(operators)]
-    if any(operator in (">", r"\ge") for operator in operators):
+    if not set(operators) <= {"<", r"\le"} or not all(side.kind == "value" for side in sides):
         return None
     names = [side.value.is_Symbol for side in sides]
     infinity = Answer("value", value=sp.oo), Answer("value", value=-sp.oo)

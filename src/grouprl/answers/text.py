@@ -59,11 +59,14 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _SPACE = re.compile(r"\s+")
+_LEADING_SIGN = re.compile(r"^(?:=|\\approx(?![A-Za-z]))\s*")
 _TIGHT = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])|(?<=[A-Za-z]) (?=\d)|(?<=\d) (?=[A-Za-z])")
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|mathbf|textrm|mathrm|textit)\s*\{([^{}]*)\}")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(-?\d+)\}|(\d))")
 
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])")
+_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+"""Where degrees are no unit that can be dropped."""
 _UNIT_COMMAND = re.compile(
     r"(?<=[^\s\\(,=])\s*\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}\s*(?:\^\s*\{?\s*([-\d]+)\s*\}?)?"
     r"(?:\s*[/.]?\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*(?:\^\s*\{?\s*([-\d]+)\s*\}?)?)*\s*$"
@@ -161,12 +164,12 @@ def tidy(answer: str) -> str:
     text = unicodedata.normalize("NFKC", answer.translate(_CHARACTERS)).translate(_CHARACTERS)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return _SPACE.sub(" ", text).strip().rstrip(".,;:").strip()
+    return _LEADING_SIGN.sub("", _SPACE.sub(" ", text).strip().rstrip(".,;:").strip())
 
 
 def split_unit(text: str) -> tuple[str, str]:
     """A tidied answer without its unit, and the unit's name ("" for none)."""
-    text = _CURRENCY.sub("", _DEGREES.sub("", text)).strip()
+    text = _CURRENCY.sub("", text if _ANGLE.search(text) else _DEGREES.sub("", text)).strip()
     match = _UNIT_COMMAND.search(text)
     if match and match.start() > 0 and not _NO_UNIT.match(match.group(1).strip()):
         return text[: match.start()].strip(), _unit_name(match.group(0))
