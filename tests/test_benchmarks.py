@@ -257,6 +257,7 @@ def test_contamination_is_reported_beside_the_score(run, tmp_path):
         (["benchmark=gsm8k", "data_dir=."], ["data_dir=.", "gsm8k_test.jsonl"]),
         (["benchmark=tiny", "extraction=any"], ["extraction=any", "lenient, boxed"]),
         (["benchmark=tiny", "limit=0"], ["limit"]),
+        (["prompt=x", "policy=nope"], ["policy=nope", "no such folder", "OWNER/NAME"]),
         (["benchmark=tiny", "prompt=x"], ["one of the two"]),
         (["benchmark=tiny", "temprature=1"], ["Did you mean 'temperature'?"]),
     ],

@@ -12,10 +12,12 @@ def check_policy_folder(path: str) -> None:
     """Refuse a local folder that is no model folder or has no tokenizer; needs neither torch nor the weights."""
     folder = Path(path).expanduser()
     looks_local = folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
-    if not looks_local:
+    if not looks_local and "/" in path:
         return
     if not folder.is_dir():
-        raise ValueError(f"policy.path={path}: there is no such folder. Give a Hugging Face folder or a hub id.")
+        raise ValueError(
+            f"policy.path={path}: there is no such folder. Give a Hugging Face folder or a hub id (OWNER/NAME)."
+        )
     names = {file.name for file in folder.iterdir()}
     if not names & {"config.json", "adapter_config.json"}:
         hint = f" Did you mean {folder / 'policy'}?" if (folder / "policy" / "config.json").is_file() else ""

@@ -186,7 +186,13 @@ def load_policy(
     """
     folder = str(_EMBEDDED.get(path, path))
     check_policy_folder(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
+    except OSError as error:
+        raise ValueError(
+            f"policy.path={path}: no folder here has that name, and it could not be had from the Hugging Face hub "
+            f"({str(error).strip().splitlines()[0][:200]})."
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     arguments: dict[str, Any] = {

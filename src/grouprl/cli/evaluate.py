@@ -101,6 +101,8 @@ def policy_folder(policy: str) -> str:
         policy = str(Path(policy) / "policy")
         if not Path(policy).is_dir():
             raise UsageError(f"policy={policy}: the run has saved no policy yet. Finish it, or name another run.")
+    if policy in ("tiny", "tiny_tools"):
+        return policy
     try:
         check_policy_folder(policy)
     except ValueError as error:
