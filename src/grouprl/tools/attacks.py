@@ -27,6 +27,7 @@ ATTACKS: dict[str, str] = {
         "for _ in range(64):\n    try:\n        if os.fork() == 0: x = bytearray(64 * 2**20); time.sleep(9)\n"
         "        children += 1\n    except OSError: pass\nprint('BREACH' if children > 16 else children)"
     ),
+    "memory in anonymous files": "import os; files = [os.memfd_create(str(n)) for n in range(40)]; print('BREACH')",
     "endless output": "while True: print('x' * 10_000)",
     "endless loop": "while True: pass",
     "endless sleep": "import time; time.sleep(1000)",

@@ -36,9 +36,9 @@ EVERYTHING = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 """File system rights by Landlock version; from 5 on, device ioctl is one more."""
 _BLOCKED = {
     # socket, ptrace, process_vm_readv, process_vm_writev, io_uring_setup, keyctl, bpf, perf_event_open, userfaultfd,
-    # unshare, setns, mount, add_key, request_key, open_by_handle_at
-    "x86_64": (0xC000003E, (41, 101, 310, 311, 425, 250, 321, 298, 323, 272, 308, 165, 248, 249, 304)),
-    "aarch64": (0xC00000B7, (198, 117, 270, 271, 425, 219, 280, 241, 282, 97, 268, 40, 217, 218, 265)),
+    # unshare, setns, mount, add_key, request_key, open_by_handle_at, memfd_create, memfd_secret
+    "x86_64": (0xC000003E, (41, 101, 310, 311, 425, 250, 321, 298, 323, 272, 308, 165, 248, 249, 304, 319, 447)),
+    "aarch64": (0xC00000B7, (198, 117, 270, 271, 425, 219, 280, 241, 282, 97, 268, 40, 217, 218, 265, 279, 447)),
 }
 libc = ctypes.CDLL(None, use_errno=True)
 
