@@ -1,5 +1,6 @@
 """Benchmarks from end to end: registry, prompts, evaluation, resuming it, comparing two, the recipe's tables."""
 
+import hashlib
 import json
 
 import pytest
@@ -58,7 +59,7 @@ def test_the_registry(name):
     assert any(name in contaminates for contaminates in TEST_SETS.values())
     assert benchmark.licence
     assert benchmark.style == ("few_shot" if name in GROUPS["cot"] else "chat")
-    shots = benchmark.exemplar_rows()
+    shots = benchmark.exemplar_rows(data_dir=".")  # where there is no training file: the package's own
     assert len(shots) == benchmark.shots
     for shot in shots:
         assert shot.answer
@@ -113,12 +114,12 @@ def test_prompts_are_laid_out_in_the_language_of_the_set():
     tokenizer = load_policy("tiny").tokenizer
     english, chinese = load_benchmark("mmlu_stem"), load_benchmark("gaokao_qa")
     problem = BenchmarkProblem("Which?", "B", ("a", "b"))
-    text = build_prompt(tokenizer, english, problem, "cot", exemplars=english.exemplar_rows()).text
+    text = build_prompt(tokenizer, english, problem, "cot", exemplars=english.exemplar_rows(data_dir=".")).text
     assert text.count("Question: ") == 5
     assert text.endswith("Question: Which?\nAnswer Choices: (A) a (B) b\nAnswer:")
     assert "The answer is B.\n\nQuestion:" in text
     assert "\nQuestion:" in stop_strings(english, "cot")
-    text = build_prompt(tokenizer, chinese, problem, "cot", exemplars=chinese.exemplar_rows()[:1]).text
+    text = build_prompt(tokenizer, chinese, problem, "cot", exemplars=chinese.exemplar_rows(data_dir=".")[:1]).text
     assert text.startswith("问题: ")
     assert "选项：(A) a (B) b\n解答:" in text
     text = build_prompt(tokenizer, english, problem, "tir").text
@@ -132,7 +133,9 @@ def test_exemplars_give_way_to_a_short_context():
     tokenizer, benchmark = load_policy("tiny").tokenizer, load_benchmark("gsm8k")
     problem = BenchmarkProblem("How many?", "1")
     shots = [
-        build_prompt(tokenizer, benchmark, problem, "cot", exemplars=benchmark.exemplar_rows(), context=context).shots
+        build_prompt(
+            tokenizer, benchmark, problem, "cot", exemplars=benchmark.exemplar_rows(data_dir="."), context=context
+        ).shots
         for context in (None, 2000, 512)
     ]
     assert shots[0] == 8 > shots[1] > shots[2]
@@ -162,7 +165,11 @@ def test_a_random_model_of_the_qwen2_architecture(run, files, model_folder, tmp_
         "max_new_tokens=8", "out=out", "limit=2",
     )  # fmt: skip
     assert code == 0, text
-    assert len(read_results(tmp_path / "out")["measured"]) == 4
+    measured = read_results(tmp_path / "out")["measured"]
+    assert len(measured) == 4
+    assert measured["gsm8k/cot"]["shots"][1] >= 1
+    (first, *_) = benchmarking.read_rows(tmp_path / "out" / "gsm8k-cot.parquet")
+    assert first["prompt"].count("Question: ") == first["shots"] + 1
 
 
 def test_tools_help_where_heads_do_not(run, tmp_path):
@@ -299,3 +306,32 @@ def test_a_runs_policy_is_asked_as_it_was_trained(run, tmp_path):
     assert code == 0
     assert "system: Guess." in text
     assert "style: plain" in text
+
+
+def test_exemplars_come_from_the_training_split_by_a_fixed_rule(tmp_path):
+    benchmark = load_benchmark("gsm8k")
+    worked = "There are <<1+1=2>>2 of them, as one and one more give two in all."
+    rows = [{"problem": f"p{n}", "solution": worked, "answer": "2"} for n in range(30)]
+    rows += [{"problem": "long", "solution": "x" * 700, "answer": "1"}, {"problem": "bare", "answer": "1"}]
+    (tmp_path / "gsm8k_train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shots = benchmark.exemplar_rows(data_dir=str(tmp_path))
+    assert len(shots) == 8
+    assert shots == sorted(shots, key=lambda shot: hashlib.sha256(shot.problem.encode()).hexdigest())
+    assert shots[0].solution == "There are 2 of them, as one and one more give two in all."
+    assert not {"long", "bare"} & {shot.problem for shot in shots}
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    hub = [{"question": row["problem"], "answer": f"{worked}\n#### 2"} for row in rows[:30]]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in hub))
+    local = type(benchmark)(**{**vars(benchmark), "dataset": str(folder), "configs": None})
+    assert local.exemplar_rows() == shots
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"problem": "q", "solution": "s", "answer": "1"}) + "\n")
+    assert [shot.problem for shot in benchmark.exemplar_rows(str(tmp_path / "mine.jsonl"))] == ["q"]
+
+
+def test_exemplars_of_the_real_training_file(real_data):
+    shots = load_benchmark("gsm8k").exemplar_rows(data_dir=str(real_data))
+    test = {problem.problem for problem in load_benchmark("gsm8k").problems(str(real_data))}
+    assert len(shots) == 8
+    assert not test & {shot.problem for shot in shots}
+    assert all(shot.answer in shot.solution and "<<" not in shot.solution for shot in shots)

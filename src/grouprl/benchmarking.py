@@ -16,7 +16,7 @@ from typing import Any
 from grouprl.answers import GRADER_VERSION, Extraction, compare_answers, grade
 from grouprl.batch import Prompts
 from grouprl.benchmark_prompts import Mode, Prompt, build_prompt, stop_strings
-from grouprl.benchmarks import Benchmark, BenchmarkProblem
+from grouprl.benchmarks import Benchmark, BenchmarkProblem, Exemplar
 from grouprl.policy import Policy
 from grouprl.sampling import GroupSampler
 from grouprl.statistics import Estimate, clustered_ratio, equivalence_classes, majority, pass_at_k, wilson
@@ -37,7 +37,6 @@ class Protocol:
     max_new_tokens: int = 2048
     shots: int | None = None
     """Exemplars at most; None: what the benchmark says."""
-    exemplars_path: str | None = None
     extraction: Extraction = "lenient"
     limit: int | None = None
     seed: int = 0
@@ -47,7 +46,7 @@ class Protocol:
 
     def describe(self, benchmark: Benchmark, policy: str) -> dict[str, Any]:
         """What decides the samples and their grades."""
-        values = {key: value for key, value in asdict(self).items() if key not in ("tools", "exemplars_path")}
+        values = {key: value for key, value in asdict(self).items() if key != "tools"}
         asked = {"name": benchmark.name, "style": benchmark.style, "shots": benchmark.shots, "kind": benchmark.kind}
         rounds = {"rounds": self.tools.rounds} if self.mode == "tir" else {}
         return {"policy": policy, "benchmark": asked, "grader": GRADER_VERSION, **values, **rounds}
@@ -56,7 +55,16 @@ class Protocol:
 class Evaluation:
     """One benchmark in one mode, in a folder of its own."""
 
-    def __init__(self, policy: Policy, benchmark: Benchmark, protocol: Protocol, folder: Path, *, name: str) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        benchmark: Benchmark,
+        protocol: Protocol,
+        folder: Path,
+        *,
+        name: str,
+        exemplars: Sequence[Exemplar] = (),
+    ) -> None:
         """Take up what the folder holds of the same protocol; another's is refused with a `ValueError`.
 
         Args:
@@ -65,9 +73,12 @@ class Evaluation:
             protocol: How it is asked.
             folder: Where blocks are kept.
             name: The policy's name in results.
+            exemplars: Solved problems for few-shot prompts.
         """
+        self.exemplars = exemplars[: protocol.shots]
         self.policy, self.benchmark, self.protocol, self.folder = policy, benchmark, protocol, folder
         self.description = protocol.describe(benchmark, name)
+        self.description["exemplars"] = digest({str(n): asdict(shot) for n, shot in enumerate(self.exemplars)})
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "protocol.json"
         if file.is_file() and json.loads(file.read_text()) != json.loads(json.dumps(self.description)):
@@ -98,9 +109,8 @@ class Evaluation:
 
     def _measure(self, problems: Sequence[BenchmarkProblem], start: int) -> Iterator[Row]:
         protocol, benchmark, tokenizer = self.protocol, self.benchmark, self.policy.tokenizer
-        exemplars = benchmark.exemplar_rows(protocol.exemplars_path)[: protocol.shots]
         prompts = [
-            build_prompt(tokenizer, benchmark, p, protocol.mode, exemplars=exemplars, context=self.policy.context)
+            build_prompt(tokenizer, benchmark, p, protocol.mode, exemplars=self.exemplars, context=self.policy.context)
             for p in problems
         ]
         asked = [number for number, prompt in enumerate(prompts) if prompt.fits]

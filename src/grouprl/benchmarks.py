@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,10 @@ from grouprl.tiny import task
 AnswerFormat = Literal["plain", "boxed", "hashes", "index", "list"]
 SHOTS = Path(__file__).parent / "shots"
 LETTERS = "ABCDEFGHIJ"
+_LONGEST_SOLUTION = 600
+"""Characters of an exemplar's solution."""
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+"""GSM8K's annotations for a calculator."""
 COT_SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
 GROUPS: dict[str, tuple[str, ...]] = {
     "cot": ("gsm8k", "math", "mmlu_stem", "cmath", "gaokao_cloze", "gaokao_qa"),
@@ -99,6 +105,10 @@ class Benchmark:
     shots: int = 0
     exemplars: str | None = None
     """Exemplars of this package's own writing, in the language of the set."""
+    shots_split: str | None = None
+    """Split of the dataset with worked solutions, from which exemplars are taken instead."""
+    shots_file: str | None = None
+    """The same as a JSONL file with the columns problem, solution and answer."""
     system: str | None = COT_SYSTEM
     language: Literal["en", "zh"] = "en"
     kind: AnswerKind = "auto"
@@ -134,7 +144,7 @@ class Benchmark:
             if self.kind == "choice":
                 names["choices"] = "choices"
         else:
-            rows, names, answer_format = self._from_hub(), dict(self.columns), self.answer_format
+            rows, names, answer_format = self._from_hub(self.split), dict(self.columns), self.answer_format
             source = f"{self.dataset} [{self.split}]"
         found = []
         for number, row in itertools.islice(rows, limit):
@@ -150,21 +160,50 @@ class Benchmark:
             )
         return found
 
-    def _from_hub(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def _from_hub(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         import datasets
 
-        parts = (datasets.load_dataset(self.dataset, config, split=self.split) for config in self.configs or (None,))
+        parts = (datasets.load_dataset(self.dataset, config, split=split) for config in self.configs or (None,))
         yield from enumerate(itertools.chain.from_iterable(parts), start=1)
 
-    def exemplar_rows(self, path: str | None = None) -> list[Exemplar]:
-        """The exemplars of a few-shot prompt, those of a JSONL file of the user's if one is named."""
-        if path is None and self.exemplars is None:
+    def exemplar_rows(self, path: str | None = None, data_dir: str | None = None) -> list[Exemplar]:
+        """The exemplars of a few-shot prompt: the user's, or else the training split's, or else this package's own.
+
+        From a training split, whose solutions must not be too long, those come first whose problems have the smallest
+        SHA-256: a fixed rule that looks at nothing else. Test problems are never exemplars.
+
+        Args:
+            path: JSONL file of the user's with the columns problem, solution, answer, and choices where there are any.
+            data_dir: Folder that ``shots_file`` may lie in; None: the hub, where the set has a training split.
+        """
+        if not self.shots:
             return []
-        file = Path(path) if path else SHOTS / f"{self.exemplars}.jsonl"
-        return [
-            Exemplar(row["problem"], row.get("solution", ""), str(row["answer"]), tuple(row.get("choices", ())))
-            for _, row in read_jsonl(file)
-        ][: self.shots]
+        if path is not None:
+            return [_exemplar(row) for _, row in read_jsonl(path)][: self.shots]
+        rows: Iterable[Mapping[str, Any]] = ()
+        if data_dir is not None and self.shots_file and (Path(data_dir) / self.shots_file).is_file():
+            rows = (row for _, row in read_jsonl(Path(data_dir) / self.shots_file))
+        elif data_dir is None and self.shots_split:
+            rows = (self._solved(row) for _, row in self._from_hub(self.shots_split))
+        found = [_exemplar(row) for row in rows if 40 <= len(str(row.get("solution", ""))) <= _LONGEST_SOLUTION]
+        if len(found) >= self.shots:
+            found.sort(key=lambda shot: hashlib.sha256(shot.problem.encode()).hexdigest())
+            return found[: self.shots]
+        return [_exemplar(row) for _, row in read_jsonl(SHOTS / f"{self.exemplars}.jsonl")][: self.shots]
+
+    def _solved(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A training row of the hub; its answer column holds the solution, too."""
+        solution = str(row[self.columns["answer"]])
+        return {
+            "problem": row[self.columns["problem"]],
+            "solution": solution.partition("####")[0],
+            "answer": _gold(solution, self.answer_format),
+        }
+
+
+def _exemplar(row: Mapping[str, Any]) -> Exemplar:
+    solution = _CALCULATOR.sub("", str(row.get("solution", ""))).strip()
+    return Exemplar(row["problem"], solution, str(row["answer"]), tuple(row.get("choices", ())))
 
 
 def _gold(value: Any, answer_format: str) -> str:

@@ -52,7 +52,7 @@ NOTES = (
     "The claimed few-shot row of Qwen2.5-Math-1.5B-Instruct takes CMATH and GaoKao Math QA from the base model, and "
     "gives GaoKao 2023 EN's 65.5 as GaoKao Math Cloze (compare the rows of the report).",
     "The recipe trains on problems of the MATH-500 test set, which are test problems of MATH.",
-    "Exemplars here are of this package's own writing; those behind the other rows are not these.",
+    "Exemplars here are chosen as docs/evaluation.md says; those behind the other rows are not these.",
 )
 
 Measured = Mapping[tuple[str, str], Mapping[str, Any]]

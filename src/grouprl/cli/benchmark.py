@@ -82,6 +82,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
         for absent in missing:
             print(f"not measured: {absent} (data_dir has no {benchmarks.pop(absent).file})", file=sys.stderr)
         problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
+        shots = {n: b.exemplar_rows(config.exemplars, config.data_dir) for n, b in benchmarks.items()}
         policy = load_policy(folder, temperature=config.temperature)
         tools = hydra.utils.instantiate(config.tools)
         if "tir" in modes:
@@ -95,13 +96,13 @@ def run(config: DictConfig, folder: str, name: str) -> None:
             mode=mode,  # type: ignore[arg-type]
             **kept,
             shots=config.shots,
-            exemplars_path=config.exemplars,
             block=config.block,
             tools=tools,
         )
         for mode in modes
     }
-    out = Path(config.out or f"evaluations/{_slug(name)}-{digest({**kept, 'shots': config.shots, 'name': name})}")
+    asked = kept | {"shots": config.shots, "exemplars": config.exemplars, "name": name}
+    out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
     overlaps = contaminated_problems(config.policy)
     results: dict[str, Any] = read_results(out) or {}
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(policy)}
@@ -113,9 +114,8 @@ def run(config: DictConfig, folder: str, name: str) -> None:
                 key = f"{benchmark_name}/{mode}"
                 bar.set_description(key)
                 try:
-                    evaluation = Evaluation(
-                        policy, benchmark, protocol, out / "samples" / benchmark_name / mode, name=name
-                    )
+                    place, shown = out / "samples" / benchmark_name / mode, shots[benchmark_name]
+                    evaluation = Evaluation(policy, benchmark, protocol, place, name=name, exemplars=shown)
                     rows = evaluation.run(problems[benchmark_name], bar.update)
                 except ValueError as error:
                     raise UsageError(str(error)) from error
