@@ -1,5 +1,6 @@
 """A run that is killed at any instant and resumed is the run that was not: weights, optimizer, metrics, bit for bit."""
 
+import fcntl
 import json
 import os
 import random
@@ -348,3 +349,44 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     code, shown = resume(capsys, *SMALL, "hydra.run.dir=file/run")
     assert code in (1, 2)
     assert "file/run" in shown
+
+
+def test_folders_of_others_are_not_touched(tmp_path, monkeypatch, capsys):
+    """A folder that holds something else, or a run under way, is refused and left as it is."""
+    from grouprl.cli.train import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("x")
+    for extra in ([], ["optimizer._target_=torch.optim.Nope"]):
+        with pytest.raises(SystemExit) as left:
+            main([*SMALL, "hydra.run.dir=mine", *extra])
+        assert left.value.code == 2
+        assert "thesis.txt" in capsys.readouterr().err
+        assert [path.name for path in mine.iterdir() if path.name != ".lock"] == ["thesis.txt"]
+    live = tmp_path / "live"
+    live.mkdir()
+    (live / "result.json").write_text('{"state": "running", "run": "live"}')
+    with (live / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as left:
+            main([*SMALL, "hydra.run.dir=live"])
+    assert left.value.code == 2
+    assert json.loads((live / "result.json").read_text())["state"] == "running"
+    with pytest.raises(SystemExit):
+        main([*SMALL, "hydra.run.dir=new", "optimizer._target_=torch.optim.Nope"])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["grouprl.isolation.load_object", "grouprl.isolation.IsolatedReward", "grouprl.cli.train.os.system", "os.system"],
+)
+def test_only_components_are_instantiated_from_a_run_folder(target):
+    from grouprl.cli.resume import SAFE_TARGETS
+
+    assert not SAFE_TARGETS.fullmatch(target)
+    assert SAFE_TARGETS.fullmatch("grouprl.advantages.RankAdvantage")
+    assert SAFE_TARGETS.fullmatch("torch.optim.AdamW")

@@ -26,7 +26,7 @@ class SamplerMismatch:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.largest, self.offender = 0.0, ""
-        self.ratios, self.differences, self.tokens = 0.0, 0.0, 0
+        self.deviations, self.differences, self.tokens = 0.0, 0.0, 0
 
     @torch.no_grad()
     def add(self, logprobs: Tensor, batch: Minibatch) -> None:
@@ -35,7 +35,7 @@ class SamplerMismatch:
         mask = batch.drawn
         difference = (logprobs - batch.loss_inputs.old_logprobs).masked_fill(~mask, 0.0)
         deviation = difference.expm1().abs().nan_to_num(nan=math.inf)
-        self.ratios += float((difference.exp() * mask).sum())
+        self.deviations += float((deviation * mask).sum())
         self.differences += float(difference.abs().sum())
         self.tokens += int(mask.sum())
         if deviation.numel() and float(deviation.max()) > self.largest:
@@ -57,10 +57,11 @@ class SamplerMismatch:
         Args:
             strategy: The trainer's strategy.
             iteration: For the message.
-            tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02.
-            exact: Judge the largest ratio (float32 and float64), else the mean ratio (reduced precision).
+            tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is of
+                absolute deviations: the mean ratio itself is 1 for any policy.
+            exact: Judge the largest ratio (float32 and float64), else the mean (reduced precision).
         """
-        deviation = self.largest if exact or tolerance is not None else abs(self.ratios / max(1, self.tokens) - 1)
+        deviation = self.largest if exact or tolerance is not None else self.deviations / max(1, self.tokens)
         limit = tolerance if tolerance is not None else 1e-3 if exact else 0.02
         if not _on_any_rank(strategy, not deviation <= limit):
             return

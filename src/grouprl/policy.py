@@ -161,6 +161,7 @@ class Policy(nn.Module):
         if self.has_adapter and (merged or self.base_is_merged):
             model = copy.deepcopy(model).merge_and_unload(safe_merge=True)  # type: ignore[operator]
         model.save_pretrained(str(folder))  # type: ignore[operator]
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, which names the base by its path
         self.tokenizer.save_pretrained(str(folder))
         return folder
 

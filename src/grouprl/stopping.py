@@ -53,9 +53,8 @@ class GracefulStop(Callback):
 
     def _handle(self, number: int, _frame: Any) -> None:
         if self.signal is not None:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_DFL)
-            raise KeyboardInterrupt
+            # Not by an exception, which Lightning would turn into an exit of its own.
+            self._leave("stopping at once; the checkpoint before stands")
         self.signal = number
         limit = f" or {self.grace_s:g} s" if self.grace_s else ""
         print(f"\nstopping after this iteration{limit} (once more to stop at once)", file=sys.stderr, flush=True)
@@ -65,13 +64,22 @@ class GracefulStop(Callback):
             timer.start()
 
     def _give_up(self) -> None:
-        print(f"the iteration did not end within stop_grace_s={self.grace_s:g}: stopping now", file=sys.stderr)
+        self._leave(f"the iteration did not end within stop_grace_s={self.grace_s:g}: stopping now")
+
+    def _leave(self, why: str) -> None:
+        print(why, file=sys.stderr)
         self.on_giving_up()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.exit_code)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._listen_again()
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._listen_again()
+
+    def _listen_again(self) -> None:
         # Lightning puts a SIGTERM handler of its own in place.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handle)

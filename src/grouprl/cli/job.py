@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,12 @@ from grouprl.cli.config import without_hydra
 from grouprl.cli.values import UsageError
 
 LOCK_FILE = ".lock"
+_OWN_FILES = (results.RESULT_FILE, "config.yaml", LOCK_FILE)
+"""What a run writes before its components are built."""
+
+
+class FolderError(UsageError):
+    """A run folder that is somebody else's; nothing in it is touched."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ def execute(job: Job) -> int:
     try:
         with _alone(job.folder):
             return _execute(job)
+    except FolderError as error:
+        print(f"{job.folder.name if job.sweeping else 'train.py'}: {error}", file=sys.stderr)
+        return 2
     except UsageError as error:
         return _refuse(job, str(error))
 
@@ -112,7 +120,7 @@ def _train(job: Job) -> int:
     config, folder = job.config, job.folder
     if _is_first_process():
         print(f"run folder {results.shown(folder)}", flush=True)
-        OmegaConf.save(results.portable(without_hydra(config)), folder / "config.yaml")
+        results.write_text(folder / "config.yaml", OmegaConf.to_yaml(results.portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
     run = build(config, folder, config_hash=results.resume_hash(config), resumed_after=after)
     if run.contamination is not None:
@@ -142,8 +150,11 @@ def _refuse(job: Job, text: str) -> int:
     """A job whose configuration turned out not to work: one message, and no run folder beside a single run."""
     job.write(state="failed", error=text)
     print(f"{job.folder.name if job.sweeping else 'train.py'}: {text}", file=sys.stderr)
-    if not job.sweeping and not job.resumed:
-        shutil.rmtree(job.folder, ignore_errors=True)
+    if not job.sweeping and not job.resumed and _is_first_process():
+        for name in _OWN_FILES:  # and no others: the folder may be the user's
+            (job.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            job.folder.rmdir()
     return 2
 
 
@@ -157,18 +168,24 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("a")
     except OSError as error:
-        raise UsageError(f"{folder}: the run folder cannot be written ({error.strerror}).") from error
+        raise FolderError(f"{folder}: the run folder cannot be written ({error.strerror}).") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{results.shown(folder)}: another process is working in this run folder.") from error
+            raise FolderError(f"{results.shown(folder)}: another process is working in this run folder.") from error
         yield
 
 
 def _make_way(folder: Path) -> None:
     """Put an earlier run that stands in the way out of TensorBoard's sight; nothing is deleted."""
+    others = [file.name for file in folder.iterdir() if file.name != LOCK_FILE]
     if not results.read_result(folder) and not (folder / "metrics.jsonl").exists():
+        if others:
+            raise FolderError(
+                f"{results.shown(folder)}: it holds other files ({', '.join(sorted(others)[:3])}) and is no run "
+                "folder. Set hydra.run.dir to an empty or new folder."
+            )
         return
     number = 1
     while (kept := folder.parents[1] / "superseded" / folder.parent.name / f"{folder.name}-{number}").exists():

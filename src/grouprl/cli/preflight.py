@@ -44,6 +44,11 @@ def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool)
             "Write options as key=value, and quote what holds spaces."
         ) from error
     for override in parsed:
+        if "${oc.env" in (override.input_line or ""):
+            raise UsageError(
+                f"{override.key_or_group}: values of the environment are not taken, as they would be written down "
+                "beside the run. Write the value itself, or keep secrets to the libraries that read them (HF_TOKEN)."
+            )
         if override.is_sweep_override() and not multirun:
             value = (override.input_line or "").partition("=")[2]
             a_list = f", or write {override.key_or_group}=[{value}] for a list"

@@ -146,9 +146,18 @@ def versions() -> dict[str, str]:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write ``result.json`` in one step: a reader sees the old file or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{RESULT_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    temporary.replace(folder / RESULT_FILE)
+    write_text(folder / RESULT_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file in one step: a reader, or a full disk, leaves the old one or the new one."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli import results
@@ -18,13 +19,16 @@ from grouprl.cli.job import Job
 from grouprl.cli.preflight import explain
 from grouprl.cli.values import UsageError, check_values
 
-SAFE_TARGETS = ("grouprl.", "torch.optim.", "lightning.Trainer")
-"""What a configuration read from a run folder may instantiate unasked."""
+SAFE_TARGETS = re.compile(
+    r"grouprl\.(?:advantages|data|losses|policy|rewards|sampling|tool_decoding|tools)\.[A-Za-z]\w*"
+    r"|torch\.optim\.[A-Z]\w*|lightning\.Trainer"
+)
+"""What a configuration read from a run folder may instantiate unasked: components, and nothing that loads others."""
 
 
 def is_resume(overrides: Sequence[str]) -> bool:
     """Whether the command line goes on with a run."""
-    return any(o.startswith("resume=") and o.partition("=")[2] not in ("", "null") for o in overrides)
+    return any(o.lstrip("+").startswith("resume=") and o.partition("=")[2] not in ("", "null") for o in overrides)
 
 
 def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
@@ -81,7 +85,7 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
     for override in parsed:
         if override.is_sweep_override() or override.is_delete():
             raise UsageError(f"{override.input_line}: a resumed run takes its own configuration.")
-    return {override.key_or_group: override.value() for override in parsed}
+    return {override.key_or_group.lstrip("+"): override.value() for override in parsed}
 
 
 def _read_config(folder: Path) -> DictConfig:
@@ -123,7 +127,11 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
 
 def _refuse_targets(config: DictConfig, values: dict[str, Any]) -> None:
     for key, target in _leaves(config):
-        if key.rpartition(".")[2] != "_target_" or str(target).startswith(SAFE_TARGETS):
+        name = key.rpartition(".")[2]
+        if name == "trust_remote_code":
+            if not target:
+                continue
+        elif name != "_target_" or SAFE_TARGETS.fullmatch(str(target)):
             continue
         if values.get(key) != target:
             raise UsageError(
@@ -137,6 +145,9 @@ def _leaves(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
         key = str(name)
         if isinstance(value, DictConfig):
             yield from _leaves(value, f"{prefix}{key}.")
+        elif isinstance(value, ListConfig):
+            entries = {str(number): entry for number, entry in enumerate(value._iter_ex(resolve=False))}
+            yield from _leaves(OmegaConf.create(entries), f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     multirun = bool({"-m", "--multirun"} & set(arguments))
     overrides = guarded(lambda: overrides_of(arguments), PROGRAM)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if is_resume(overrides) and {"--cfg", "-c"} & set(arguments):
+        print("train.py: --cfg with resume=...: the run's configuration is config.yaml in its folder.", file=sys.stderr)
+        raise SystemExit(2)
     if is_resume(overrides):
         job = guarded(lambda: resumed_job(overrides, multirun=multirun), PROGRAM)
         raise SystemExit(execute(job) if job else 0)
@@ -86,11 +89,12 @@ def _run_job(config: DictConfig) -> None:
     choices = {k: v for k, v in settings.runtime.choices.items() if not k.startswith("hydra")}
     sweeping = settings.mode == RunMode.MULTIRUN
     job = Job.new(config, folder, list(settings.overrides.task), choices, sweeping=sweeping)
-    if sweeping and _interrupted:
-        job.write(state="not run")
-        return
     if sweeping and results.is_finished(folder, config):
         print(f"{folder.name}: finished before, skipped (same configuration, version and commit)")
+        return
+    if sweeping and _interrupted:
+        if results.read_result(folder) is None:
+            job.write(state="not run")
         return
     if sweeping:
         print(f"\n== {folder.name}", flush=True)

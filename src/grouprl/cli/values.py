@@ -45,6 +45,9 @@ _OF_THE_LOOP = {
     "callbacks": "Use the library for callbacks of your own: grouprl.GroupRLModule.",
     "enable_checkpointing": "Use save_every.",
     "max_time": "Use steps.",
+    "fast_dev_run": "Use steps=1.",
+    "limit_train_batches": "Use steps.",
+    "limit_val_batches": "Use data.heldout_size.",
 }
 
 
@@ -66,8 +69,8 @@ def _check_numbers(config: DictConfig) -> None:
     for group in ("policy", "data", "reward", "advantage", "loss", "sampler", "trainer", "optimizer"):
         if not isinstance(config.get(group), DictConfig):
             raise UsageError(f"{group}: a run needs one. Leave it as it is, or choose another: {group}=OPTION.")
-    if config.seed < 0:
-        raise UsageError(f"seed={config.seed}: give at least 0.")
+    if not 0 <= config.seed < 2**31:
+        raise UsageError(f"seed={config.seed}: give at least 0 and less than 2147483648.")
     for key in ("lr", "temperature", "clip_norm", "beta", "eps_high"):
         if not math.isfinite(config[key]):
             raise UsageError(f"{key}={config[key]}: give a finite number.")
