@@ -1,0 +1,231 @@
+"""The decoder layers of Llama-shaped models, with attention left to the caller: what both fast paths stand on.
+
+The training path (`grouprl.packing`) attends from packed rows to a prompt that its group shares, the sampler
+(`grouprl.decoding`) to a preallocated cache. `Stack.of` reads the modules of a transformers model, never copies of
+their weights, and gives None for a model it does not know; then the plain paths serve.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm
+from torch.utils.checkpoint import checkpoint
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended
+values [rows, heads, head_dim]."""
+
+_ARCHITECTURES = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "GemmaForCausalLM")
+_ROPE = ("default", "linear", "llama3", "yarn")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder layer as functions of rows [rows, hidden]."""
+
+    input_norm: Callable[[Tensor], Tensor]
+    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    q_norm: Callable[[Tensor], Tensor] | None
+    k_norm: Callable[[Tensor], Tensor] | None
+    out: Callable[[Tensor], Tensor]
+    mlp_norm: Callable[[Tensor], Tensor]
+    mlp: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, layer: Any) -> Block:
+        """The functions of a transformers layer; its linear modules are called as they are, adapters included."""
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            input_norm=_norm(layer.input_layernorm),
+            qkv=lambda x: (attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)),
+            q_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
+            k_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
+            out=attention.o_proj,
+            mlp_norm=_norm(layer.post_attention_layernorm),
+            mlp=lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)),
+        )
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Embedding, decoder layers and head of a causal language model.
+
+    The head is linear; `head_weight` is [vocabulary, hidden].
+    """
+
+    model: nn.Module
+    blocks: tuple[Block, ...]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scaling: float
+    longest: int | None
+    """Longest sequence for which full attention is what the model does (its sliding window), None: any."""
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Stack | None:
+        """The stack of a transformers model, PEFT or bare, or None where it is of another kind (said once)."""
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        reason = _unsupported(base)
+        if reason:
+            _say_once(f"{type(base).__name__} takes the plain path of transformers for sampling and training: {reason}.")
+            return None
+        attention = base.model.layers[0].self_attn
+        windows = {getattr(layer.self_attn, "sliding_window", None) for layer in base.model.layers}
+        if type(base).__name__ == "MistralForCausalLM":
+            windows.add(base.config.sliding_window)
+        return cls(
+            model=base,
+            blocks=tuple(Block.of(layer) for layer in base.model.layers),
+            heads=base.config.num_attention_heads,
+            kv_heads=base.config.num_key_value_heads,
+            head_dim=attention.head_dim,
+            scaling=attention.scaling,
+            longest=min((window for window in windows if window), default=None),
+        )
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Weight of the head, [vocabulary, hidden]."""
+        return self.model.lm_head.weight  # type: ignore[union-attr, return-value]
+
+    def serves(self, length: int) -> bool:
+        """Whether sequences of so many tokens are attended to in full."""
+        return self.longest is None or length <= self.longest
+
+    def hidden_states(self, token_ids: Tensor, positions: Tensor, attend: Attend, *, recompute: bool = False) -> Tensor:
+        """Final hidden states of rows, [rows, hidden].
+
+        Args:
+            token_ids: Tokens [rows], of one or more sequences.
+            positions: Position of each in its sequence, [rows].
+            attend: Attention among the rows, and to what came before.
+            recompute: Keep no activations within layers for the backward pass (gradient checkpointing).
+        """
+        base: Any = self.model.model
+        x = base.embed_tokens(token_ids)
+        cos, sin = (table[0].unsqueeze(1) for table in base.rotary_emb(x, positions.unsqueeze(0)))
+        for number, block in enumerate(self.blocks):
+            if recompute and torch.is_grad_enabled():
+                x = checkpoint(self._layer, number, block, x, cos, sin, attend, use_reentrant=False)
+            else:
+                x = self._layer(number, block, x, cos, sin, attend)
+        return _norm(base.norm)(x)
+
+    def _layer(self, number: int, block: Block, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in block.qkv(block.input_norm(x)))
+        q = q if block.q_norm is None else block.q_norm(q)
+        k = k if block.k_norm is None else block.k_norm(k)
+        attended = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        x = x + block.out(attended.flatten(-2))
+        return x + block.mlp(block.mlp_norm(x))
+
+    def fused(self) -> Stack:
+        """This stack with a copy of its weights in few large matrices, adapters merged: for sampling, no gradient.
+
+        Worth its memory where a row's work is small beside the cost of calling many small matrices. A stack with layers
+        that are not plain or LoRA linear layers is returned as it is.
+        """
+        blocks = []
+        for layer, block in zip(self.model.model.layers, self.blocks, strict=True):  # type: ignore[union-attr]
+            attention, mlp = layer.self_attn, layer.mlp  # type: ignore[union-attr]
+            parts = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj)
+            dense = [_dense(part) for part in (*parts, attention.o_proj, mlp.down_proj)]
+            if any(part is None for part in dense):
+                return self
+            q, k, v, gate, up, out, down = (part for part in dense if part is not None)
+            blocks.append(
+                replace(
+                    block,
+                    qkv=_Joined.of(q, k, v),
+                    out=_Joined.of(out).single,
+                    mlp=_GatedMLP(_Joined.of(gate, up), mlp.act_fn, _Joined.of(down).single),
+                )
+            )
+        return replace(self, blocks=tuple(blocks))
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Linear layers of one input as one matrix."""
+
+    weight: Tensor
+    bias: Tensor | None
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *parts: tuple[Tensor, Tensor | None]) -> _Joined:
+        weights = [weight for weight, _ in parts]
+        biases = [bias for _, bias in parts if bias is not None]
+        assert len(biases) in (0, len(parts))
+        weight = weights[0] if len(parts) == 1 else torch.cat(weights)
+        return cls(weight, torch.cat(biases) if biases else None, tuple(len(weight) for weight in weights))
+
+    def single(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.single(x).split(self.sizes, -1)
+
+
+@dataclass(frozen=True)
+class _GatedMLP:
+    gate_up: _Joined
+    activation: Callable[[Tensor], Tensor]
+    down: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x)
+        return self.down(self.activation(gate) * up)
+
+
+def _dense(module: nn.Module) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of a linear layer with its LoRA adapters merged, or None for another kind of module."""
+    if type(module) is nn.Linear:
+        return module.weight.detach(), None if module.bias is None else module.bias.detach()
+    base, active = getattr(module, "base_layer", None), getattr(module, "active_adapters", None)
+    if type(base) is not nn.Linear or not hasattr(module, "lora_A") or active is None:
+        return None
+    weight = base.weight.detach()
+    if not module.disable_adapters:
+        for name in active:
+            weight = weight + module.get_delta_weight(name).detach().to(weight.dtype)  # type: ignore[operator]
+    return weight, None if base.bias is None else base.bias.detach()
+
+
+def _norm(module: Any) -> Callable[[Tensor], Tensor]:
+    """RMS norm of a transformers module as one kernel; Gemma's weights are offsets from 1."""
+    if type(module).__name__ == "GemmaRMSNorm":
+        return lambda x: rms_norm(x, x.shape[-1:], 1.0 + module.weight, module.eps)
+    return lambda x: rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding of [rows, heads, head_dim] by tables [rows, 1, head_dim]."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
+
+
+def _unsupported(base: Any) -> str:
+    """Why a model has no stack, or an empty text."""
+    if type(base).__name__ not in _ARCHITECTURES or not type(base).__module__.startswith("transformers."):
+        return f"the fast path knows {', '.join(name.removesuffix('ForCausalLM') for name in _ARCHITECTURES)}"
+    rope = (getattr(base.config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope not in _ROPE:
+        return f"its rotary embedding {rope!r} depends on the length"
+    if base.lm_head.bias is not None or type(base.lm_head) is not nn.Linear:
+        return "its head is not a plain matrix"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def _say_once(text: str) -> None:
+    _log.warning(text)
