@@ -1,4 +1,4 @@
-"""Decoding with a KV cache: one prefill per distinct prompt, rows dropped as they end."""
+"""Decoding with a KV cache: one prefill per prompt, finished rows dropped, each logprob recorded as it is drawn."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
 
-from grouprl.logprobs import at_least_float32, position_ids
+from grouprl.decoding_steps import steps_of
+from grouprl.logprobs import at_least_float32
 from grouprl.policy import Policy
+
+_COMPACT_AT = 0.8
+"""Finished rows are dropped once at most this share of the rows goes on: dropping copies the cache."""
+_BLOCK = 256
+"""Tokens in a block of the vocabulary, in `draw`."""
 
 Key = tuple[int, ...]
 """Seed, iteration, global prompt index, sample index: all that a draw depends on, beside its place in the text."""
@@ -61,72 +68,87 @@ class Decoder:
     @torch.no_grad()
     def run(self) -> Decoder:
         """Decode all rows to their end."""
-        model: nn.Module = self.policy.model
-        prompt_ids, prompt_mask = pad_left(self.prompts, self.policy)
-        cache = DynamicCache(config=self.policy.base.config)
-        # One more sequence of the prompt than needed costs little; one prefill per prompt saves much.
-        output = model(
-            input_ids=prompt_ids,
-            attention_mask=prompt_mask.long(),
-            position_ids=position_ids(prompt_mask),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1].repeat_interleave(self.group, 0)
-        cache.batch_repeat_interleave(self.group)
-        mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(prompt_mask), self.limit)], -1)
-        mask = mask.long().repeat_interleave(self.group, 0)
-        positions = prompt_mask.sum(-1).repeat_interleave(self.group, 0)
-        rows = torch.arange(len(logits), device=logits.device)
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        alive = torch.ones_like(rows, dtype=torch.bool)
+        steps = steps_of(self.policy, self.prompts, self.group, self.limit)
+        logits = steps.prefill()
         for step in range(self.limit):
             tokens = self._draw(logits, rows, step)
-            alive = self._still_alive(tokens, rows, step)
-            if not alive.all():
-                keep = alive.nonzero().squeeze(-1)
-                rows, tokens, mask, positions = rows[keep], tokens[keep], mask[keep], positions[keep]
-                if len(rows) and step + 1 < self.limit:
-                    cache.batch_select_indices(keep)
-            if not len(rows) or step + 1 == self.limit:
+            alive &= self._goes_on(tokens, rows, alive, step)
+            living = int(alive.sum())
+            if not living or step + 1 == self.limit:
                 break
-            logits = model(
-                input_ids=tokens.unsqueeze(-1),
-                attention_mask=mask[:, : prompt_mask.shape[1] + step + 1],
-                position_ids=(positions + step).unsqueeze(-1),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+            if living <= _COMPACT_AT * len(rows):
+                keep = alive.nonzero().squeeze(-1)
+                rows, tokens, alive = rows[keep], tokens[keep], alive[keep]
+                steps.keep(keep)
+            logits = steps.step(tokens)
+        written = torch.arange(self.limit, device=rows.device) < self.lengths.unsqueeze(-1)
+        self.token_ids.masked_fill_(~written, self.policy.tokenizer.pad_token_id)
+        self.logprobs.masked_fill_(~written, 0.0)
         return self
 
     def _draw(self, logits: Tensor, rows: Tensor, step: int) -> Tensor:
-        """The next token of each row, by inversion of the cumulative distribution, recorded with its logprob."""
-        log_probabilities = (at_least_float32(logits) / self.policy.temperature).log_softmax(-1)
-        if self.uniforms is None:
-            tokens = log_probabilities.argmax(-1)
-        else:
-            cumulative = log_probabilities.double().exp().cumsum(-1)
-            threshold = self.uniforms[rows, step].unsqueeze(-1) * cumulative[:, -1:]
-            # The first token whose cumulative probability exceeds the threshold: one of probability 0 never does.
-            tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-            tokens = tokens.clamp(max=logits.shape[-1] - 1)
+        """The next token of each row, recorded with its logprob."""
+        logits = at_least_float32(logits) / self.policy.temperature
+        uniforms = None if self.uniforms is None else self.uniforms[rows, step]
+        tokens, logprobs = draw(logits, uniforms)
         self.token_ids[rows, step] = tokens
-        self.logprobs[rows, step] = log_probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        self.logprobs[rows, step] = logprobs
         return tokens
 
-    def _still_alive(self, tokens: Tensor, rows: Tensor, step: int) -> Tensor:
-        """Which rows go on after the token just drawn; the ends of the others are noted."""
-        ends = torch.isin(tokens, self.eos)
+    def _goes_on(self, tokens: Tensor, rows: Tensor, alive: Tensor, step: int) -> Tensor:
+        """Which rows go on after the token just drawn; the ends of the living others are noted."""
+        ends = torch.isin(tokens, self.eos) & alive
         self.ended[rows[ends]] = True
         if self.stop:
             window = max(map(len, self.stop)) + 8
             recent = self.token_ids[rows, max(0, step + 1 - window) : step + 1]
             texts = self.policy.tokenizer.batch_decode(recent)
-            wrote = torch.tensor([any(stop in text for stop in self.stop) for text in texts], device=rows.device)
+            wrote = (
+                torch.tensor([any(stop in text for stop in self.stop) for text in texts], device=rows.device) & alive
+            )
             self.stopped[rows[wrote & ~ends]] = True
             ends = ends | wrote
         finished = ends | (self.limits[rows] <= step + 1)
-        self.lengths[rows[finished]] = step + 1
+        self.lengths[rows[finished & alive]] = step + 1
         return ~finished
+
+
+def draw(
+    logits: Float[Tensor, "rows vocabulary"], uniforms: Float[Tensor, " rows"] | None
+) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """One token of each row, by inversion of its cumulative distribution, and the token's logprob in nats.
+
+    The inversion has two levels, so that only one block of a large vocabulary is summed one by one. The first token
+    whose cumulative probability exceeds the uniform number is drawn: never one of probability 0.
+
+    Args:
+        logits: Logits at the sampling temperature.
+        uniforms: Numbers in [0, 1) in float64; None: the most likely token.
+    """
+    logits = logits - logits.amax(-1, keepdim=True)
+    exponentials = logits.exp()
+    blocks = pad(exponentials, (0, -logits.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    sums = blocks.sum(-1, dtype=torch.float64)
+    cumulative = sums.cumsum(-1)
+    total = cumulative[:, -1:]
+    if uniforms is None:
+        tokens = logits.argmax(-1, keepdim=True)
+    else:
+        threshold = uniforms.unsqueeze(-1) * total
+        block = _first_above(cumulative, threshold)
+        inside = blocks.take_along_dim(block.unsqueeze(-1), 1).squeeze(1).double().cumsum(-1)
+        below = (cumulative - sums).gather(-1, block)
+        tokens = block * _BLOCK + _first_above(inside, threshold - below)
+    logprobs = logits.gather(-1, tokens) - total.log().to(logits.dtype)
+    return tokens.squeeze(-1), logprobs.squeeze(-1)
+
+
+def _first_above(cumulative: Tensor, threshold: Tensor) -> Tensor:
+    """Place of the first number above the threshold, [rows, 1]; where rounding leaves none, of the last that grew."""
+    place = torch.searchsorted(cumulative, threshold, right=True)
+    return place.minimum((cumulative < cumulative[:, -1:]).sum(-1, keepdim=True))
 
 
 def _uniforms(keys: Sequence[Key], skip: Sequence[int], tokens: int) -> Tensor:
@@ -136,12 +158,3 @@ def _uniforms(keys: Sequence[Key], skip: Sequence[int], tokens: int) -> Tensor:
         for key, used in zip(keys, skip, strict=True)
     ]
     return torch.from_numpy(np.stack(streams))
-
-
-def pad_left(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Tensor]:
-    """Prompt tokens [prompts, prompt_tokens], padded on the left, and their mask."""
-    width = max(len(ids) for ids in prompts)
-    pad = policy.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=policy.device)
-    lengths = torch.tensor([len(ids) for ids in prompts], device=policy.device)
-    return ids, torch.arange(width, device=policy.device) >= (width - lengths).unsqueeze(-1)

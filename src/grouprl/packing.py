@@ -19,7 +19,9 @@ from grouprl.logprobs import TokenLogprobs
 from grouprl.stack import Stack
 
 
-def packed_logprobs(stack: Stack, batch: Minibatch, temperature: float = 1.0, *, recompute: bool = False) -> TokenLogprobs:
+def packed_logprobs(
+    stack: Stack, batch: Minibatch, temperature: float = 1.0, *, recompute: bool = False
+) -> TokenLogprobs:
     """What `grouprl.logprobs.completion_logprobs` gives, from packed rows.
 
     Args:
@@ -143,4 +145,5 @@ def _visible(prompt_grid: Tensor, tokens: int, stack: Stack) -> Tensor:
         ],
         -1,
     )
-    return torch.zeros(seen.shape, dtype=stack.head_weight.dtype, device=seen.device).masked_fill(~seen, -torch.inf).unsqueeze(1)
+    bias = torch.zeros(seen.shape, dtype=stack.head_weight.dtype, device=seen.device)
+    return bias.masked_fill(~seen, -torch.inf).unsqueeze(1)

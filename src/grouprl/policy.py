@@ -17,6 +17,8 @@ from grouprl import checks
 from grouprl.batch import Minibatch
 from grouprl.logprobs import TokenLogprobs, completion_logprobs
 from grouprl.model_folder import check_policy_folder
+from grouprl.packing import packed_logprobs
+from grouprl.stack import Stack
 
 TINY_FOLDER = Path(__file__).parent / "tiny" / "model"
 TINY_TOOLS_FOLDER = Path(__file__).parent / "tiny" / "tool_model"
@@ -68,6 +70,8 @@ class Policy(nn.Module):
         *,
         adapter: LoraAdapter | None = None,
         temperature: float = 1.0,
+        fast: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
         """Wrap a model.
 
@@ -76,6 +80,9 @@ class Policy(nn.Module):
             tokenizer: Its tokenizer.
             adapter: LoRA adapter to train in place of the model's weights.
             temperature: Temperature of the distribution that is sampled and trained.
+            fast: Take the fast paths where the model has them; else, and for other models, the plain paths of
+                transformers, which give the same up to rounding.
+            gradient_checkpointing: Keep no activations within layers: less memory, a third more work in training.
         """
         super().__init__()
         if temperature <= 0:
@@ -83,6 +90,7 @@ class Policy(nn.Module):
         self.model: nn.Module = adapter.attach(model) if adapter else model
         self.tokenizer = tokenizer
         self.temperature = temperature
+        self.fast, self.gradient_checkpointing = fast, gradient_checkpointing
         self.has_adapter = adapter is not None
         self.base_is_merged = False
         """Whether the base is no folder's: an adapter alone would then name a base it was not trained on."""
@@ -119,7 +127,18 @@ class Policy(nn.Module):
 
     def logprobs(self, batch: Minibatch) -> TokenLogprobs:
         """Current logprobs of a batch's completions, with gradient."""
-        return completion_logprobs(self.model, batch, self.temperature)
+        return self._logprobs_of(self.model, batch)
+
+    def stack(self, length: int, model: nn.Module | None = None) -> Stack | None:
+        """The decoder stack of the fast paths for sequences of ``length`` tokens, or None where they do not serve."""
+        stack = Stack.of(model or self.model) if self.fast else None
+        return stack if stack is not None and stack.serves(length) else None
+
+    def _logprobs_of(self, model: nn.Module, batch: Minibatch) -> TokenLogprobs:
+        stack = self.stack(batch.prompt_mask.shape[-1] + batch.completion_mask.shape[-1], model)
+        if stack is None:
+            return completion_logprobs(model, batch, self.temperature)
+        return packed_logprobs(stack, batch, self.temperature, recompute=self.gradient_checkpointing)
 
     def keep_reference(self) -> None:
         """Keep the starting policy for a KL term: the base with the adapter off, or else a frozen copy."""
@@ -130,7 +149,7 @@ class Policy(nn.Module):
     def reference_logprobs(self, batch: Minibatch) -> Tensor:
         """Logprobs of a batch's completions under the starting policy."""
         with self._starting_model() as model:
-            return completion_logprobs(model, batch, self.temperature).logprobs
+            return self._logprobs_of(model, batch).logprobs
 
     @torch.no_grad()
     def frozen_fingerprint(self) -> list[float]:
@@ -173,6 +192,8 @@ def load_policy(
     temperature: float = 1.0,
     dtype: str = "float32",
     attention: str = "sdpa",
+    fast: bool = True,
+    gradient_checkpointing: bool = False,
     trust_remote_code: bool = False,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
@@ -182,7 +203,9 @@ def load_policy(
         adapter: LoRA adapter to train.
         temperature: Temperature of sampling and training.
         dtype: Dtype of the weights. float32 are the master weights; bfloat16 rounds small updates away.
-        attention: Attention implementation of transformers.
+        attention: Attention implementation of transformers, for the plain paths.
+        fast: See `Policy`.
+        gradient_checkpointing: See `Policy`.
         trust_remote_code: Run model code that comes with the weights.
     """
     folder = str(_EMBEDDED.get(path, path))
@@ -211,6 +234,22 @@ def load_policy(
         model = AutoPeftModelForCausalLM.from_pretrained(folder, **arguments).merge_and_unload(safe_merge=True)
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-    policy = Policy(model, tokenizer, adapter=adapter or None, temperature=temperature)
+    policy = Policy(
+        model,
+        tokenizer,
+        adapter=adapter or None,
+        temperature=temperature,
+        fast=fast,
+        gradient_checkpointing=gradient_checkpointing,
+    )
     policy.base_is_merged = merged
     return policy
+
+
+def pad_left(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Tensor]:
+    """Prompt tokens [prompts, prompt_tokens], padded on the left, and their mask."""
+    width = max(len(ids) for ids in prompts)
+    pad = policy.tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=policy.device)
+    lengths = torch.tensor([len(ids) for ids in prompts], device=policy.device)
+    return ids, torch.arange(width, device=policy.device) >= (width - lengths).unsqueeze(-1)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from grouprl import checks
 from grouprl.batch import Prompts, Rollouts
-from grouprl.decoding import Decoder, Key, pad_left
-from grouprl.policy import Policy
+from grouprl.decoding import Decoder, Key
+from grouprl.policy import Policy, pad_left
 from grouprl.tool_decoding import ToolRounds, Written
 
 

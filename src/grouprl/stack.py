@@ -76,7 +76,7 @@ class Stack:
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         reason = _unsupported(base)
         if reason:
-            _say_once(f"{type(base).__name__} takes the plain path of transformers for sampling and training: {reason}.")
+            _say_once(f"{type(base).__name__}: sampling and training take the plain path of transformers: {reason}.")
             return None
         attention = base.model.layers[0].self_attn
         windows = {getattr(layer.self_attn, "sliding_window", None) for layer in base.model.layers}
@@ -96,6 +96,11 @@ class Stack:
     def head_weight(self) -> Tensor:
         """Weight of the head, [vocabulary, hidden]."""
         return self.model.lm_head.weight  # type: ignore[union-attr, return-value]
+
+    @property
+    def layer_weights(self) -> int:
+        """Number of weights of all decoder layers."""
+        return sum(parameter.numel() for parameter in self.model.model.layers.parameters())  # type: ignore[union-attr]
 
     def serves(self, length: int) -> bool:
         """Whether sequences of so many tokens are attended to in full."""
@@ -221,8 +226,12 @@ def _unsupported(base: Any) -> str:
     rope = (getattr(base.config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in _ROPE:
         return f"its rotary embedding {rope!r} depends on the length"
-    if base.lm_head.bias is not None or type(base.lm_head) is not nn.Linear:
+    if type(base.lm_head) is not nn.Linear or base.lm_head.bias is not None:
         return "its head is not a plain matrix"
+    if any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in base.modules()
+    ):
+        return "modules have forward hooks, which the fast path would not call"
     return ""
 
 
