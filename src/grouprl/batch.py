@@ -132,13 +132,49 @@ class Minibatch:
         assert self.loss_inputs is not None
         return self.rows((self.loss_inputs.advantages != 0).nonzero().squeeze(-1))
 
-    def micro_batches(self, size: int) -> Iterator[Minibatch]:
-        """Pieces of at most ``size`` sequences of similar length, padding trimmed. ``size`` 0: one piece."""
-        lengths = self.completion_mask.sum(-1) + self.prompt_mask.sum(-1)
-        order = lengths.argsort(stable=True)
-        for rows in order.split(size or max(1, len(order))):
-            if len(rows):
-                yield self.rows(rows)._trimmed()
+    @property
+    def new_prompt(self) -> Bool[Tensor, " sequences"]:
+        """True where a sequence has another prompt than the one before it: the sequences of a group are neighbours."""
+        first = torch.ones(len(self), dtype=torch.bool, device=self.prompt_ids.device)
+        same = (self.prompt_ids[1:] == self.prompt_ids[:-1]) & (self.prompt_mask[1:] == self.prompt_mask[:-1])
+        first[1:] = ~same.all(-1)
+        return first
+
+    def micro_batches(self, sequences: int = 0, tokens: int = 0) -> Iterator[Minibatch]:
+        """Pieces that hold whole groups where they fit, groups of similar length together, padding trimmed.
+
+        Args:
+            sequences: At most so many sequences in a piece; 0: any number.
+            tokens: At most so many tokens in a piece, a shared prompt counted once; 0: any number. A single sequence
+                may exceed it.
+        """
+        lengths, prompts = self.completion_mask.sum(-1).tolist(), self.prompt_mask.sum(-1).tolist()
+        groups: list[list[int]] = []
+        for row, first in enumerate(self.new_prompt.tolist()):
+            if first:
+                groups.append([])
+            groups[-1].append(row)
+        groups.sort(key=lambda rows: prompts[rows[0]] + max(lengths[row] for row in rows))
+
+        def fits(rows: list[int], cost: int) -> bool:
+            return (not sequences or len(rows) <= sequences) and (not tokens or cost <= tokens)
+
+        piece: list[int] = []
+        cost = 0
+        for rows in groups:
+            whole = prompts[rows[0]] + sum(lengths[row] for row in rows)
+            if piece and not fits(piece + rows, cost + whole):
+                yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
+                piece, cost = [], 0
+            cost += prompts[rows[0]]
+            for row in rows:
+                if piece and not fits([*piece, row], cost + lengths[row]):
+                    yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
+                    piece, cost = [], prompts[row]
+                piece.append(row)
+                cost += lengths[row]
+        if piece:
+            yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
 
     def rows(self, rows: Int[Tensor, " rows"]) -> Minibatch:
         """The chosen sequences."""

@@ -1,15 +1,17 @@
 """The language-model head: logprobs and entropies from hidden states without a second copy of the logits.
 
-Logits of a vocabulary of 150,000 are most of a small model's memory. Here they exist for a chunk of rows at a time:
+Logits of a vocabulary of 150,000 are most of a small model's memory and of its time. Here they exist in tiles of some
+columns of the vocabulary, over which the softmax is accumulated.
 
 - Head frozen (LoRA): one pass. The gradient of a token's logprob with respect to its hidden state,
   ``(W[token] - sum_v p_v W[v]) / T``, does not depend on the loss, so it is taken in the forward pass.
-- Head trained: the probabilities are kept in place of the logits up to ``keep_bytes``; beyond, they are computed again
-  chunk by chunk in the backward pass, which costs a third more.
+- Head trained: the tiles are kept for the backward pass up to ``keep_bytes``; beyond, they are computed again there,
+  which costs a third more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,102 +19,181 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 KEEP_BYTES = 2**30
-"""Probabilities kept for the backward pass at most, in bytes."""
-CHUNK_BYTES = 2**28
-"""Logits that exist at once where they are not kept, in bytes."""
+"""Logits kept for the backward pass at most, in bytes."""
+TILE_BYTES = {"cpu": 2**26, "cuda": 2**29}
+"""Logits of a tile, in bytes. Above 32 MiB the C library gives the memory of each tile back as soon as it is freed."""
+
+
+class TiedTable:
+    """One matrix that is embedding and head: both gradients are summed in one tensor of its size, not in three.
+
+    Made anew for each forward pass. The head's backward pass, which comes first, leaves its gradient here, and the
+    embedding's adds its few rows.
+    """
+
+    def __init__(self, weight: Float[Tensor, "vocabulary hidden"], padding_index: int | None = None) -> None:
+        self.weight, self.padding_index = weight, padding_index
+        self.head_grad: Tensor | None = None
+
+    def embed(self, token_ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens hidden"]:
+        """Rows of the matrix."""
+        return _TiedEmbedding.apply(self.weight, token_ids, self)  # type: ignore[no-any-return]
 
 
 def token_logprobs(
     hidden: Float[Tensor, "tokens hidden"],
-    weight: Float[Tensor, "vocabulary hidden"],
+    weight: Float[Tensor, "vocabulary hidden"] | TiedTable,
     token_ids: Int[Tensor, " tokens"],
     temperature: float = 1.0,
     *,
     keep_bytes: int = KEEP_BYTES,
+    tile_bytes: int | None = None,
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
     """Logprob of each token and entropy of its distribution in nats, the entropy without gradient.
 
     Args:
         hidden: Final hidden states.
-        weight: Weight of the head.
+        weight: Weight of the head, or the table that ``hidden`` was embedded with.
         token_ids: The token each hidden state predicts.
         temperature: Divides the logits.
-        keep_bytes: Probabilities kept for the backward pass at most.
+        keep_bytes: Logits kept for the backward pass at most.
+        tile_bytes: Logits of a tile; None: what suits the device.
     """
+    table = weight if isinstance(weight, TiedTable) else None
+    weight = table.weight.detach() if table else weight  # type: ignore[union-attr]
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    return _TokenLogprobs.apply(hidden, weight, token_ids, temperature, keep_bytes)  # type: ignore[no-any-return]
+    if tile_bytes is None:
+        tile_bytes = TILE_BYTES.get(hidden.device.type, TILE_BYTES["cuda"])
+    columns = max(1024, tile_bytes // max(1, len(hidden) * hidden.dtype.itemsize))
+    keep = len(hidden) * len(weight) * hidden.dtype.itemsize <= keep_bytes
+    return _TokenLogprobs.apply(  # type: ignore[no-any-return]
+        hidden, weight, token_ids, temperature, columns, keep, table
+    )
+
+
+class _TiedEmbedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, token_ids: Tensor, table: TiedTable) -> Tensor:
+        ctx.table = table
+        ctx.save_for_backward(token_ids)
+        return weight[token_ids]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (token_ids,), table = ctx.saved_tensors, ctx.table
+        total = torch.zeros_like(table.weight) if table.head_grad is None else table.head_grad.to(table.weight.dtype)
+        table.head_grad = None
+        if table.padding_index is not None:
+            grad = grad.masked_fill((token_ids == table.padding_index).unsqueeze(-1), 0.0)
+        return total.index_add_(0, token_ids, grad.to(total.dtype)), None, None
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, token_ids: Tensor, temperature: float, keep_bytes: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        token_ids: Tensor,
+        temperature: float,
+        columns: int,
+        keep: bool,
+        table: TiedTable | None,
     ) -> tuple[Tensor, Tensor]:
         hidden_grad, weight_grad = ctx.needs_input_grad[:2]
-        ctx.temperature = temperature
-        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logprobs, entropy = hidden.new_empty((2, len(hidden)), dtype=dtype)
-        row_bytes = weight.shape[0] * dtype.itemsize
-        keep = weight_grad and len(hidden) * row_bytes <= keep_bytes
-        unit = torch.empty_like(hidden) if hidden_grad and not weight_grad else None
+        weight_grad = weight_grad or (hidden_grad and table is not None)
+        softmax = _Softmax(hidden, token_ids, expects=weight if hidden_grad and not weight_grad else None)
         kept = []
-        ctx.chunk = max(1, CHUNK_BYTES // row_bytes)
-        for rows in _chunks(len(hidden), ctx.chunk):
-            logits = (hidden[rows] @ weight.T).to(dtype)
-            probabilities, logprobs[rows], entropy[rows] = _softmax_(logits, token_ids[rows], temperature)
-            if keep:
-                kept.append(probabilities)
-            elif unit is not None:
-                mean = probabilities.to(weight.dtype) @ weight
-                unit[rows] = (weight[token_ids[rows]] - mean) / temperature
-        ctx.save_for_backward(hidden, weight, token_ids, unit)
-        ctx.kept = kept
+        for tile in _tiles(len(weight), columns):
+            logits = hidden @ weight[tile].T
+            softmax.add(_scaled(logits, temperature), tile)
+            if weight_grad and keep:
+                kept.append(logits)
+        unit = None
+        if softmax.expectation is not None:
+            unit = ((weight[token_ids] - softmax.expectation) / temperature).to(hidden.dtype)
+        log_total = softmax.maxima + softmax.totals.log()
+        ctx.save_for_backward(hidden, weight, token_ids, unit, log_total)
+        ctx.temperature, ctx.columns, ctx.kept, ctx.table = temperature, columns, kept, table
+        entropy = log_total - softmax.means / softmax.totals
         ctx.mark_non_differentiable(entropy)
-        return logprobs, entropy
+        return softmax.chosen - log_total, entropy
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        hidden, weight, token_ids, unit = ctx.saved_tensors
+        hidden, weight, token_ids, unit, log_total = ctx.saved_tensors
         if unit is not None:
-            return grad.unsqueeze(-1).to(unit.dtype) * unit, None, None, None, None
-        hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        weight_grad = None
+            return grad.unsqueeze(-1).to(unit.dtype) * unit, *[None] * 6
+        hidden_grad = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
+        weight_grad = torch.empty_like(weight)
         kept, ctx.kept = ctx.kept, []
-        for number, rows in enumerate(_chunks(len(hidden), ctx.chunk)):
+        rows, scale = torch.arange(len(hidden), device=hidden.device), (grad / ctx.temperature).unsqueeze(-1)
+        for number, tile in enumerate(_tiles(len(weight), ctx.columns)):
             if kept:
-                logits_grad, kept[number] = kept[number], None
+                logits, kept[number] = kept[number], None
             else:
-                logits = (hidden[rows] @ weight.T).to(grad.dtype)
-                logits_grad, _, _ = _softmax_(logits, token_ids[rows], ctx.temperature)
-            scale = grad[rows] / ctx.temperature
-            logits_grad.mul_(-scale.unsqueeze(-1))
-            logits_grad[torch.arange(len(logits_grad), device=grad.device), token_ids[rows]] += scale
+                logits = hidden @ weight[tile].T
+            # d logprob / d logits = onehot(token) - p, in the memory of the logits.
+            logits_grad = _scaled(logits, ctx.temperature).sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
+            inside = (token_ids >= tile.start) & (token_ids < tile.stop)
+            logits_grad[rows[inside], token_ids[inside] - tile.start] += scale[inside, 0]
             logits_grad = logits_grad.to(weight.dtype)
             if hidden_grad is not None:
-                torch.mm(logits_grad, weight, out=hidden_grad[rows])
-            if weight_grad is None:
-                weight_grad = logits_grad.T @ hidden[rows]
-            else:
-                weight_grad.addmm_(logits_grad.T, hidden[rows])
-        return hidden_grad, weight_grad, None, None, None
+                hidden_grad.addmm_(logits_grad, weight[tile])
+            torch.mm(logits_grad.T, hidden, out=weight_grad[tile])
+        if ctx.table is not None:
+            before = ctx.table.head_grad
+            ctx.table.head_grad = weight_grad if before is None else weight_grad.add_(before)
+            weight_grad = None
+        return hidden_grad, weight_grad, *[None] * 5
 
 
-def _chunks(rows: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+class _Softmax:
+    """Softmax of logits that come tile by tile: sums are relative to the largest logit so far."""
+
+    def __init__(self, hidden: Tensor, token_ids: Tensor, *, expects: Tensor | None) -> None:
+        """Start with no tile.
+
+        Args:
+            hidden: For device and number of rows.
+            token_ids: The tokens whose logits are wanted.
+            expects: Rows of which the expectation under the softmax is wanted, [vocabulary, hidden].
+        """
+        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        self.token_ids, self.expects = token_ids, expects
+        self.maxima = torch.full((len(hidden),), -torch.inf, dtype=dtype, device=hidden.device)
+        self.totals, self.means, self.chosen = (torch.zeros_like(self.maxima) for _ in range(3))
+        """Sums of exp(z - maximum) and of exp(z - maximum) z, and the logits of the tokens."""
+        self.scratch: Tensor | None = None
+        self.expectation = None if expects is None else torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+
+    def add(self, logits: Tensor, tile: slice) -> None:
+        """Take in the logits [rows, columns] of one tile."""
+        maxima = torch.maximum(self.maxima, logits.amax(-1))
+        if self.scratch is None:
+            self.scratch = torch.empty_like(logits).flatten()  # used by all tiles: fresh memory costs more than exp
+        exponentials = self.scratch[: logits.numel()].view_as(logits)
+        torch.sub(logits, maxima.unsqueeze(-1), out=exponentials).exp_()
+        shrink = (self.maxima - maxima).exp_()
+        self.maxima = maxima
+        self.totals.mul_(shrink).add_(exponentials.sum(-1))
+        self.means.mul_(shrink).add_(torch.linalg.vecdot(exponentials, logits))
+        if self.expectation is not None and self.expects is not None:
+            self.expectation.mul_(shrink.unsqueeze(-1))
+            self.expectation.add_(exponentials.to(self.expects.dtype) @ self.expects[tile])
+        inside = (self.token_ids >= tile.start) & (self.token_ids < tile.stop)
+        column = (self.token_ids - tile.start).clamp(0, logits.shape[-1] - 1)
+        found = logits.gather(-1, column.unsqueeze(-1)).squeeze(-1)
+        self.chosen = torch.where(inside, found, self.chosen)
 
 
-def _softmax_(logits: Tensor, token_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities in the memory of the logits, logprobs of the chosen tokens, and entropies."""
-    if temperature != 1.0:
-        logits /= temperature
-    logits -= logits.amax(-1, keepdim=True)
-    chosen = logits.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
-    # H = log Z - sum_v p_v z_v, with the sum taken over a second buffer of one chunk.
-    exponentials = logits.exp()
-    total = exponentials.sum(-1)
-    log_total = total.log()
-    mean = torch.einsum("rv,rv->r", exponentials, logits) / total
-    torch.div(exponentials, total.unsqueeze(-1), out=logits)
-    return logits, chosen - log_total, log_total - mean
+def _tiles(vocabulary: int, columns: int) -> Iterator[slice]:
+    return (slice(start, min(start + columns, vocabulary)) for start in range(0, vocabulary, columns))
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """Logits at the temperature, in float32 at least; in place where they are that already."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits if temperature == 1.0 else logits.div_(temperature)

@@ -1,8 +1,8 @@
 """Training logprobs without padding, with the tokens of a prompt computed once for its whole group.
 
 The rows of a forward pass are the tokens of each distinct prompt, then those of each completion but its last, which
-predicts nothing. Layers other than attention see rows alone. Inside attention, completions are padded to the longest
-and attend to their prompt's keys and to their own.
+predicts nothing. Layers other than attention see rows alone. Inside attention, completions are taken in blocks, padded
+to the longest of the block; each attends to its prompt's keys and to its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from grouprl.head import token_logprobs
 from grouprl.logprobs import TokenLogprobs
 from grouprl.stack import Stack
 
+_CPU_BLOCK = 4
+"""Sequences of one prompt that a CPU attends for at once: padding costs more there than another call does."""
+
 
 def packed_logprobs(
     stack: Stack, batch: Minibatch, temperature: float = 1.0, *, recompute: bool = False
@@ -31,11 +34,25 @@ def packed_logprobs(
         recompute: Gradient checkpointing.
     """
     layout = PackedLayout.of(batch, stack)
-    hidden = stack.hidden_states(layout.token_ids, layout.positions, layout.attend, recompute=recompute)
-    logprobs, entropy = token_logprobs(hidden[layout.predictors], stack.head_weight, layout.targets, temperature)
+    table = stack.tied_table()
+    hidden = stack.hidden_states(layout.token_ids, layout.positions, layout.attend, table=table, recompute=recompute)
+    head = table or stack.head_weight
+    logprobs, entropy = token_logprobs(hidden[layout.predictors], head, layout.targets, temperature)
     mask = batch.drawn
     out = logprobs.new_zeros(mask.shape)
     return TokenLogprobs(out.masked_scatter(mask, logprobs), out.masked_scatter(mask, entropy))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Sequences that are attended for at once."""
+
+    prompt_of: Tensor
+    """Number of the prompt of each sequence, [sequences]."""
+    prompt_tokens: int
+    """Length of the longest of these prompts."""
+    visible: Tensor
+    """[1 or sequences, 1, tokens, prompt_tokens + tokens]: 0 where a completion token sees a key, else -inf."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +67,13 @@ class PackedLayout:
     """Row whose hidden state predicts each drawn completion token, [drawn]."""
     targets: Tensor
     """The drawn completion tokens, [drawn]."""
-    prompt_of: Tensor
-    """Number of the prompt of each sequence, [sequences]."""
-    prompt_rows: Tensor
-    """Rows of the distinct prompts as a grid padded right, [prompts, prompt_tokens]."""
-    completion_rows: Tensor
-    """Rows of the completions as a grid padded right, [sequences, tokens - 1]."""
-    prompt_cells: Tensor
-    """Cells of the flat prompt grid that hold a token, in the order of the rows."""
-    completion_cells: Tensor
-    """Cells of the flat completion grid that hold a token, in the order of the rows."""
-    visible: Tensor
-    """[sequences, 1, tokens - 1, prompt_tokens + tokens - 1]: 0 where a completion token sees a key, else -inf."""
+    blocks: tuple[_Block, ...]
+    grids: tuple[tuple[int, int], ...]
+    """[sequences, tokens] of the grids inside attention, padded right: that of the distinct prompts, then the blocks'."""
+    row_of_cell: Tensor
+    """Row in each cell of the flat grids, one after the other; padding cells hold some row."""
+    cell_of_row: Tensor
+    """Cell of each row, [rows]."""
     scaling: float
     grouped: bool
     """Whether several query heads share a key head."""
@@ -70,80 +82,87 @@ class PackedLayout:
     def of(cls, batch: Minibatch, stack: Stack) -> PackedLayout:
         """Lay a batch out; sequences with equal prompts next to each other share its rows."""
         device = batch.prompt_ids.device
-        first = torch.ones(len(batch), dtype=torch.bool, device=device)
-        same = (batch.prompt_ids[1:] == batch.prompt_ids[:-1]) & (batch.prompt_mask[1:] == batch.prompt_mask[:-1])
-        first[1:] = ~same.all(-1)
+        first = batch.new_prompt
         prompt_of = first.long().cumsum(0) - 1
         prompt_ids, prompt_mask = batch.prompt_ids[first], batch.prompt_mask[first]
-        lengths, written = prompt_mask.sum(-1), batch.completion_mask.sum(-1)
-        width, tokens = int(lengths.max()), batch.completion_mask.shape[-1]
+        lengths, written = prompt_mask.sum(-1), batch.completion_mask.sum(-1) - 1
+        columns = torch.arange(max(int(lengths.max()), batch.completion_ids.shape[1]), device=device)
         # Padding right, a prompt needs no mask beside the causal one.
-        prompt_grid = torch.arange(width, device=device) < lengths.unsqueeze(-1)
-        completion_grid = torch.arange(tokens - 1, device=device) < (written - 1).unsqueeze(-1)
-        prompt_rows = (prompt_grid.flatten().cumsum(0) - 1).clamp(min=0).view_as(prompt_grid)
-        count = int(lengths.sum())
-        completion_rows = (count + completion_grid.flatten().cumsum(0) - 1).view_as(completion_grid)
-        positions = [
-            torch.arange(width, device=device).expand_as(prompt_grid)[prompt_grid],
-            (lengths[prompt_of].unsqueeze(-1) + torch.arange(tokens - 1, device=device))[completion_grid],
-        ]
+        prompt_grid = columns[: int(lengths.max())] < lengths.unsqueeze(-1)
+        completion_grid = columns[: int(written.max())] < written.unsqueeze(-1)
+        prompt_rows = _number(prompt_grid, 0)
+        completion_rows = _number(completion_grid, int(lengths.sum()))
+        tokens = completion_grid.shape[1]
+        positions = (
+            columns.expand(len(lengths), -1)[:, : prompt_grid.shape[1]][prompt_grid],
+            (lengths[prompt_of].unsqueeze(-1) + columns[:tokens])[completion_grid],
+        )
         last_of_prompt = prompt_rows.gather(-1, lengths.unsqueeze(-1) - 1)[prompt_of]
         drawn = batch.drawn
+        blocks, grids = [], [(prompt_rows, prompt_grid)]
+        for members in _partition(prompt_of.tolist(), written.tolist(), small=device.type == "cpu"):
+            own = torch.tensor(members, device=device)
+            longest, keys = int(written[own].max()), lengths[prompt_of[own]]
+            grids.append((completion_rows[own, :longest], completion_grid[own, :longest]))
+            visible = _visible(keys[:1] if bool((keys == keys[0]).all()) else keys, longest, stack.head_weight.dtype)
+            blocks.append(_Block(prompt_of[own], int(keys.max()), visible))
+        row_of_cell = torch.cat([rows.flatten() for rows, _ in grids])
+        filled = torch.cat([grid.flatten() for _, grid in grids]).nonzero().squeeze(-1)
         return cls(
-            token_ids=torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :-1][completion_grid]]),
+            token_ids=torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :tokens][completion_grid]]),
             positions=torch.cat(positions),
             predictors=torch.cat([last_of_prompt, completion_rows], -1)[drawn],
             targets=batch.completion_ids[drawn],
-            prompt_of=prompt_of,
-            prompt_rows=prompt_rows,
-            completion_rows=completion_rows.clamp(max=count + int(completion_grid.sum()) - 1),
-            prompt_cells=prompt_grid.flatten().nonzero().squeeze(-1),
-            completion_cells=completion_grid.flatten().nonzero().squeeze(-1),
-            visible=_visible(prompt_grid[prompt_of], tokens - 1, stack),
+            blocks=tuple(blocks),
+            grids=tuple(tuple(grid.shape) for _, grid in grids),
+            row_of_cell=row_of_cell,
+            cell_of_row=torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled),
             scaling=stack.scaling,
             grouped=stack.heads != stack.kv_heads,
         )
 
     def attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention among rows, see `grouprl.stack.Attend`."""
-        prompt_q, prompt_k, prompt_v = (_grid(part, self.prompt_rows) for part in (q, k, v))
-        prompts = scaled_dot_product_attention(
-            prompt_q, prompt_k, prompt_v, is_causal=True, scale=self.scaling, enable_gqa=self.grouped
-        )
-        attended = [_rows(prompts, self.prompt_cells)]
-        if len(self.completion_cells):
-            own_q, own_k, own_v = (_grid(part, self.completion_rows) for part in (q, k, v))
-            completions = scaled_dot_product_attention(
-                own_q,
-                torch.cat([prompt_k[self.prompt_of], own_k], -2),
-                torch.cat([prompt_v[self.prompt_of], own_v], -2),
-                attn_mask=self.visible.to(q.dtype),
-                scale=self.scaling,
-                enable_gqa=self.grouped,
-            )
-            attended.append(_rows(completions, self.completion_cells))
-        return torch.cat(attended)
+        options = {"scale": self.scaling, "enable_gqa": self.grouped}
+        queries, keys, values = (self._grids(part) for part in (q, k, v))
+        attended = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **options)]
+        for block, own_q, own_k, own_v in zip(self.blocks, queries[1:], keys[1:], values[1:], strict=True):
+            shared = block.prompt_of, slice(None), slice(block.prompt_tokens)
+            seen_k, seen_v = torch.cat([keys[0][shared], own_k], -2), torch.cat([values[0][shared], own_v], -2)
+            visible = block.visible.to(q.dtype)
+            attended.append(scaled_dot_product_attention(own_q, seen_k, seen_v, attn_mask=visible, **options))
+        return torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended])[self.cell_of_row]
+
+    def _grids(self, rows: Tensor) -> list[Tensor]:
+        """Rows [rows, heads, head_dim] as the grids of prompts and blocks, [sequences, heads, tokens, head_dim]."""
+        grids = rows[self.row_of_cell].split([sequences * tokens for sequences, tokens in self.grids])
+        return [grid.unflatten(0, shape).transpose(1, 2) for grid, shape in zip(grids, self.grids, strict=True)]
 
 
-def _grid(rows: Tensor, grid: Tensor) -> Tensor:
-    """Rows [rows, heads, head_dim] as [grid rows, heads, grid columns, head_dim]; padding cells hold some row."""
-    return rows[grid].transpose(1, 2)
+def _number(grid: Tensor, start: int) -> Tensor:
+    """Row of each cell of a grid whose cells are numbered from ``start`` where it is True; elsewhere some row."""
+    last = max(start, start + int(grid.sum()) - 1)
+    return (start + grid.flatten().cumsum(0) - 1).clamp(min=min(start, last), max=last).view_as(grid)
 
 
-def _rows(grid: Tensor, cells: Tensor) -> Tensor:
-    """The inverse of `_grid`, without the padding cells."""
-    return grid.transpose(1, 2).flatten(0, 1)[cells]
+def _partition(prompt_of: list[int], written: list[int], *, small: bool) -> list[list[int]]:
+    """The sequences of each attention block. ``small``: few of one prompt and of similar length, else all."""
+    members = [member for member, tokens in enumerate(written) if tokens]
+    if not small:
+        return [members] if members else []
+    members.sort(key=lambda member: (prompt_of[member], written[member]))
+    blocks: list[list[int]] = []
+    for member in members:
+        if not blocks or len(blocks[-1]) == _CPU_BLOCK or prompt_of[blocks[-1][0]] != prompt_of[member]:
+            blocks.append([])
+        blocks[-1].append(member)
+    return blocks
 
 
-def _visible(prompt_grid: Tensor, tokens: int, stack: Stack) -> Tensor:
-    """See `PackedLayout.visible`."""
-    causal = torch.ones(tokens, tokens, dtype=torch.bool, device=prompt_grid.device).tril()
-    seen = torch.cat(
-        [
-            prompt_grid.unsqueeze(1).expand(-1, tokens, -1),
-            causal.unsqueeze(0).expand(len(prompt_grid), -1, -1),
-        ],
-        -1,
-    )
-    bias = torch.zeros(seen.shape, dtype=stack.head_weight.dtype, device=seen.device)
-    return bias.masked_fill(~seen, -torch.inf).unsqueeze(1)
+def _visible(prompt_tokens: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+    """See `_Block.visible`; prompts are padded to the longest of ``prompt_tokens``."""
+    device, width = prompt_tokens.device, int(prompt_tokens.max())
+    prompt = (torch.arange(width, device=device) < prompt_tokens.unsqueeze(-1)).unsqueeze(1).expand(-1, tokens, -1)
+    causal = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril().expand(len(prompt), -1, -1)
+    seen = torch.cat([prompt, causal], -1).unsqueeze(1)
+    return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)

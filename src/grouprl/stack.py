@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 from torch.utils.checkpoint import checkpoint
 
+from grouprl.head import TiedTable
+
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended
 values [rows, heads, head_dim]."""
@@ -106,17 +108,34 @@ class Stack:
         """Whether sequences of so many tokens are attended to in full."""
         return self.longest is None or length <= self.longest
 
-    def hidden_states(self, token_ids: Tensor, positions: Tensor, attend: Attend, *, recompute: bool = False) -> Tensor:
+    def tied_table(self) -> TiedTable | None:
+        """The matrix that is embedding and head, where it is one and is trained."""
+        table: Any = self.model.model.embed_tokens  # type: ignore[union-attr]
+        tied = table.weight is self.head_weight and type(table) is nn.Embedding
+        if not tied or not table.weight.requires_grad or not torch.is_grad_enabled():
+            return None
+        return TiedTable(table.weight, table.padding_idx)
+
+    def hidden_states(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        *,
+        table: TiedTable | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
         """Final hidden states of rows, [rows, hidden].
 
         Args:
             token_ids: Tokens [rows], of one or more sequences.
             positions: Position of each in its sequence, [rows].
             attend: Attention among the rows, and to what came before.
+            table: Embed with this (see `tied_table`).
             recompute: Keep no activations within layers for the backward pass (gradient checkpointing).
         """
         base: Any = self.model.model
-        x = base.embed_tokens(token_ids)
+        x = base.embed_tokens(token_ids) if table is None else table.embed(token_ids)
         cos, sin = (table[0].unsqueeze(1) for table in base.rotary_emb(x, positions.unsqueeze(0)))
         for number, block in enumerate(self.blocks):
             if recompute and torch.is_grad_enabled():
