@@ -20,6 +20,7 @@ _HOMES = {
     "isolation": ("IsolatedReward",),
     "scoring": ("Scorer",),
     "sampling": ("GroupSampler",),
+    "vllm_sampler": ("VLLMSampler",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -95,6 +95,8 @@ class LossInputs:
     weights: Float[Tensor, " sequences"]
     """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.Aggregation`)."""
     ref_logprobs: Float[Tensor, "sequences tokens"] | None = None
+    sampler_logprobs: Float[Tensor, "sequences tokens"] | None = None
+    """The sampler's own, where those are not the old logprobs (see `grouprl.losses.SamplerCorrection`)."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class Experience:
     trained: Bool[Tensor, "prompts group"]
     """False for samples left out of numerator and denominators (unscorable, or truncated where so asked)."""
     ref_logprobs: Float[Tensor, "prompts group tokens"] | None = None
+    old_logprobs: Float[Tensor, "prompts group tokens"] | None = None
+    """The trainer's own, before the first optimizer step; None: those the sampler recorded."""
 
     @property
     def mask(self) -> Bool[Tensor, "prompts group tokens"]:
@@ -219,12 +223,14 @@ class Experience:
         """
         rollouts, group_size = self.rollouts, self.advantages.shape[1]
         mask = self.mask[groups]
+        sampler_logprobs = rollouts.sampler_logprobs[groups].flatten(0, 1)
         inputs = LossInputs(
-            old_logprobs=rollouts.sampler_logprobs[groups].flatten(0, 1),
+            old_logprobs=sampler_logprobs if self.old_logprobs is None else self.old_logprobs[groups].flatten(0, 1),
             advantages=self.advantages[groups].flatten(),
             mask=mask.flatten(0, 1),
             weights=weights.flatten(),
             ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[groups].flatten(0, 1),
+            sampler_logprobs=None if self.old_logprobs is None else sampler_logprobs,
         )
         return Minibatch(
             prompt_ids=rollouts.prompt_ids[groups].repeat_interleave(group_size, 0),

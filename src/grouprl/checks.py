@@ -5,6 +5,7 @@ Each takes a component's arguments (others are passed over) and raises a `ValueE
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,20 @@ def clip_gate(eps_low: float = 0.2, eps_high: float = 0.2, ratio_max: float | No
         raise ValueError(f"loss.gate.ratio_max={ratio_max}: give a number above 1 + eps_high = {1 + eps_high:g}.")
 
 
+def correction(cap: float = 2.0, **_: Any) -> None:
+    """Arguments of `grouprl.losses.TruncatedWeights` and `grouprl.losses.MaskedWeights`."""
+    if not cap > 1:
+        raise ValueError(f"loss.correction.cap={cap}: give a number above 1, the weight of a token both agree on.")
+
+
+def no_correction(**arguments: Any) -> None:
+    """Arguments of `grouprl.losses.NoCorrection`: none, but a command line may have left some."""
+    for key in arguments.keys() - {"_target_"}:
+        raise ValueError(
+            f"loss.correction.{key}={arguments[key]}: NoCorrection has no {key}. Add ~loss.correction.{key}"
+        )
+
+
 def group_sampler(group_size: int = 1, max_new_tokens: int = 1, top_k: int = 0, top_p: float = 1.0, **_: Any) -> None:
     """Arguments of `grouprl.sampling.GroupSampler`."""
     if group_size < 1 or max_new_tokens < 1:
@@ -45,6 +60,43 @@ def group_sampler(group_size: int = 1, max_new_tokens: int = 1, top_k: int = 0, 
         raise ValueError(
             f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
             "distribution. Use sampler.top_k=0 and sampler.top_p=1."
+        )
+
+
+def vllm_sampler(
+    group_size: int = 1,
+    max_new_tokens: int = 1,
+    gpu_memory_utilization: float = 0.3,
+    max_model_len: int | None = None,
+    dtype: str = "bfloat16",
+    tools: str = "none",
+    **_: Any,
+) -> None:
+    """Arguments of `grouprl.vllm_sampler.VLLMSampler`."""
+    group_sampler(group_size, max_new_tokens)
+    if not 0 < gpu_memory_utilization < 1:
+        raise ValueError(
+            f"sampler.gpu_memory_utilization={gpu_memory_utilization}: give a share above 0 and below 1; the trainer "
+            "needs the rest of the GPU's memory."
+        )
+    if max_model_len is not None and max_model_len <= max_new_tokens:
+        raise ValueError(
+            f"sampler.max_model_len={max_model_len}: it holds the prompt and max_new_tokens={max_new_tokens}. "
+            "Raise it, or set it to null for the model's context."
+        )
+    choice("sampler.dtype", dtype, ("bfloat16", "float16", "float32"))
+    if tools != "none":
+        raise ValueError(
+            f"sampler.tools={tools}: sampler=vllm runs no tools. Use sampler=group, or sampler.tools=none."
+        )
+
+
+def vllm_installed() -> None:
+    """Whether vLLM can be imported; it is looked up, not imported."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError(
+            'sampler=vllm: vLLM is not installed. Install it with pip install "grouprl[vllm]" (a CUDA GPU is needed), '
+            "or use sampler=group, the built-in sampler."
         )
 
 
@@ -82,7 +134,11 @@ def row_check(bad_rows: str = "refuse", duplicates: str = "drop", answer_format:
 OF_TARGET: dict[str, Callable[..., None]] = {
     "grouprl.advantages.RankAdvantage": rank_advantage,
     "grouprl.losses.ClipGate": clip_gate,
+    "grouprl.losses.NoCorrection": no_correction,
+    "grouprl.losses.TruncatedWeights": correction,
+    "grouprl.losses.MaskedWeights": correction,
     "grouprl.sampling.GroupSampler": group_sampler,
+    "grouprl.vllm_sampler.VLLMSampler": vllm_sampler,
     "grouprl.rewards.MathReward": math_reward,
     "grouprl.policy.LoraAdapter": lora_adapter,
     "grouprl.data.jsonl_problems": row_check,

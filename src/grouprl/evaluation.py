@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from grouprl.batch import Prompts
 from grouprl.policy import Policy
 from grouprl.rewards import has_box, has_steps, is_correct
-from grouprl.sampling import GroupSampler
+from grouprl.sampling import Sampler
 from grouprl.statistics import Estimate, clustered_ratio, wilson
 
 
@@ -26,7 +26,7 @@ class ProblemResult:
     greedy_correct: bool
 
 
-def measure(policy: Policy, sampler: GroupSampler, prompts: Prompts, *, samples: int, seed: int) -> list[ProblemResult]:
+def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int, seed: int) -> list[ProblemResult]:
     """Evaluate a policy on held-out prompts, ``samples`` draws each at its temperature and one greedy completion.
 
     Answers are read from the last box, whatever reward the policy is trained on.

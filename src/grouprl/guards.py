@@ -32,8 +32,10 @@ class SamplerMismatch:
     def add(self, logprobs: Tensor, batch: Minibatch) -> None:
         """Take in one micro-batch with its current logprobs [sequences, tokens]."""
         assert batch.loss_inputs is not None
-        mask = batch.drawn
-        difference = (logprobs - batch.loss_inputs.old_logprobs).masked_fill(~mask, 0.0)
+        mask, recorded = batch.drawn, batch.loss_inputs.sampler_logprobs
+        if recorded is None:
+            recorded = batch.loss_inputs.old_logprobs
+        difference = (logprobs - recorded).masked_fill(~mask, 0.0)
         deviation = difference.expm1().abs().nan_to_num(nan=math.inf)
         self.deviations += float((deviation * mask).sum())
         self.differences += float(difference.abs().sum())
@@ -44,7 +46,7 @@ class SamplerMismatch:
             self.offender = (
                 f"token {self.tokenizer.decode(batch.completion_ids[row, token : token + 1])!r} at position {token} of "
                 f"a completion: trainer {float(logprobs[row, token]):.6g}, "
-                f"sampler {float(batch.loss_inputs.old_logprobs[row, token]):.6g} nats"
+                f"sampler {float(recorded[row, token]):.6g} nats"
             )
 
     def metrics(self) -> dict[str, float]:
@@ -59,9 +61,10 @@ class SamplerMismatch:
             iteration: For the message.
             tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is of
                 absolute deviations: the mean ratio itself is 1 for any policy.
-            exact: Judge the largest ratio (float32 and float64), else the mean (reduced precision).
+            exact: Judge the largest ratio (float32 and float64), else the mean (reduced precision, or a sampler whose
+                logprobs are not the trainer's).
         """
-        deviation = self.largest if exact or tolerance is not None else self.deviations / max(1, self.tokens)
+        deviation = self.largest if exact else self.deviations / max(1, self.tokens)
         limit = tolerance if tolerance is not None else 1e-3 if exact else 0.02
         if not _on_any_rank(strategy, not deviation <= limit):
             return

@@ -1,8 +1,8 @@
-"""Policy losses as points on four axes: gate x ratio level x aggregation x KL.
+"""Policy losses as points on five axes: gate x ratio level x aggregation x KL x sampler correction.
 
-``PolicyLoss(gate, ratio, aggregation, kl)`` is every loss here; a paper's loss is a choice on each axis (the presets
-are `conf/loss/*.yaml`). A loss is called on the logprobs of some sequences and their `LossInputs`, and returns
-`LossOutputs`; it never logs and holds no state.
+``PolicyLoss(gate, ratio, aggregation, kl, correction)`` is every loss here; a paper's loss is a choice on each axis
+(the presets are `conf/loss/*.yaml`). A loss is called on the logprobs of some sequences and their `LossInputs`, and
+returns `LossOutputs`; it never logs and holds no state.
 
 Denominators. Each sequence carries a weight that is fixed over the optimizer step's whole minibatch (all
 micro-batches, all ranks), so a loss is a plain sum and the gradient does not depend on how the minibatch is cut.
@@ -258,12 +258,69 @@ def _reference(inputs: LossInputs) -> PerToken:
     return inputs.ref_logprobs
 
 
+# --- correction: the weight of a token that another distribution drew -----------------------------------------------
+
+
+class SamplerCorrection(Protocol):
+    """Weight of each token from ``w = exp(old_logp - sampler_logp)``: how much likelier the trainer finds it.
+
+    Tokens drawn by an engine whose logprobs are not the trainer's are off-policy from the start; an expectation over
+    the trainer's distribution weighs each with its w. No gradient flows through w. Where the sampler's logprobs are
+    the old logprobs every w is 1, and this axis is not read.
+    """
+
+    def __call__(self, w: PerToken) -> PerToken: ...
+
+
+@dataclass(frozen=True)
+class NoCorrection:
+    """Each token weighs 1: what was drawn by the engine is taken for the trainer's own."""
+
+    def __call__(self, w: PerToken) -> PerToken:
+        return torch.ones_like(w)
+
+
+@dataclass(frozen=True)
+class TruncatedWeights:
+    """``min(w, cap)``, truncated importance sampling (TIS) at token level: a bound on the variance at little bias.
+
+    The truncation is Ionides' (2008, J. Comput. Graph. Stat. 17:295); its use between an inference engine and a
+    trainer is that of https://fengyao.notion.site/off-policy-rl.
+    """
+
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks.correction(self.cap)
+
+    def __call__(self, w: PerToken) -> PerToken:
+        return w.clamp(max=self.cap)
+
+
+@dataclass(frozen=True)
+class MaskedWeights:
+    """``w`` where it is at most ``cap`` and 0 elsewhere (MIS): a token the engine found far too unlikely is dropped.
+
+    Dropped tokens still count in the denominators, so that those of a minibatch do not depend on the mismatch.
+    """
+
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks.correction(self.cap)
+
+    def __call__(self, w: PerToken) -> PerToken:
+        return w.masked_fill(w > self.cap, 0.0)
+
+
 # --- the loss -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The negated objective ``sum_i w_i sum_t gate(ratio_it, A_it) - KL``; see the axes above.
+    """The negated objective ``sum_i w_i sum_t c_it (gate(ratio_it, A_it) - KL_it)``; see the axes above.
+
+    c is the sampler correction; it weighs the KL penalty, too, whose expectation is over the same drawn tokens.
 
     The default point is REPO: ``-E[1/sum_i |o_i| sum_i sum_t min(ratio A, clip(ratio, 1-eps_low, 1+eps_high) A)]``.
     """
@@ -272,6 +329,7 @@ class PolicyLoss:
     ratio: RatioLevel = field(default_factory=TokenRatio)
     aggregation: Aggregation = field(default_factory=GroupTokenMean)
     kl: KLPenalty = field(default_factory=K3)
+    correction: SamplerCorrection = field(default_factory=NoCorrection)
 
     def __post_init__(self) -> None:
         if self.kl.beta < 0:
@@ -299,6 +357,8 @@ class PolicyLoss:
         objective = self.gate(ratio, advantages, logprobs)
         if self.needs_reference:
             objective = objective - self.kl.penalty(logprobs, inputs)
+        if inputs.sampler_logprobs is not None:
+            objective = objective * self.correction(_sampler_ratio(inputs))
         weights = inputs.weights.to(objective.dtype).unsqueeze(-1)
         loss = -(weights * objective.masked_fill(~mask, 0.0)).sum()
         return LossOutputs(loss, *self._measure(log_ratio.detach(), ratio.detach(), advantages, inputs))
@@ -318,6 +378,10 @@ class PolicyLoss:
         if inputs.ref_logprobs is not None:
             difference = inputs.ref_logprobs - inputs.old_logprobs
             sums["reference_kl"] = difference.expm1() - difference
+        if inputs.sampler_logprobs is not None:
+            w = _sampler_ratio(inputs)
+            sums["correction/weight"] = self.correction(w)
+            sums["correction/limited"] = w > getattr(self.correction, "cap", torch.inf)
         maxima = {"ratio/max": ratio, "ratio/max_deviation": (ratio - 1).abs()}
         return (
             {name: (values * mask).sum() for name, values in sums.items()},
@@ -326,10 +390,19 @@ class PolicyLoss:
         )
 
 
+@torch.no_grad()
+def _sampler_ratio(inputs: LossInputs) -> PerToken:
+    """``exp(old_logp - sampler_logp)`` of each token; 1 where masked."""
+    assert inputs.sampler_logprobs is not None
+    return (inputs.old_logprobs - inputs.sampler_logprobs).masked_fill(~inputs.mask, 0.0).exp()
+
+
 def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:
     sequences, tokens = logprobs.shape
     wanted: dict[str, tuple[int, ...]] = {"old_logprobs": (sequences, tokens), "mask": (sequences, tokens)}
     wanted |= {"advantages": (sequences,), "weights": (sequences,)}
+    if inputs.sampler_logprobs is not None:
+        wanted["sampler_logprobs"] = (sequences, tokens)
     for name, shape in wanted.items():
         found = tuple(getattr(inputs, name).shape)
         if found != shape:

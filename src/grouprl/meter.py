@@ -43,9 +43,9 @@ class Meter:
 
     def over_ranks(self, strategy: Strategy) -> Meter:
         """This meter with the tokens of all ranks."""
-        parts = [self]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Meter] = [self] * strategy.world_size  # type: ignore[attr-defined]
+        parts, world_size = [self], getattr(strategy, "world_size", 1)
+        if world_size > 1:  # and not where a process group is: an engine in this process forms one of its own
+            gathered: list[Meter] = [self] * world_size
             torch.distributed.all_gather_object(gathered, self)
             parts = gathered
         total = Meter.sum_of(parts)

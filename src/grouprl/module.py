@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -23,7 +24,7 @@ from grouprl.losses import PolicyLoss
 from grouprl.meter import Meter
 from grouprl.policy import Policy
 from grouprl.rewards import FAILURE_KINDS, Reward, Rewards
-from grouprl.sampling import GroupSampler
+from grouprl.sampling import Sampler
 from grouprl.scoring import OnUnscorable, Scorer
 from grouprl.statistics import Estimate
 
@@ -34,7 +35,7 @@ class GroupRLModule(L.LightningModule):
     def __init__(
         self,
         policy: Policy,
-        sampler: GroupSampler,
+        sampler: Sampler,
         reward: Reward,
         advantage: Advantage,
         loss: PolicyLoss,
@@ -73,7 +74,7 @@ class GroupRLModule(L.LightningModule):
             clip_norm: Largest gradient norm.
             mask_truncated: Leave truncated completions out of the loss and of its denominators.
             ratio_tolerance: Largest deviation from 1 of a rollout's ratios before its first optimizer step (in the
-                mean under reduced precision). None: 1e-3 in float32, 0.02 in the mean elsewhere.
+                mean under reduced precision or an inexact sampler). None: 1e-3 in float32, 0.02 in the mean elsewhere.
             kl_stop: Leave the PPO epochs of an iteration when the approximate KL of one exceeds this; None: never.
             max_skipped_steps: Optimizer steps in a row that may be skipped for a loss or gradient that is not finite.
             on_unscorable: What a completion without a reward costs, see `grouprl.scoring.Scorer`.
@@ -90,6 +91,8 @@ class GroupRLModule(L.LightningModule):
         self.clip_norm, self.mask_truncated, self.ratio_tolerance = clip_norm, mask_truncated, ratio_tolerance
         self.kl_stop, self.finite_steps = kl_stop, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
+        self.exact = bool(getattr(sampler, "exact", True))
+        """Whether the sampler's logprobs are the old logprobs, which is taken for true of samplers that do not say."""
         self.iteration = 0
         self.stop_requested = False
         """Whether the iteration under way is the last."""
@@ -147,16 +150,26 @@ class GroupRLModule(L.LightningModule):
         self.log_dict(_ppo_metrics(epochs), batch_size=len(prompts))
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
-        """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, reference logprobs."""
+        """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, old and ref logprobs."""
         trained = rewards.valid & ~rollouts.truncated if self.mask_truncated else rewards.valid
         experience = Experience(rollouts, advantages, trained)
-        if not self.loss.needs_reference:
-            return experience
+        if not self.exact:
+            old_logprobs = self.logprobs_of_all(experience, lambda rows: self.policy.logprobs(rows).logprobs)
+            experience = replace(experience, old_logprobs=old_logprobs)
+        if self.loss.needs_reference:
+            ref_logprobs = self.logprobs_of_all(experience, self.policy.reference_logprobs)
+            experience = replace(experience, ref_logprobs=ref_logprobs)
+        return experience
+
+    @torch.no_grad()
+    def logprobs_of_all(self, experience: Experience, logprobs_of: Callable[[Minibatch], Tensor]) -> Tensor:
+        """Logprobs of all completions before the first optimizer step, in micro-batches, [prompts, group, tokens]."""
+        advantages, recorded = experience.advantages, experience.rollouts.sampler_logprobs
         whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
-        ref_logprobs = torch.zeros_like(rollouts.sampler_logprobs).flatten(0, 1)
+        logprobs = torch.zeros_like(recorded).flatten(0, 1)
         for rows in torch.arange(len(whole), device=self.device).split(self.micro_batch_size or len(whole)):
-            ref_logprobs[rows] = self.policy.reference_logprobs(whole.rows(rows))
-        return Experience(rollouts, advantages, trained, ref_logprobs.view_as(rollouts.completion_mask))
+            logprobs[rows] = logprobs_of(whole.rows(rows))
+        return logprobs.view_as(recorded)
 
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
         """The groups of each optimizer step of a PPO epoch, by their row on this rank.
@@ -210,7 +223,7 @@ class GroupRLModule(L.LightningModule):
                 self.measure_mismatch(minibatch, mismatch)
         if mismatch is not None:
             exact = self.trainer.precision == "32-true" and self.policy.base.dtype in (torch.float32, torch.float64)
-            mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact)
+            mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact and self.exact)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
         if self.finite_steps.allows(self.trainer.strategy, total_loss, norm):
             optimizer.step()  # type: ignore[union-attr]

@@ -10,14 +10,14 @@ from pathlib import Path
 from grouprl.batch import Prompts
 from grouprl.policy import Policy
 from grouprl.rewards import is_correct
-from grouprl.sampling import GroupSampler
+from grouprl.sampling import Sampler
 
 FILE = "prefilter.json"
 _SEED = 2**32
 """Draws of their own: neither training's nor the held-out evaluation's."""
 
 
-def count_solved(policy: Policy, sampler: GroupSampler, prompts: Prompts, *, seed: int, block: int = 64) -> list[int]:
+def count_solved(policy: Policy, sampler: Sampler, prompts: Prompts, *, seed: int, block: int = 64) -> list[int]:
     """How many of ``sampler.group_size`` samples of each prompt are right.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,24 @@ from grouprl.policy import Policy, pad_left
 from grouprl.tool_decoding import ToolRounds, Written
 
 
+class Sampler(Protocol):
+    """Draws a group of completions for each prompt. A dataclass, so that `dataclasses.replace` sets the group size."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def group_size(self) -> int:
+        """Completions of each prompt."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether the logprobs it records are the trainer's own up to rounding, and so the old logprobs."""
+        ...
+
+    def __call__(self, policy: Policy, prompts: Prompts, *, seed: int, greedy: bool = False) -> Rollouts: ...
+
+
 @dataclass(frozen=True)
 class GroupSampler:
     """Samples a group of completions for each prompt, prefilling each prompt once.
@@ -27,6 +45,8 @@ class GroupSampler:
     ``top_k`` and ``top_p`` are here to be refused: a truncated distribution is not the policy's own, and its
     probabilities would not be those that are trained.
     """
+
+    exact: ClassVar[bool] = True
 
     group_size: int = 8
     max_new_tokens: int = 96
@@ -56,7 +76,7 @@ class GroupSampler:
             seed: Seed of the run.
             greedy: Take the most likely token each time.
         """
-        self._check_lengths(policy, prompts)
+        check_lengths(policy, prompts, self.max_new_tokens)
         group = 1 if greedy else self.group_size
         per_chunk = max(1, self.max_sequences // group)
         written: list[Written] = []
@@ -64,7 +84,7 @@ class GroupSampler:
             chunk = prompts.take(range(len(prompts))[start : start + per_chunk])
             keys = None if greedy else _keys(chunk, group, seed)
             written.append(self._decode(policy, chunk, group, keys))
-        return _assemble(policy, prompts, written, group, self.stop)
+        return assemble(policy, prompts, written, group, self.stop)
 
     def _decode(self, policy: Policy, prompts: Prompts, group: int, keys: Sequence[Key] | None) -> Written:
         if self.tools == "python":
@@ -74,22 +94,27 @@ class GroupSampler:
             Decoder(policy, prompts.token_ids, group, self.max_new_tokens, keys=keys, stop=self.stop).run()
         )
 
-    def _check_lengths(self, policy: Policy, prompts: Prompts) -> None:
-        longest = max(len(ids) for ids in prompts.token_ids)
-        if policy.context is not None and longest + self.max_new_tokens > policy.context:
-            raise ValueError(
-                f"max_new_tokens={self.max_new_tokens}: with a prompt of {longest} tokens it exceeds the model's "
-                f"context of {policy.context}. Use max_new_tokens={max(1, policy.context - longest)} or less."
-            )
+
+def check_lengths(policy: Policy, prompts: Prompts, max_new_tokens: int, context: int | None = None) -> None:
+    """Refuse prompts whose completions may not fit the context: the model's, or ``context`` if smaller."""
+    limits = [limit for limit in (context, policy.context) if limit is not None]
+    longest = max(len(ids) for ids in prompts.token_ids)
+    context = min(limits, default=None)
+    if context is not None and longest + max_new_tokens > context:
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}: with a prompt of {longest} tokens it exceeds the context of {context} "
+            f"tokens. Use max_new_tokens={max(1, context - longest)} or less."
+        )
 
 
 def _keys(prompts: Prompts, group: int, seed: int) -> list[Key]:
     return [(seed, prompts.iteration, index, sample) for index in prompts.indices for sample in range(group)]
 
 
-def _assemble(
-    policy: Policy, prompts: Prompts, written: Sequence[Written], group: int, stop: Sequence[str]
+def assemble(
+    policy: Policy, prompts: Prompts, written: Sequence[Written], group: int, stop: Sequence[str] = ()
 ) -> Rollouts:
+    """Rollouts of P prompts from decoded rows, ``group`` rows to a prompt; texts are cut at the first of ``stop``."""
     lengths = torch.cat([part.lengths for part in written])
     width = int(lengths.max())
 

@@ -29,7 +29,7 @@ from grouprl.datamodule import PromptDataModule
 from grouprl.isolation import IsolatedReward, load_object
 from grouprl.module import GroupRLModule
 from grouprl.policy import Policy
-from grouprl.sampling import GroupSampler
+from grouprl.sampling import Sampler
 from grouprl.stopping import GracefulStop
 
 
@@ -102,7 +102,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
 
 
 def _solved_sometimes(
-    config: DictConfig, folder: Path, policy: Policy, sampler: GroupSampler, data: PromptDataModule
+    config: DictConfig, folder: Path, policy: Policy, sampler: Sampler, data: PromptDataModule
 ) -> Prompts:
     """The training prompts whose problems the policy solves neither always nor never; see `grouprl.prefilter`."""
     wanted, prompts = config.prefilter, data.train_prompts

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from grouprl.benchmarks import contaminated_by
-from grouprl.checks import OF_TARGET, ON_UNSCORABLE, choice
+from grouprl.checks import OF_TARGET, ON_UNSCORABLE, choice, vllm_installed
 from grouprl.cli.config import without_hydra
 from grouprl.data import check_columns, read_jsonl
 from grouprl.model_folder import check_policy_folder, model_context
@@ -49,6 +49,7 @@ _OF_THE_LOOP = {
     "limit_train_batches": "Use steps.",
     "limit_val_batches": "Use data.heldout_size.",
 }
+_WEIGHTS = ("grouprl.losses.TruncatedWeights", "grouprl.losses.MaskedWeights")
 
 
 class UsageError(Exception):
@@ -59,7 +60,7 @@ def check_values(config: DictConfig) -> None:
     """Refuse values that cannot work, alone or together."""
     checks = (_check_numbers, _check_prefilter, _check_components, _check_batches, _check_trainer, _check_together)
     try:
-        for check in (*checks, _check_contamination, _check_policy, _check_own_code, _check_data):
+        for check in (*checks, _check_sampler, _check_contamination, _check_policy, _check_own_code, _check_data):
             check(config)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -143,6 +144,23 @@ def _check_together(config: DictConfig) -> None:
         raise UsageError("resume_fall_back=true: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
     if config.keep_checkpoints < 1 and config.save_every:
         raise UsageError(f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set save_every=0 for none.")
+
+
+def _check_sampler(config: DictConfig) -> None:
+    """What a sampler needs of the rest of the run."""
+    sampler, correction = config.sampler.get("_target_"), str((config.loss.get("correction") or {}).get("_target_"))
+    if sampler == "grouprl.vllm_sampler.VLLMSampler":
+        if str(config.trainer.get("devices", 1)) not in ("1", "[0]"):
+            raise UsageError(
+                f"trainer.devices={config.trainer.devices}: sampler=vllm serves one device. Use trainer.devices=1, "
+                "or sampler=group."
+            )
+        vllm_installed()
+    elif sampler == "grouprl.sampling.GroupSampler" and correction in _WEIGHTS:
+        raise UsageError(
+            f"loss.correction._target_={correction}: sampler=group records the trainer's own logprobs, so every weight "
+            "would be 1. Leave it out, or use sampler=vllm."
+        )
 
 
 def _check_prefilter(config: DictConfig) -> None:
