@@ -42,6 +42,8 @@ def token_logprobs(
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
+    if not torch.is_grad_enabled():  # else what the backward pass needs would be made and kept all the same
+        hidden, weight = hidden.detach(), weight.detach()
     return _TokenLogprobs.apply(hidden, weight, token_ids, temperature, keep_bytes)  # type: ignore[no-any-return]
 
 

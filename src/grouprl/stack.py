@@ -74,7 +74,7 @@ class Stack:
     def of(cls, model: nn.Module) -> Stack | None:
         """The stack of a transformers model, PEFT or bare, or None where it is of another kind (said once)."""
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        reason = _unsupported(base)
+        reason = _unsupported(base) or _hooked(model)
         if reason:
             _say_once(f"{type(base).__name__}: sampling and training take the plain path of transformers: {reason}.")
             return None
@@ -228,10 +228,15 @@ def _unsupported(base: Any) -> str:
         return f"its rotary embedding {rope!r} depends on the length"
     if type(base.lm_head) is not nn.Linear or base.lm_head.bias is not None:
         return "its head is not a plain matrix"
-    if any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in base.modules()
-    ):
-        return "modules have forward hooks, which the fast path would not call"
+    return ""
+
+
+def _hooked(model: nn.Module) -> str:
+    """Whether a module, those that PEFT wraps around a model included, has hooks: why there is no stack, or empty."""
+    for module in model.modules():
+        forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        if forward or module._backward_hooks or module._backward_pre_hooks:
+            return "modules have hooks, which the fast path would not call"
     return ""
 
 
