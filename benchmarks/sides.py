@@ -1,4 +1,4 @@
-"""The two sides of the comparison: a training loop each, that runs one RL iteration at a time, with its phases timed."""
+"""The two sides of the comparison: a training loop each that runs one RL iteration at a time, its phases timed."""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ def draw(
         block = _first_above(cumulative, threshold)
         inside = blocks.take_along_dim(block.unsqueeze(-1), 1).squeeze(1).double().cumsum(-1)
         below = (cumulative - sums).gather(-1, block)
-        tokens = block * _BLOCK + _first_above(inside, threshold - below)
+        # Below 0 by rounding, the threshold would be under the first token of the block, even one of probability 0.
+        tokens = block * _BLOCK + _first_above(inside, (threshold - below).clamp(min=0.0))
     logprobs = logits.gather(-1, tokens) - total.log().to(logits.dtype)
     return tokens.squeeze(-1), logprobs.squeeze(-1)
 

@@ -130,9 +130,9 @@ class StackSteps:
                 shape = (len(left), self.group, part.shape[1], self.width + self.limit, part.shape[2])
                 caches.append(part.new_empty(shape).flatten(0, 1))
                 caches[number].view(shape)[:, :, :, : self.width] = part[left].transpose(1, 2).unsqueeze(1)
-            grids = (part[right].transpose(1, 2) for part in (q, k, v))
+            q, k, v = (part[right].transpose(1, 2) for part in (q, k, v))
             attended = scaled_dot_product_attention(
-                *grids, is_causal=True, scale=self.stack.scaling, enable_gqa=self.grouped
+                q, k, v, is_causal=True, scale=self.stack.scaling, enable_gqa=self.grouped
             )
             return attended.transpose(1, 2).flatten(0, 1)[cells]
 

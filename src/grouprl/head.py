@@ -23,6 +23,9 @@ KEEP_BYTES = 2**30
 TILE_BYTES = {"cpu": 2**26, "cuda": 2**29}
 """Logits of a tile, in bytes. Above 32 MiB the C library gives the memory of each tile back as soon as it is freed."""
 
+_LEAST_COLUMNS = 1024
+"""Of a tile: in fewer, the matrix products lose more than the memory is worth."""
+
 
 class TiedTable:
     """One matrix that is embedding and head: both gradients are summed in one tensor of its size, not in three.
@@ -59,17 +62,18 @@ def token_logprobs(
         keep_bytes: Logits kept for the backward pass at most.
         tile_bytes: Logits of a tile; None: what suits the device.
     """
-    table = weight if isinstance(weight, TiedTable) else None
-    weight = table.weight.detach() if table else weight  # type: ignore[union-attr]
+    table, matrix = (weight, weight.weight.detach()) if isinstance(weight, TiedTable) else (None, weight)
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+        hidden, matrix = hidden.to(dtype), matrix.to(dtype)
     if tile_bytes is None:
         tile_bytes = TILE_BYTES.get(hidden.device.type, TILE_BYTES["cuda"])
-    columns = max(1024, tile_bytes // max(1, len(hidden) * hidden.dtype.itemsize))
-    keep = len(hidden) * len(weight) * hidden.dtype.itemsize <= keep_bytes
+    columns = max(min(_LEAST_COLUMNS, len(matrix)), tile_bytes // max(1, len(hidden) * hidden.dtype.itemsize))
+    keep = len(hidden) * len(matrix) * hidden.dtype.itemsize <= keep_bytes
+    if not torch.is_grad_enabled():  # else what the backward pass needs would be made and kept all the same
+        hidden, matrix = hidden.detach(), matrix.detach()
     return _TokenLogprobs.apply(  # type: ignore[no-any-return]
-        hidden, weight, token_ids, temperature, columns, keep, table
+        hidden, matrix, token_ids, temperature, columns, keep, table
     )
 
 
@@ -107,13 +111,14 @@ class _TokenLogprobs(torch.autograd.Function):
         softmax = _Softmax(hidden, token_ids, expects=weight if hidden_grad and not weight_grad else None)
         kept = []
         for tile in _tiles(len(weight), columns):
-            logits = hidden @ weight[tile].T
-            softmax.add(_scaled(logits, temperature), tile)
+            logits = _scaled(hidden @ weight[tile].T, temperature)
+            softmax.add(logits, tile)
             if weight_grad and keep:
-                kept.append(logits)
+                kept.append(logits.to(hidden.dtype) if temperature == 1.0 else logits)  # exact: what the product gave
         unit = None
         if softmax.expectation is not None:
-            unit = ((weight[token_ids] - softmax.expectation) / temperature).to(hidden.dtype)
+            mean = softmax.expectation / softmax.totals.unsqueeze(-1)
+            unit = ((weight[token_ids] - mean) / temperature).to(hidden.dtype)
         log_total = softmax.maxima + softmax.totals.log()
         ctx.save_for_backward(hidden, weight, token_ids, unit, log_total)
         ctx.temperature, ctx.columns, ctx.kept, ctx.table = temperature, columns, kept, table
@@ -128,15 +133,13 @@ class _TokenLogprobs(torch.autograd.Function):
             return grad.unsqueeze(-1).to(unit.dtype) * unit, *[None] * 6
         hidden_grad = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
         weight_grad = torch.empty_like(weight)
-        kept, ctx.kept = ctx.kept, []
+        kept: list[Tensor] = ctx.kept
+        ctx.kept = []
         rows, scale = torch.arange(len(hidden), device=hidden.device), (grad / ctx.temperature).unsqueeze(-1)
-        for number, tile in enumerate(_tiles(len(weight), ctx.columns)):
-            if kept:
-                logits, kept[number] = kept[number], None
-            else:
-                logits = hidden @ weight[tile].T
+        for tile in _tiles(len(weight), ctx.columns):
+            logits = kept.pop(0) if kept else _scaled(hidden @ weight[tile].T, ctx.temperature)
             # d logprob / d logits = onehot(token) - p, in the memory of the logits.
-            logits_grad = _scaled(logits, ctx.temperature).sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
+            logits_grad = logits.to(log_total.dtype).sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
             inside = (token_ids >= tile.start) & (token_ids < tile.stop)
             logits_grad[rows[inside], token_ids[inside] - tile.start] += scale[inside, 0]
             logits_grad = logits_grad.to(weight.dtype)

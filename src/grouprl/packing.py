@@ -8,6 +8,7 @@ to the longest of the block; each attends to its prompt's keys and to its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class PackedLayout:
     """The drawn completion tokens, [drawn]."""
     blocks: tuple[_Block, ...]
     grids: tuple[tuple[int, int], ...]
-    """[sequences, tokens] of the grids inside attention, padded right: that of the distinct prompts, then the blocks'."""
+    """[sequences, tokens] of the grids inside attention, padded right: the distinct prompts', then the blocks'."""
     row_of_cell: Tensor
     """Row in each cell of the flat grids, one after the other; padding cells hold some row."""
     cell_of_row: Tensor
@@ -114,7 +115,7 @@ class PackedLayout:
             predictors=torch.cat([last_of_prompt, completion_rows], -1)[drawn],
             targets=batch.completion_ids[drawn],
             blocks=tuple(blocks),
-            grids=tuple(tuple(grid.shape) for _, grid in grids),
+            grids=tuple((grid.shape[0], grid.shape[1]) for _, grid in grids),
             row_of_cell=row_of_cell,
             cell_of_row=torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled),
             scaling=stack.scaling,
@@ -123,14 +124,13 @@ class PackedLayout:
 
     def attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention among rows, see `grouprl.stack.Attend`."""
-        options = {"scale": self.scaling, "enable_gqa": self.grouped}
+        attention = partial(scaled_dot_product_attention, scale=self.scaling, enable_gqa=self.grouped)
         queries, keys, values = (self._grids(part) for part in (q, k, v))
-        attended = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **options)]
+        attended = [attention(queries[0], keys[0], values[0], is_causal=True)]
         for block, own_q, own_k, own_v in zip(self.blocks, queries[1:], keys[1:], values[1:], strict=True):
             shared = block.prompt_of, slice(None), slice(block.prompt_tokens)
             seen_k, seen_v = torch.cat([keys[0][shared], own_k], -2), torch.cat([values[0][shared], own_v], -2)
-            visible = block.visible.to(q.dtype)
-            attended.append(scaled_dot_product_attention(own_q, seen_k, seen_v, attn_mask=visible, **options))
+            attended.append(attention(own_q, seen_k, seen_v, attn_mask=block.visible.to(q.dtype)))
         return torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended])[self.cell_of_row]
 
     def _grids(self, rows: Tensor) -> list[Tensor]:

@@ -34,7 +34,7 @@ class Block:
     """One decoder layer as functions of rows [rows, hidden]."""
 
     input_norm: Callable[[Tensor], Tensor]
-    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    qkv: Callable[[Tensor], tuple[Tensor, ...]]
     q_norm: Callable[[Tensor], Tensor] | None
     k_norm: Callable[[Tensor], Tensor] | None
     out: Callable[[Tensor], Tensor]
@@ -76,7 +76,7 @@ class Stack:
     def of(cls, model: nn.Module) -> Stack | None:
         """The stack of a transformers model, PEFT or bare, or None where it is of another kind (said once)."""
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        reason = _unsupported(base)
+        reason = _unsupported(base) or _hooked(model)
         if reason:
             _say_once(f"{type(base).__name__}: sampling and training take the plain path of transformers: {reason}.")
             return None
@@ -102,7 +102,8 @@ class Stack:
     @property
     def layer_weights(self) -> int:
         """Number of weights of all decoder layers."""
-        return sum(parameter.numel() for parameter in self.model.model.layers.parameters())  # type: ignore[union-attr]
+        base: Any = self.model
+        return sum(int(parameter.numel()) for parameter in base.model.layers.parameters())
 
     def serves(self, length: int) -> bool:
         """Whether sequences of so many tokens are attended to in full."""
@@ -158,9 +159,10 @@ class Stack:
         Worth its memory where a row's work is small beside the cost of calling many small matrices. A stack with layers
         that are not plain or LoRA linear layers is returned as it is.
         """
+        base: Any = self.model
         blocks = []
-        for layer, block in zip(self.model.model.layers, self.blocks, strict=True):  # type: ignore[union-attr]
-            attention, mlp = layer.self_attn, layer.mlp  # type: ignore[union-attr]
+        for layer, block in zip(base.model.layers, self.blocks, strict=True):
+            attention, mlp = layer.self_attn, layer.mlp
             parts = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj)
             dense = [_dense(part) for part in (*parts, attention.o_proj, mlp.down_proj)]
             if any(part is None for part in dense):
@@ -247,10 +249,15 @@ def _unsupported(base: Any) -> str:
         return f"its rotary embedding {rope!r} depends on the length"
     if type(base.lm_head) is not nn.Linear or base.lm_head.bias is not None:
         return "its head is not a plain matrix"
-    if any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in base.modules()
-    ):
-        return "modules have forward hooks, which the fast path would not call"
+    return ""
+
+
+def _hooked(model: nn.Module) -> str:
+    """Whether a module, those that PEFT wraps around a model included, has hooks: why there is no stack, or empty."""
+    for module in model.modules():
+        forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        if forward or module._backward_hooks or module._backward_pre_hooks:
+            return "modules have hooks, which the fast path would not call"
     return ""
 
 

@@ -1,0 +1,482 @@
+"""The fast paths of sampling and training give what transformers gives, on the models they serve and beside them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import bpe_tokenizer, random_model
+from test_logprobs import batch_of
+from test_sampling import prompts_of, recomputed
+from torch.utils.flop_counter import FlopCounterMode
+
+from grouprl import GroupSampler, LoraAdapter, Policy, head
+from grouprl.decoding import draw
+from grouprl.head import token_logprobs
+
+PROMPTS = prompts_of([5, 6, 7, 8, 9, 10, 11, 12, 13], [20], [30, 31, 32], [40, 41, 42, 43, 44, 45], [50, 51])
+NEW = 12
+LENGTH = 9 + NEW
+"""Longest prompt and completion together."""
+
+_LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_EXPERTS = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4}
+FAST = {
+    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2 untied": ("qwen2", {"tie_word_embeddings": False}),
+    "qwen3": ("qwen3", {"head_dim": 24}),
+    "qwen3 biased": ("qwen3", {"head_dim": 24, "attention_bias": True, "tie_word_embeddings": True}),
+    "llama": ("llama", {}),
+    "llama biased": ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
+    "llama3 rope": ("llama", {"rope_parameters": {**_LLAMA3, "original_max_position_embeddings": 16}}),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "mistral wide window": ("mistral", {"sliding_window": LENGTH}),
+    "gemma": ("gemma", {"head_dim": 8, "num_key_value_heads": 1}),
+}
+PLAIN = {
+    "gpt2": ("gpt2", {}),
+    "mistral narrow window": ("mistral", {"sliding_window": 6}),
+    "qwen2 narrow window": ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
+    "llama dynamic rope": ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+    "gemma2": ("gemma2", {"head_dim": 8, "sliding_window": 6, "tie_word_embeddings": False}),
+    "olmo2": ("olmo2", {}),
+    "phi": ("phi", {}),
+    "phi3": ("phi3", {"sliding_window": 6}),
+    "qwen2 moe": ("qwen2_moe", {**_EXPERTS, "num_experts_per_tok": 2}),
+}
+KINDS = {**FAST, **PLAIN}
+
+
+def model_of(name):
+    """A random model whose biases and norms are not those of an untrained one, and whose layers outweigh the input."""
+    kind, changes = KINDS[name]
+    changes = changes if kind == "gpt2" else {"num_attention_heads": 4, "num_key_value_heads": 2, **changes}
+    model = random_model(kind, initializer_range=0.2, **changes).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            elif "embed" not in key and "lm_head" not in key:
+                parameter.mul_(1.5)
+    return model
+
+
+def policy_of(name, **settings):
+    policy = Policy(model_of(name), bpe_tokenizer(), **settings)
+    return moved(policy, 0.05) if "adapter" in settings else policy
+
+
+def moved(policy, size):
+    """The policy with its trained weights moved in place, as an optimizer does."""
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.add_(size * torch.randn_like(parameter))
+    return policy
+
+
+def generated(policy, ids, ends):
+    """Greedy completion of one prompt alone by transformers."""
+    out = policy.model.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=NEW, pad_token_id=0, eos_token_id=list(ends) or None
+    )
+    return out[0, len(ids) :].tolist()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_greedy_tokens_are_those_of_generate_on_each_prompt_alone(name):
+    policy = policy_of(name)
+    assert (policy.stack(LENGTH) is not None) == (name in FAST)
+    free = [generated(policy, ids, ()) for ids in PROMPTS.token_ids]
+    assert len({token for row in free for token in row}) > 20
+    policy.base.generation_config.eos_token_id = [free[0][2], free[3][6]]
+    expected = [generated(policy, ids, policy.eos_ids) for ids in PROMPTS.token_ids]
+    assert min(map(len, expected)) <= 3
+    assert len(set(map(len, expected))) >= 3
+    assert max(map(len, expected)) == NEW
+    rollouts = GroupSampler(max_new_tokens=NEW)(policy, PROMPTS, seed=0, greedy=True)
+    rows = zip(rollouts.completion_ids[:, 0], rollouts.completion_mask[:, 0], strict=True)
+    assert [ids[mask].tolist() for ids, mask in rows] == expected
+
+
+def test_a_window_serves_sequences_up_to_its_own_length_on_the_fast_path():
+    policy = policy_of("mistral wide window")
+    assert policy.stack(LENGTH) is not None
+    assert policy.stack(LENGTH + 1) is None
+
+
+def random_completions(*lengths):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(3, 400, (length,), generator=generator).tolist() for length in lengths]
+
+
+def ragged():
+    """Groups of one prompt, the same prompt again further on, and prompts that differ by a leading padding token."""
+    a, b, c, d = [5, 6, 7, 8, 9], [0, 20, 21], [20, 21], [30]
+    return batch_of([a, a, a, b, c, a, d, d], random_completions(1, 16, 7, 3, 1, 12, 5, 1))
+
+
+def holed():
+    """Completions with tool tokens at the start, inside, at the end, and throughout."""
+    batch = ragged()
+    sampled = batch.completion_mask.clone()
+    sampled[1, 4:9] = sampled[2, :3] = sampled[5, 10:] = sampled[5, 3] = sampled[6] = False
+    return replace(batch, sampled_mask=sampled)
+
+
+BATCHES = {
+    "ragged": ragged,
+    "holed": holed,
+    "one sequence": lambda: batch_of([[5, 6, 7]], random_completions(9)),
+    "one token each": lambda: batch_of([[5, 6, 7], [5, 6, 7], [8]], random_completions(1, 1, 1)),
+    "one prompt": lambda: batch_of([[5, 6, 7]] * 4, random_completions(6, 6, 6, 6)),
+}
+
+
+def trained(policy, batch, fast):
+    """Logprobs and entropies of a batch on one path, and the gradients of a loss of them by name of parameter."""
+    policy.fast = fast
+    assert (policy.stack(batch.prompt_ids.shape[1] + batch.completion_ids.shape[1]) is not None) == fast
+    policy.zero_grad()
+    logprobs, entropy = policy.logprobs(batch)
+    coefficients = torch.randn(logprobs.shape, generator=torch.Generator().manual_seed(1)) * batch.drawn
+    (coefficients * logprobs).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+    return logprobs.detach()[batch.drawn], entropy[batch.drawn], gradients
+
+
+def assert_same_training(policy, batch, atol=1e-5, gradient_rtol=1e-5):
+    fast, plain = (trained(policy, batch, fast) for fast in (True, False))
+    torch.testing.assert_close(fast[:2], plain[:2], atol=atol, rtol=0)
+    assert fast[2].keys() == plain[2].keys() == {name for name, p in policy.named_parameters() if p.requires_grad}
+    for name, expected in plain[2].items():
+        difference = (fast[2][name] - expected).norm() / expected.norm()
+        assert difference < gradient_rtol, f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_logprobs_and_entropies_are_those_of_transformers_on_each_sequence_alone(name):
+    policy, batch = policy_of(name, temperature=0.7), ragged()
+    with torch.no_grad():
+        actual = policy.logprobs(batch)
+        for row, mask in enumerate(batch.completion_mask):
+            prompt, completion = batch.prompt_ids[row, batch.prompt_mask[row]], batch.completion_ids[row, mask]
+            logits = policy.model(torch.cat([prompt, completion]).unsqueeze(0)).logits[0, len(prompt) - 1 : -1]
+            expected = (logits / 0.7).log_softmax(-1)
+            chosen = expected.gather(-1, completion.unsqueeze(-1)).squeeze(-1)
+            entropy = -(expected.exp() * expected).sum(-1)
+            torch.testing.assert_close(actual.logprobs[row, mask], chosen, atol=1e-5, rtol=0)
+            torch.testing.assert_close(actual.entropy[row, mask], entropy, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("name", FAST)
+def test_logprobs_entropies_and_gradients_are_the_plain_paths(name, temperature):
+    assert_same_training(policy_of(name, temperature=temperature), ragged())
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama biased", "gemma"])
+@pytest.mark.parametrize("batch", [batch for batch in BATCHES if batch != "ragged"])
+def test_batches_of_every_shape_train_as_on_the_plain_path(name, batch):
+    assert_same_training(policy_of(name, temperature=0.7), BATCHES[batch]())
+
+
+@pytest.fixture
+def exact_norms(monkeypatch):
+    """Norms of transformers in the dtype of their input: they round float64 to float32."""
+
+    def patch(model):
+        def forward(norm, x):
+            eps = norm.eps if gemma else norm.variance_epsilon
+            return torch.nn.functional.rms_norm(x, x.shape[-1:], norm.weight + gemma, eps)
+
+        gemma = type(model).__name__.startswith("Gemma")
+        for kind in {type(module) for module in model.modules() if type(module).__name__.endswith("RMSNorm")}:
+            monkeypatch.setattr(kind, "forward", forward)
+
+    return patch
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_in_float64_both_paths_train_alike_to_ten_digits(name, exact_norms):
+    policy = policy_of(name, temperature=0.7).double()
+    exact_norms(policy.model)
+    for batch in (ragged(), holed()):
+        assert_same_training(policy, batch, atol=1e-10, gradient_rtol=1e-10)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama biased", "mistral", "gemma"])
+def test_adapters_train_as_on_the_plain_path(name, targets):
+    policy = policy_of(name, adapter=LoraAdapter(rank=4, targets=targets), temperature=0.7)
+    assert any("lora_B" in key and p.abs().max() > 0.01 for key, p in policy.named_parameters())
+    for batch in (ragged(), holed()):
+        assert_same_training(policy, batch)
+
+
+def policy_with(name, adapter):
+    return policy_of(name, adapter=adapter) if adapter else policy_of(name)
+
+
+ADAPTERS = pytest.mark.parametrize("adapter", [None, LoraAdapter(rank=4)], ids=["whole", "lora"])
+
+
+@ADAPTERS
+@pytest.mark.parametrize("name", ["qwen2", "llama biased", "gemma"])
+def test_gradient_checkpointing_keeps_less_and_changes_nothing(name, adapter):
+    def numbers_kept():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()), lambda _: None):
+            policy.logprobs(batch)
+        return sum(kept)
+
+    policy, batch = policy_with(name, adapter), holed()
+    everything, expected = numbers_kept(), trained(policy, batch, fast=True)
+    policy.gradient_checkpointing = True
+    assert numbers_kept() < everything / 2
+    torch.testing.assert_close(trained(policy, batch, fast=True), expected, atol=1e-6, rtol=1e-6)
+
+
+@ADAPTERS
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama biased", "gemma"])
+def test_under_bf16_autocast_both_paths_are_close(name, adapter):
+    policy = with_many_ends(policy_with(name, adapter))
+    with torch.autocast("cpu", torch.bfloat16):
+        fast, plain = (trained(policy, ragged(), fast) for fast in (True, False))
+        policy.fast = True
+        rollouts = SAMPLER(policy, PROMPTS, seed=1)
+        gap = (recomputed(policy, rollouts).detach() - rollouts.sampler_logprobs)[rollouts.completion_mask]
+    assert (fast[0] - plain[0]).abs().mean() < 2e-2
+    assert (fast[1] - plain[1]).abs().mean() < 2e-2
+    assert gap.abs().mean() < 4e-2  # bfloat16 rounds merged and separate adapters differently
+    for key, expected in plain[2].items():
+        assert (fast[2][key] - expected).norm() < 0.1 * expected.norm(), key
+
+
+SAMPLER = GroupSampler(group_size=6, max_new_tokens=NEW)
+
+
+def with_many_ends(policy):
+    """Every eighth token ends a completion, so that rows end at all times and are dropped."""
+    policy.base.generation_config.eos_token_id = list(range(4, 400, 8))
+    return policy
+
+
+def assert_recorded_logprobs_are_the_trainers(policy, rollouts, atol=1e-5):
+    assert len(rollouts.lengths.unique()) > 5
+    for fast in (True, False):
+        policy.fast = fast
+        expected = recomputed(policy, rollouts).detach()
+        torch.testing.assert_close(rollouts.sampler_logprobs, expected, atol=atol, rtol=0)
+    policy.fast = True
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_recorded_logprobs_are_the_trainers_and_both_samplers_draw_the_same(name):
+    policy = with_many_ends(policy_of(name, temperature=0.7))
+    rollouts = SAMPLER(policy, PROMPTS, seed=1)
+    assert_recorded_logprobs_are_the_trainers(policy, rollouts)
+    policy.fast = False
+    assert SAMPLER(policy, PROMPTS, seed=1).completion_ids.tolist() == rollouts.completion_ids.tolist()
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama biased", "gemma"])
+def test_recorded_logprobs_are_the_trainers_under_an_adapter(name, targets):
+    policy = with_many_ends(policy_of(name, adapter=LoraAdapter(rank=4, targets=targets)))
+    rollouts = SAMPLER(policy, PROMPTS, seed=1)
+    assert_recorded_logprobs_are_the_trainers(policy, rollouts)
+    with policy.model.disable_adapter():
+        without = SAMPLER(policy, PROMPTS, seed=1)
+        assert_recorded_logprobs_are_the_trainers(policy, without)
+    assert without.completions != rollouts.completions
+
+
+def replaced(policy):
+    """The policy with its trained weights in new memory."""
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data + 0.05 * torch.randn_like(parameter)
+    return policy
+
+
+@pytest.mark.parametrize("change", [lambda policy: moved(policy, 0.05), replaced])
+@ADAPTERS
+@pytest.mark.parametrize("name", ["qwen2", "llama biased"])
+def test_sampling_after_an_update_uses_the_new_weights(name, adapter, change):
+    policy = with_many_ends(policy_with(name, adapter))
+    before = SAMPLER(policy, PROMPTS, seed=1)
+    assert_recorded_logprobs_are_the_trainers(policy, before)
+    change(policy)
+    after = SAMPLER(policy, PROMPTS, seed=1)
+    assert_recorded_logprobs_are_the_trainers(policy, after)
+    assert after.completions != before.completions
+
+
+def chi_square(counts, expected):
+    """Chi-square over bins of five and more, the others as one; and its 99.9% quantile (Wilson and Hilferty 1931)."""
+    large = expected >= 5
+    bins = [torch.cat([part[large], part[~large].sum().unsqueeze(0)]).double() for part in (counts, expected)]
+    counts, expected = (part[bins[1] > 0] for part in bins)
+    freedom = len(expected) - 1
+    bound = freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
+    return float(((counts - expected).square() / expected).sum()), bound
+
+
+def test_draws_of_a_large_vocabulary_follow_its_distribution():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1000, generator=generator)
+    impossible = torch.tensor([0, 255, 256, 511, 512, 700, 999])
+    logits[impossible] = -torch.inf
+    uniforms = torch.from_numpy(np.random.default_rng(0).random(60_000))
+    tokens = torch.cat([draw(logits.expand(len(part), -1), part)[0] for part in uniforms.split(2000)])
+    counts = tokens.bincount(minlength=1000)
+    assert counts[impossible].sum() == 0
+    statistic, bound = chi_square(counts, logits.double().softmax(-1) * len(uniforms))
+    assert statistic < bound
+
+
+def test_draws_are_the_plain_inversion_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4000, 1000, generator=generator)
+    uniforms = torch.from_numpy(np.random.default_rng(1).random(4000))
+    tokens, logprobs = draw(logits, uniforms)
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    expected = torch.searchsorted(cumulative, uniforms.unsqueeze(-1), right=True).squeeze(-1)
+    clear = (cumulative - uniforms.unsqueeze(-1)).abs().amin(-1) > 1e-6
+    assert clear.sum() > 3900
+    assert torch.equal(tokens[clear], expected[clear])
+    assert (tokens - expected).abs().max() <= 1
+    log_softmax = logits.log_softmax(-1)
+    torch.testing.assert_close(logprobs, log_softmax.gather(-1, tokens.unsqueeze(-1))[:, 0], atol=1e-6, rtol=1e-6)
+    greedy, greedy_logprobs = draw(logits, None)
+    assert torch.equal(greedy, logits.argmax(-1))
+    torch.testing.assert_close(greedy_logprobs, log_softmax.amax(-1), atol=1e-6, rtol=1e-6)
+
+
+def test_extreme_uniforms_draw_the_first_and_last_possible_token():
+    logits = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0))
+    logits[:, :257] = logits[:, 600:] = -torch.inf
+    logits[100:, 257:] = logits[100:, :1] = -torch.inf
+    logits[100:, 3:250] = 0.0
+    lowest = torch.zeros(300, dtype=torch.float64)
+    highest = torch.full_like(lowest, float(np.nextafter(1.0, 0.0)))
+    assert draw(logits, lowest)[0].tolist() == [257] * 100 + [3] * 200
+    assert draw(logits, highest)[0].tolist() == [599] * 100 + [249] * 200
+
+
+@pytest.mark.parametrize("token", [0, 255, 256, 700, 999])
+def test_a_certain_token_is_always_drawn(token):
+    logits = torch.full((1000,), -torch.inf).index_fill(0, torch.tensor(token), 3.0).expand(1000, -1)
+    tokens, logprobs = draw(logits, torch.linspace(0, 1 - 2**-53, 1000, dtype=torch.float64))
+    assert (tokens == token).all()
+    assert (logprobs == 0).all()
+
+
+def test_a_uniform_at_a_boundary_draws_no_impossible_token():
+    """Boundaries before impossible tokens and the numbers next to them, of 2,000 distributions with small numbers."""
+    logits = 4 * torch.randn(2000, 1000, generator=torch.Generator().manual_seed(0))
+    impossible = torch.arange(0, 1000, 32)
+    logits[:, impossible] = -torch.inf
+    cumulative = (logits - logits.amax(-1, keepdim=True)).exp().double().cumsum(-1)
+    boundaries = (cumulative / cumulative[:, -1:])[:, impossible[1:]]
+    for boundary in boundaries.unbind(-1):
+        for uniforms in (boundary, torch.nextafter(boundary, boundary - 1), torch.nextafter(boundary, boundary + 1)):
+            tokens, _ = draw(logits, uniforms.clamp(max=1 - 2**-53))
+            assert (tokens % 32 != 0).all()
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_two_tokens_are_sampled_from_the_models_joint_distribution(name):
+    """The second token goes through the cache, after the rows that ended were dropped; two prompts of 10,000 rows."""
+    kind, changes = KINDS[name]
+    model = random_model(kind, vocab_size=8, initializer_range=0.3, **changes).eval()
+    policy = Policy(model, bpe_tokenizer())
+    prompts = prompts_of([5, 6, 1, 7], [3])
+    with torch.no_grad():
+        model.generation_config.eos_token_id = model(torch.tensor([[3]])).logits[0, -1].topk(2).indices.tolist()
+    ends = list(policy.eos_ids)
+    rollouts = GroupSampler(group_size=10_000, max_new_tokens=2, max_sequences=20_000)(policy, prompts, seed=0)
+    assert 0.2 < float((rollouts.lengths == 1).double().mean()) < 0.8
+    for row, prompt in enumerate(prompts.token_ids):
+        with torch.no_grad():
+            first = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+            second = model(torch.tensor([[*prompt, token] for token in range(8)])).logits[:, -1].double().softmax(-1)
+        assert first.max() > 2 * first.min()
+        joint = first.unsqueeze(-1) * second
+        joint[ends] = 0.0
+        joint[ends, 0] = first[ends]
+        first_tokens = rollouts.completion_ids[row, :, 0]
+        second_tokens = rollouts.completion_ids[row, :, 1].masked_fill(rollouts.lengths[row] == 1, 0)
+        counts = (8 * first_tokens + second_tokens).bincount(minlength=64)
+        statistic, bound = chi_square(counts, joint.flatten() * 10_000)
+        assert statistic < bound
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("keep_bytes", [0, 2**30])
+@pytest.mark.parametrize("trained", ["both", "hidden", "weight"])
+@pytest.mark.parametrize("columns", [7, 300, 1000])
+def test_the_head_is_log_softmax_however_it_is_cut(trained, keep_bytes, columns, temperature, monkeypatch):
+    monkeypatch.setattr(head, "_LEAST_COLUMNS", 1)
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 16, generator=generator, dtype=torch.float64) for n in (50, 1000))
+    hidden.requires_grad_(trained != "weight")
+    weight.requires_grad_(trained != "hidden")
+    wanted = [tensor for tensor in (hidden, weight) if tensor.requires_grad]
+    tokens = torch.randint(1000, (50,), generator=generator)
+    coefficients = torch.randn(50, generator=generator, dtype=torch.float64)
+    expected = (hidden @ weight.T / temperature).log_softmax(-1)
+    chosen = expected[torch.arange(50), tokens]
+    gradients = torch.autograd.grad((coefficients * chosen).sum(), wanted)
+    logprobs, entropy = token_logprobs(
+        hidden, weight, tokens, temperature, keep_bytes=keep_bytes, tile_bytes=columns * 50 * 8
+    )
+    assert not entropy.requires_grad
+    torch.testing.assert_close(logprobs, chosen, atol=1e-12, rtol=0)
+    torch.testing.assert_close(entropy, -(expected.exp() * expected).sum(-1), atol=1e-12, rtol=0)
+    for retain in (True, False):
+        actual = torch.autograd.grad((coefficients * logprobs).sum(), wanted, retain_graph=retain)
+        torch.testing.assert_close(actual, gradients, atol=1e-12, rtol=1e-12)
+
+
+def test_without_gradient_the_head_is_one_product_with_its_weight():
+    hidden, weight = torch.randn(50, 16, requires_grad=True), torch.randn(1000, 16)
+    for trained_weight in (False, True):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            token_logprobs(hidden, weight.requires_grad_(trained_weight), torch.arange(50))
+        assert counter.get_total_flops() < 1.5 * (2 * 50 * 16 * 1000)
+
+
+def test_a_model_with_forward_hooks_takes_the_plain_path_and_says_so_once(caplog):
+    policy = policy_of("gemma")
+    calls = []
+    handle = policy.model.model.layers[1].mlp.register_forward_hook(lambda *_: calls.append(1))
+    with caplog.at_level(logging.WARNING, "grouprl"):
+        policy.logprobs(ragged())
+        assert len(calls) == 1
+        SAMPLER(policy, PROMPTS, seed=0)
+        assert len(calls) == 1 + NEW
+    assert [record.getMessage().count("hooks") for record in caplog.records] == [1]
+    assert policy.stack(LENGTH) is None
+    handle.remove()
+    assert policy.stack(LENGTH) is not None
+
+
+def test_a_hook_on_the_model_around_an_adapter_is_called():
+    policy = policy_of("llama", adapter=LoraAdapter(rank=2))
+    calls = []
+    policy.model.register_forward_hook(lambda *_: calls.append(1))
+    policy.logprobs(ragged())
+    assert calls == [1]
+
+
+def test_a_backward_hook_on_a_layer_is_called():
+    policy = policy_of("llama")
+    calls = []
+    policy.model.model.layers[1].register_full_backward_hook(lambda *_: calls.append(1))
+    policy.logprobs(ragged()).logprobs.sum().backward()
+    assert calls == [1]
