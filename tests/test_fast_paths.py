@@ -132,6 +132,7 @@ BATCHES = {
     "holed": holed,
     "one sequence": lambda: batch_of([[5, 6, 7]], random_completions(9)),
     "one token each": lambda: batch_of([[5, 6, 7], [5, 6, 7], [8]], random_completions(1, 1, 1)),
+    "rows of a wider batch": lambda: ragged().rows(torch.tensor([3, 2, 4])),
     "one prompt": lambda: batch_of([[5, 6, 7]] * 4, random_completions(6, 6, 6, 6)),
 }
 
