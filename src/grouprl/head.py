@@ -149,7 +149,7 @@ class _TokenLogprobs(torch.autograd.Function):
         if ctx.table is not None:
             before = ctx.table.head_grad
             ctx.table.head_grad = weight_grad if before is None else weight_grad.add_(before)
-            weight_grad = None
+            return hidden_grad, *[None] * 6
         return hidden_grad, weight_grad, *[None] * 5
 
 

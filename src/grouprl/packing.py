@@ -99,7 +99,7 @@ class PackedLayout:
             (lengths[prompt_of].unsqueeze(-1) + columns[:tokens])[completion_grid],
         )
         last_of_prompt = prompt_rows.gather(-1, lengths.unsqueeze(-1) - 1)[prompt_of]
-        drawn = batch.drawn
+        drawn = batch.drawn[:, : tokens + 1]
         blocks, grids = [], [(prompt_rows, prompt_grid)]
         for members in _partition(prompt_of.tolist(), written.tolist(), small=device.type == "cpu"):
             own = torch.tensor(members, device=device)
@@ -113,7 +113,7 @@ class PackedLayout:
             token_ids=torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :tokens][completion_grid]]),
             positions=torch.cat(positions),
             predictors=torch.cat([last_of_prompt, completion_rows], -1)[drawn],
-            targets=batch.completion_ids[drawn],
+            targets=batch.completion_ids[:, : tokens + 1][drawn],
             blocks=tuple(blocks),
             grids=tuple((grid.shape[0], grid.shape[1]) for _, grid in grids),
             row_of_cell=row_of_cell,
