@@ -138,7 +138,7 @@ class StackSteps:
 
         hidden = self.stack.hidden_states(token_ids, columns.expand_as(right).flatten()[cells], attend)
         last = hidden[(starts + lengths - 1).squeeze(-1)]
-        return self._logits(last).repeat_interleave(self.group, 0)
+        return self.stack.head(last).repeat_interleave(self.group, 0)
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Steps`."""
@@ -160,7 +160,7 @@ class StackSteps:
 
         hidden = self.stack.hidden_states(tokens, self.positions, attend)
         self.column, self.positions = end, self.positions + 1
-        return self._logits(hidden)
+        return self.stack.head(hidden)
 
     def keep(self, rows: Tensor) -> None:
         """See `Steps`."""
@@ -171,6 +171,3 @@ class StackSteps:
                 caches[number] = kept
         self.positions = self.positions[rows]
         self.hidden_columns = None if self.hidden_columns is None else self.hidden_columns[rows]
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return torch.nn.functional.linear(hidden, self.stack.head_weight)

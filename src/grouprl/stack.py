@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm
+from torch.nn.functional import rms_norm
 from torch.utils.checkpoint import checkpoint
 
 from grouprl.head import TiedTable
+from grouprl.linears import Joined, Linears, dense, linears, only
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended
@@ -34,7 +35,7 @@ class Block:
     """One decoder layer as functions of rows [rows, hidden]."""
 
     input_norm: Callable[[Tensor], Tensor]
-    qkv: Callable[[Tensor], tuple[Tensor, ...]]
+    qkv: Linears
     q_norm: Callable[[Tensor], Tensor] | None
     k_norm: Callable[[Tensor], Tensor] | None
     out: Callable[[Tensor], Tensor]
@@ -47,12 +48,12 @@ class Block:
         attention, mlp = layer.self_attn, layer.mlp
         return cls(
             input_norm=_norm(layer.input_layernorm),
-            qkv=lambda x: (attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)),
+            qkv=linears(attention.q_proj, attention.k_proj, attention.v_proj),
             q_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
             k_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
-            out=attention.o_proj,
+            out=only(linears(attention.o_proj)),
             mlp_norm=_norm(layer.post_attention_layernorm),
-            mlp=lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)),
+            mlp=_GatedMLP(linears(mlp.gate_proj, mlp.up_proj), mlp.act_fn, only(linears(mlp.down_proj))),
         )
 
 
@@ -71,6 +72,8 @@ class Stack:
     scaling: float
     longest: int | None
     """Longest sequence for which full attention is what the model does (its sliding window), None: any."""
+    head: Callable[[Tensor], Tensor]
+    """Logits [rows, vocabulary] of final hidden states."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Stack | None:
@@ -92,6 +95,7 @@ class Stack:
             head_dim=attention.head_dim,
             scaling=attention.scaling,
             longest=min((window for window in windows if window), default=None),
+            head=base.lm_head,
         )
 
     @property
@@ -164,67 +168,31 @@ class Stack:
         for layer, block in zip(base.model.layers, self.blocks, strict=True):
             attention, mlp = layer.self_attn, layer.mlp
             parts = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj)
-            dense = [_dense(part) for part in (*parts, attention.o_proj, mlp.down_proj)]
-            if any(part is None for part in dense):
+            found = [dense(part) for part in (*parts, attention.o_proj, mlp.down_proj)]
+            if any(part is None for part in found):
                 return self
-            q, k, v, gate, up, out, down = (part for part in dense if part is not None)
+            q, k, v, gate, up, out, down = (part for part in found if part is not None)
             blocks.append(
                 replace(
                     block,
-                    qkv=_Joined.of(q, k, v),
-                    out=_Joined.of(out).single,
-                    mlp=_GatedMLP(_Joined.of(gate, up), mlp.act_fn, _Joined.of(down).single),
+                    qkv=Joined.of(q, k, v),
+                    out=Joined.of(out).single,
+                    mlp=_GatedMLP(Joined.of(gate, up), mlp.act_fn, Joined.of(down).single),
                 )
             )
-        return replace(self, blocks=tuple(blocks))
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """Linear layers of one input as one matrix."""
-
-    weight: Tensor
-    bias: Tensor | None
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, *parts: tuple[Tensor, Tensor | None]) -> _Joined:
-        weights = [weight for weight, _ in parts]
-        biases = [bias for _, bias in parts if bias is not None]
-        assert len(biases) in (0, len(parts))
-        weight = weights[0] if len(parts) == 1 else torch.cat(weights)
-        return cls(weight, torch.cat(biases) if biases else None, tuple(len(weight) for weight in weights))
-
-    def single(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.single(x).split(self.sizes, -1)
+        head = Joined.of((self.head_weight.detach(), None)).single
+        return replace(self, blocks=tuple(blocks), head=head)
 
 
 @dataclass(frozen=True)
 class _GatedMLP:
-    gate_up: _Joined
+    gate_up: Linears
     activation: Callable[[Tensor], Tensor]
     down: Callable[[Tensor], Tensor]
 
     def __call__(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x)
         return self.down(self.activation(gate) * up)
-
-
-def _dense(module: nn.Module) -> tuple[Tensor, Tensor | None] | None:
-    """Weight and bias of a linear layer with its LoRA adapters merged, or None for another kind of module."""
-    if type(module) is nn.Linear:
-        return module.weight.detach(), None if module.bias is None else module.bias.detach()
-    base, active = getattr(module, "base_layer", None), getattr(module, "active_adapters", None)
-    if type(base) is not nn.Linear or not hasattr(module, "lora_A") or active is None:
-        return None
-    weight = base.weight.detach()
-    if not module.disable_adapters:
-        for name in active:
-            weight = weight + module.get_delta_weight(name).detach().to(weight.dtype)  # type: ignore[operator]
-    return weight, None if base.bias is None else base.bias.detach()
 
 
 def _norm(module: Any) -> Callable[[Tensor], Tensor]:
