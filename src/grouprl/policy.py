@@ -18,7 +18,7 @@ from grouprl.batch import Minibatch
 from grouprl.logprobs import TokenLogprobs, completion_logprobs
 from grouprl.model_folder import check_policy_folder
 from grouprl.packing import packed_logprobs
-from grouprl.stack import Stack
+from grouprl.stack import Stack, say_once
 
 TINY_FOLDER = Path(__file__).parent / "tiny" / "model"
 TINY_TOOLS_FOLDER = Path(__file__).parent / "tiny" / "tool_model"
@@ -137,6 +137,8 @@ class Policy(nn.Module):
     def _logprobs_of(self, model: nn.Module, batch: Minibatch) -> TokenLogprobs:
         stack = self.stack(batch.prompt_mask.shape[-1] + batch.completion_mask.shape[-1], model)
         if stack is None:
+            if self.gradient_checkpointing:
+                say_once("gradient_checkpointing=true does nothing on the plain path: use smaller micro-batches.")
             return completion_logprobs(model, batch, self.temperature)
         return packed_logprobs(stack, batch, self.temperature, recompute=self.gradient_checkpointing)
 

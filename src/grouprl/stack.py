@@ -81,7 +81,7 @@ class Stack:
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         reason = _unsupported(base) or _hooked(model)
         if reason:
-            _say_once(f"{type(base).__name__}: sampling and training take the plain path of transformers: {reason}.")
+            say_once(f"{type(base).__name__}: sampling and training take the plain path of transformers: {reason}.")
             return None
         attention = base.model.layers[0].self_attn
         windows = {getattr(layer.self_attn, "sliding_window", None) for layer in base.model.layers}
@@ -230,5 +230,6 @@ def _hooked(model: nn.Module) -> str:
 
 
 @lru_cache(maxsize=64)
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
+    """Log a warning, the first time it is asked for."""
     _log.warning(text)
