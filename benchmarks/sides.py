@@ -8,6 +8,7 @@ import logging
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +25,18 @@ class Setting:
     beta: float = 0.0
     lora: bool = False
     device: str = "cpu"
+    bf16: bool = False
+    """bfloat16 arithmetic over float32 weights (autocast), on both sides; else float32."""
     attention: str = "sdpa"
+    """TRL's; grouprl calls torch's scaled_dot_product_attention itself."""
     micro_batch_size: int = 0
     """Sequences of a forward and backward pass; 0: all of a step."""
-
-    @property
-    def precision(self) -> str:
-        """bfloat16 arithmetic over float32 weights on a GPU, float32 on the CPU: the same on both sides."""
-        return "32-true" if self.device == "cpu" else "bf16-mixed"
+    checkpointing: bool = False
+    """Gradient checkpointing, on both sides."""
+    compact_head: bool = False
+    """Let TRL's fused head score completions alone, as it does with Triton; without Triton it scores prompts too."""
+    wall: bool = False
+    """Seconds of the clock on the wall, not CPU seconds. Always so on a GPU."""
 
 
 class Turns:
@@ -40,7 +45,7 @@ class Turns:
     Both libraries own their loop; so one of them rests while an iteration of the other is timed.
     """
 
-    def __init__(self, loop) -> None:
+    def __init__(self, loop: Callable[[], object]) -> None:
         self._go, self._done, self._error = threading.Semaphore(0), threading.Semaphore(0), None
         self._ending = False
 
@@ -86,6 +91,10 @@ class Side:
     turns: Turns
     clock: Clock
     iterations = 10_000
+    lengths: list[int]
+    """Completion lengths of the latest iteration, the samples of a prompt next to each other."""
+    prompt_ids: list[list[int]]
+    """Prompt tokens of the latest iteration: of each prompt, or of each sequence."""
 
     def __init__(self) -> None:
         self._started = 0.0
@@ -100,13 +109,28 @@ class Side:
         self.seconds = {"whole step": self.clock.now() - self._started} | self.clock.take()
         self.turns.rest()
 
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model that is trained, with its adapter."""
+        raise NotImplementedError
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Optimizer steps since the start."""
+        raise NotImplementedError
+
     def step(self) -> dict[str, float]:
         """One iteration's seconds: the whole step, its phases, and what is neither."""
         self.turns.iterate()
         seconds = self.seconds
         seconds["training"] = seconds["whole step"] - seconds["generation"] - seconds.get("old and reference", 0.0)
         seconds["optimizer and rest"] = seconds["training"] - seconds["forward"] - seconds["backward"]
+        assert min(seconds.values()) >= 0, f"Phases overlap: {seconds}"
         return seconds
+
+    def end(self) -> None:
+        """End the loop."""
+        self.turns.end()
 
 
 class GroupRLSide(Side):
@@ -121,11 +145,13 @@ class GroupRLSide(Side):
         from grouprl.losses import K3, SequenceMean
 
         quiet()
-        self.clock, self.size = Clock(setting.device), size
+        self.clock, self.size = Clock(setting.device, wall=setting.wall), size
         adapter = LoraAdapter(LORA_RANK, LORA_ALPHA) if setting.lora else None
         model = build_model(size, setting.device)
         torch.manual_seed(SEED)
-        self.policy = Policy(model, build_tokenizer(size), adapter=adapter, fast=fast)
+        self.policy = Policy(
+            model, build_tokenizer(size), adapter=adapter, fast=fast, gradient_checkpointing=setting.checkpointing
+        )
         prompts = build_prompts(size)
         module = GroupRLModule(
             self.policy,
@@ -150,11 +176,11 @@ class GroupRLSide(Side):
             def on_train_batch_end(self, *_) -> None:
                 side.end_iteration()
 
-        trainer = L.Trainer(
+        self.trainer = trainer = L.Trainer(
             max_epochs=1,
             accelerator="cpu" if setting.device == "cpu" else "gpu",
             devices=1,
-            precision=setting.precision,
+            precision="bf16-mixed" if setting.bf16 else "32-true",
             use_distributed_sampler=False,
             logger=False,
             callbacks=[Rest()],
@@ -179,7 +205,7 @@ class GroupRLSide(Side):
             self.clock.watch(owner, method, phase)
 
     @contextlib.contextmanager
-    def forced_lengths(self):
+    def forced_lengths(self) -> Iterator[None]:
         """Completions end where the workload says, in sampling."""
         from grouprl import decoding
 
@@ -198,11 +224,21 @@ class GroupRLSide(Side):
     def step(self) -> dict[str, float]:
         """See `Side`."""
         with self.forced_lengths():
-            return super().step()
+            seconds = super().step()
+        prompts, rollouts, *_ = self.module.last_rollouts
+        self.lengths = rollouts.lengths.flatten().tolist()
+        self.prompt_ids = [list(ids) for ids in prompts.token_ids]
+        return seconds
 
-    def model_for_checks(self) -> torch.nn.Module:
-        """The model with its adapter."""
+    @property
+    def model(self) -> torch.nn.Module:
+        """See `Side`."""
         return self.policy.model
+
+    @property
+    def optimizer_steps(self) -> int:
+        """See `Side`. Lightning counts them."""
+        return self.trainer.global_step
 
 
 class _Watched:
@@ -223,7 +259,7 @@ class _Watched:
 
 
 class TRLSide(Side):
-    """TRL's GRPOTrainer with `generate`, gradient checkpointing off."""
+    """TRL's GRPOTrainer with transformers' `generate`."""
 
     def __init__(self, size: Size, setting: Setting) -> None:
         super().__init__()
@@ -231,15 +267,19 @@ class TRLSide(Side):
         from peft import LoraConfig
         from transformers import LogitsProcessorList, TrainerCallback
         from trl import GRPOConfig, GRPOTrainer
+        from trl.trainer import utils
 
         quiet()
-        self.clock, self.size, side = Clock(setting.device), size, self
+        self.clock, self.size, side = Clock(setting.device, wall=setting.wall), size, self
+        if setting.compact_head:
+            utils._use_triton = lambda device: True  # asked there only for which positions are scored
+        self._folder = tempfile.TemporaryDirectory()
         micro = setting.micro_batch_size or size.sequences
         model = build_model(size, setting.device)
         model.set_attn_implementation(setting.attention)
         torch.manual_seed(SEED)
         arguments = GRPOConfig(
-            output_dir=tempfile.mkdtemp(),
+            output_dir=self._folder.name,
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=size.sequences // micro,
             num_generations=size.group,
@@ -255,9 +295,9 @@ class TRLSide(Side):
             weight_decay=0.0,
             max_grad_norm=CLIP_NORM,
             optim="adamw_torch_fused",
-            bf16=setting.precision == "bf16-mixed",
+            bf16=setting.bf16,
             use_cpu=setting.device == "cpu",
-            gradient_checkpointing=False,
+            gradient_checkpointing=setting.checkpointing,
             shuffle_dataset=False,
             report_to="none",
             logging_strategy="no",
@@ -278,19 +318,19 @@ class TRLSide(Side):
         def reward(completions, **_) -> list[float]:
             return [float(i % size.group) for i in range(len(completions))]
 
-        self.trainer = trainer = GRPOTrainer(
-            model,
-            reward_funcs=reward,
-            args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": list(build_prompts(size).problems)}),
-            processing_class=build_tokenizer(size),
-            callbacks=[Rest()],
-            peft_config=LoraConfig(
-                r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
-            )
-            if setting.lora
-            else None,
+        adapter = LoraConfig(
+            r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
         )
+        with _reference_is(lambda: build_model(size, setting.device)):
+            self.trainer = trainer = GRPOTrainer(
+                model,
+                reward_funcs=reward,
+                args=arguments,
+                train_dataset=Dataset.from_dict({"prompt": list(build_prompts(size).problems)}),
+                processing_class=build_tokenizer(size),
+                callbacks=[Rest()],
+                peft_config=adapter if setting.lora else None,
+            )
         lengths = completion_lengths(size).to(setting.device)
 
         def processor(input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -303,6 +343,14 @@ class TRLSide(Side):
             return generate(*args, logits_processor=LogitsProcessorList([processor]), **kwargs)
 
         trainer.model.generate = forced
+        turn = trainer._generate_single_turn
+
+        def recorded(prompt_ids, *args, **kwargs):
+            completion_ids, logprobs = turn(prompt_ids, *args, **kwargs)
+            side.prompt_ids, side.lengths = list(map(list, prompt_ids)), list(map(len, completion_ids))
+            return completion_ids, logprobs
+
+        trainer._generate_single_turn = recorded
         self.clock.watch(trainer, "_generate_single_turn", "generation")
         self.clock.watch(trainer, "_compute_loss", "forward")
         self.clock.watch(trainer.accelerator, "backward", "backward")
@@ -320,6 +368,29 @@ class TRLSide(Side):
 
         trainer._get_per_token_logps_and_entropies = without_gradient
         self.turns = Turns(trainer.train)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """See `Side`."""
+        return self.trainer.model
+
+    @property
+    def optimizer_steps(self) -> int:
+        """See `Side`."""
+        return self.trainer.state.global_step
+
+
+@contextlib.contextmanager
+def _reference_is(build: Callable[[], torch.nn.Module]) -> Iterator[None]:
+    """TRL reads its reference model from a folder, which models of random weights do not have."""
+    from trl.trainer import grpo_trainer
+
+    create = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: build()
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = create
 
 
 def quiet() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +36,11 @@ class Size:
     """Fewest and most tokens of a prompt."""
     new_tokens: tuple[int, int]
     """Fewest and most tokens of a completion."""
-    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.group % 2:
+            # Rewards are 0, 1, ... in a group: the middle of an odd number gets no advantage, and would be skipped.
+            raise ValueError(f"group={self.group}: give an even number.")
 
     @property
     def sequences(self) -> int:
@@ -42,16 +48,20 @@ class Size:
         return self.prompts * self.group
 
     def with_ratio(self, prompt: int, new: int) -> Size:
-        """The same work with other mean lengths of prompts and completions, as ragged as before."""
-        return replace(self, prompt_tokens=_around(prompt, 1 / 3), new_tokens=_around(new, 3 / 4))
+        """As many tokens of a prompt and a completion in the mean, divided between them as ``prompt`` to ``new``."""
+        tokens = (sum(self.prompt_tokens) + sum(self.new_tokens)) / 2
+        share = prompt / (prompt + new)
+        return replace(
+            self, prompt_tokens=_around(tokens * share, 1 / 3), new_tokens=_around(tokens * (1 - share), 3 / 4)
+        )
 
 
 SIZES = {
     size.name: size
     for size in (
         Size("A", 192, 3, 3, 1, 512, 1024, 8, 8, 4, (48, 96), (16, 112)),
-        Size("B32", 512, 8, 8, 2, 1408, 32_000, 1, 8, 4, (48, 96), (16, 112)),
-        Size("B152", 512, 8, 8, 2, 1408, 151_936, 1, 4, 4, (48, 96), (16, 112)),
+        Size("B32", 512, 8, 8, 2, 1408, 32_000, 1, 8, 2, (48, 96), (16, 112)),
+        Size("B152", 512, 8, 8, 2, 1408, 151_936, 1, 4, 2, (48, 96), (16, 112)),
         # Qwen2.5-1.5B's shape, with random weights.
         Size("Q1.5", 1536, 28, 12, 2, 8960, 151_936, 16, 4, 4, (96, 192), (256, 256)),
         Size("toy", 64, 2, 2, 1, 128, 300, 2, 4, 2, (5, 9), (3, 12)),
@@ -59,7 +69,7 @@ SIZES = {
 }
 
 
-def _around(mean: int, spread: float) -> tuple[int, int]:
+def _around(mean: float, spread: float) -> tuple[int, int]:
     return max(1, round(mean * (1 - spread))), max(1, round(mean * (1 + spread)))
 
 
@@ -120,26 +130,29 @@ def completion_lengths(size: Size) -> Tensor:
 
 
 def force_end(logits: Tensor, ends_now: Tensor) -> Tensor:
-    """Logits [rows, vocabulary] that give the end to the rows that end now, and never to the others."""
-    end = torch.arange(logits.shape[-1], device=logits.device) == EOS
-    return torch.where(ends_now.unsqueeze(-1) == end, logits, -torch.inf)
+    """Logits [rows, vocabulary] that give the end to the rows that end now, and never to the others.
+
+    One copy of the logits and one column: what forcing costs is in the seconds of both sides.
+    """
+    logits = logits.masked_fill(ends_now.unsqueeze(-1), -torch.inf)
+    logits[:, EOS] = torch.where(ends_now, 0.0, -torch.inf)
+    return logits
 
 
 class Clock:
-    """Seconds of work, by phase: CPU seconds of this process, or wall seconds where a GPU works."""
+    """Seconds of work, by phase: CPU seconds of this process, or of the clock on the wall where a GPU works."""
 
-    def __init__(self, device: str) -> None:
-        self.device, self.phases = device, dict[str, float]()
+    def __init__(self, device: str, *, wall: bool = False) -> None:
+        self.device, self.wall, self.phases = device, wall or device != "cpu", dict[str, float]()
 
     def now(self) -> float:
         """The time, after all that was launched is done."""
-        if self.device == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize()
-        return time.perf_counter()
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        return time.perf_counter() if self.wall else time.process_time()
 
     def watch(self, owner: object, method: str, phase: str) -> None:
-        """Add the time of each call of ``owner.method`` to a phase."""
+        """Add the time of each call of ``owner.method`` to a phase. Watched calls must not contain each other."""
         function = getattr(owner, method)
 
         def timed(*args, **kwargs):
@@ -162,10 +175,14 @@ class Memory:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        gc.collect()
         if device == "cpu":
+            # Memory that was freed and kept by the C library would be used again without being seen.
+            ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
             self.before = self._status("VmRSS")
         else:
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated() / 2**20
 
