@@ -76,6 +76,7 @@ def main(settings):
         ppo_epochs=2,
         minibatches=settings.get("minibatches", 2),
         micro_batch_size=settings.get("micro_batch_size", 0),
+        micro_batch_tokens=settings.get("micro_batch_tokens", 0),
         clip_norm=1e9,
         ratio_tolerance=1e9,
     )

@@ -49,6 +49,15 @@ def test_micro_batches(run, beta, micro_batch_size):
     assert distance(cut, whole) < 1e-10
 
 
+@pytest.mark.parametrize(("beta", "micro_batch_tokens"), [(0.0, 50), (0.1, 200)])
+def test_token_limits(run, beta, micro_batch_tokens):
+    """50 tokens are one or two sequences, 200 about a group; with a KL term the reference pass is cut, too."""
+    whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
+    cut = run(ranks=1, iterations=1, beta=beta, micro_batch_tokens=micro_batch_tokens)[0]["gradient"]
+    assert not torch.equal(cut, whole)  # it was cut
+    assert distance(cut, whole) < 1e-10
+
+
 @pytest.mark.parametrize("micro_batch_size", [0, 3])
 def test_ranks(run, micro_batch_size):
     """Ragged lengths and unequal token counts: the ranks hold different prompts of different lengths."""
@@ -62,6 +71,9 @@ def test_in_float32(run):
     whole = run(ranks=1, iterations=1, dtype="float32")[0]["gradient"]
     assert distance(run(ranks=1, iterations=1, dtype="float32", micro_batch_size=2)[0]["gradient"], whole) < 1e-5
     assert distance(run(ranks=2, iterations=1, dtype="float32")[0]["gradient"], whole) < 1e-5
+    for tokens in (50, 200):
+        cut = run(ranks=1, iterations=1, dtype="float32", micro_batch_tokens=tokens)[0]["gradient"]
+        assert distance(cut, whole) < 1e-5
 
 
 def test_two_ranks_sample_what_one_samples(run):

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from conftest import random_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grouprl.batch import LossInputs, Minibatch
 from grouprl.logprobs import completion_logprobs
@@ -65,6 +67,43 @@ def test_micro_batches_hold_each_sequence_once_and_trimmed():
     )
     assert seen == [30, 31, 32, 33]
     assert len(list(batch.micro_batches(0))) == 1
+
+
+@st.composite
+def cut_batches(draw):
+    """A batch of groups, some larger than the limits, with a prompt of their own each; and the limits."""
+    shapes = draw(
+        st.lists(
+            st.tuples(st.integers(1, 9), st.lists(st.integers(1, 12), min_size=1, max_size=5)), min_size=1, max_size=6
+        )
+    )
+    prompts = [[100 + number] * length for number, (length, lengths) in enumerate(shapes) for _ in lengths]
+    completions = [[7] * length for _, lengths in shapes for length in lengths]
+    return batch_of(prompts, completions), draw(st.integers(0, 8)), draw(st.integers(0, 60))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cut_batches())
+def test_cuts_hold_each_sequence_once_and_whole_groups_where_they_fit(case):
+    batch, sequences, tokens = case
+    cuts = [rows.tolist() for rows in batch.cuts(sequences, tokens)]
+    assert sorted(row for rows in cuts for row in rows) == list(range(len(batch)))
+    group_of = (batch.new_prompt.long().cumsum(0) - 1).tolist()
+
+    def fits(rows):
+        piece = batch.piece(torch.tensor(rows))
+        # By hand: each distinct prompt once, and the completions.
+        prompts = {group_of[row]: int(batch.prompt_mask[row].sum()) for row in rows}
+        assert piece.tokens == sum(prompts.values()) + int(batch.completion_mask[rows].sum())
+        return len(rows) <= (sequences or len(rows)) and piece.tokens <= (tokens or piece.tokens)
+
+    assert all(fits(rows) or len(rows) == 1 for rows in cuts)
+    for group in set(group_of):
+        members = [row for row, other in enumerate(group_of) if other == group]
+        pieces = [rows for rows in cuts if set(rows) & set(members)]
+        assert len(pieces) == 1 or not fits(members)
+    for rows, piece in zip(cuts, batch.micro_batches(sequences, tokens), strict=True):
+        assert torch.equal(piece.completion_mask.sum(-1), batch.completion_mask[rows].sum(-1))
 
 
 def test_rows_without_an_advantage_are_dropped():

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _Batch = TypeVar("_Batch")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,11 @@ class Minibatch:
         first[1:] = ~same.all(-1)
         return first
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward pass: completions, and each prompt that neighbours share once. Padding does not count."""
+        return int(self.prompt_mask[self.new_prompt].sum() + self.completion_mask.sum())
+
     def micro_batches(self, sequences: int = 0, tokens: int = 0) -> Iterator[Minibatch]:
         """Pieces that hold whole groups where they fit, groups of similar length together, padding trimmed.
 
@@ -150,6 +156,10 @@ class Minibatch:
             tokens: At most so many tokens in a piece, a shared prompt counted once; 0: any number. A single sequence
                 may exceed it.
         """
+        return (self.piece(rows) for rows in self.cuts(sequences, tokens))
+
+    def cuts(self, sequences: int = 0, tokens: int = 0) -> Iterator[Int[Tensor, " rows"]]:
+        """Rows of each piece of `micro_batches`, for who puts results back in their place."""
         lengths, prompts = self.completion_mask.sum(-1).tolist(), self.prompt_mask.sum(-1).tolist()
         groups: list[list[int]] = []
         for row, first in enumerate(self.new_prompt.tolist()):
@@ -158,29 +168,22 @@ class Minibatch:
             groups[-1].append(row)
         groups.sort(key=lambda rows: prompts[rows[0]] + max(lengths[row] for row in rows))
 
-        def fits(rows: list[int], cost: int) -> bool:
-            return (not sequences or len(rows) <= sequences) and (not tokens or cost <= tokens)
+        def fit(parts: Sequence[Sequence[int]]) -> bool:
+            """Whether parts of groups, each of which has its prompt computed, make one piece."""
+            cost = sum(prompts[rows[0]] + sum(lengths[row] for row in rows) for rows in parts)
+            return (not sequences or sum(map(len, parts)) <= sequences) and (not tokens or cost <= tokens)
 
-        piece: list[int] = []
-        cost = 0
-        for rows in groups:
-            whole = prompts[rows[0]] + sum(lengths[row] for row in rows)
-            if piece and not fits(piece + rows, cost + whole):
-                yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
-                piece, cost = [], 0
-            cost += prompts[rows[0]]
-            for row in rows:
-                if piece and not fits([*piece, row], cost + lengths[row]):
-                    yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
-                    piece, cost = [], prompts[row]
-                piece.append(row)
-                cost += lengths[row]
-        if piece:
-            yield self.rows(torch.tensor(piece, device=self.prompt_ids.device))._trimmed()
+        parts = [part for rows in groups for part in _runs(rows, lambda rows: fit([rows]))]
+        for piece in _runs(parts, fit):
+            yield torch.tensor([row for rows in piece for row in rows], device=self.prompt_ids.device)
 
     def rows(self, rows: Int[Tensor, " rows"]) -> Minibatch:
         """The chosen sequences."""
         return _map_tensors(self, lambda tensor: tensor[rows])
+
+    def piece(self, rows: Int[Tensor, " rows"]) -> Minibatch:
+        """The chosen sequences, without columns that are padding in all of them."""
+        return self.rows(rows)._trimmed()
 
     def _trimmed(self) -> Minibatch:
         first = self.prompt_mask.shape[-1] - int(self.prompt_mask.sum(-1).max())
@@ -258,6 +261,18 @@ class Totals:
         """The three counts of a minibatch as a tensor, so that ranks can sum them."""
         counts = ((lengths.sum(-1) > 0).sum(), (lengths > 0).sum(), lengths.sum())
         return torch.stack(counts).to(torch.float64)
+
+
+def _runs(items: Sequence[_Item], fit: Callable[[list[_Item]], bool]) -> Iterator[list[_Item]]:
+    """Neighbours together for as long as they fit; an item that does not fit by itself stands alone."""
+    run: list[_Item] = []
+    for item in items:
+        if run and not fit([*run, item]):
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
 
 
 def _map_tensors(batch: _Batch, function: Callable[[Tensor], Tensor]) -> _Batch:

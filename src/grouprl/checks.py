@@ -13,12 +13,22 @@ MARGIN = 1e-3
 """By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
 TIES = ("average", "min", "max", "dense", "random")
 ON_UNSCORABLE = ("drop_sample", "drop_group", "stop")
+ON_OUT_OF_MEMORY = ("stop", "halve")
 
 
 def choice(key: str, value: Any, choices: Sequence[str]) -> None:
     """One of a few words."""
     if value not in choices:
         raise ValueError(f"{key}={value}: choose one of {', '.join(choices)}.")
+
+
+def halve_on_one_device(on_out_of_memory: str, devices: str, key: str = "trainer.devices") -> None:
+    """Devices exchange gradients in the last backward pass, where one that begins again would leave others waiting."""
+    if on_out_of_memory == "halve" and devices not in ("1", "[0]"):
+        raise ValueError(
+            f"on_out_of_memory=halve: {key}={devices}, and devices cannot halve their micro-batches each by itself. "
+            "Use on_out_of_memory=stop, or trainer.devices=1."
+        )
 
 
 def rank_advantage(ties: str = "average", resolution: float = 0.0, **_: Any) -> None:

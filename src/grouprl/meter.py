@@ -1,15 +1,17 @@
-"""Token means and maxima of what the losses of a PPO epoch measured, over micro-batches, steps and ranks."""
+"""What is logged: means of what the losses of a PPO epoch measured, and what an iteration's groups look like."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from grouprl.batch import LossOutputs
+from grouprl.batch import LossOutputs, Rollouts
+from grouprl.rewards import FAILURE_KINDS, Rewards
 
 
 class Meter:
@@ -73,3 +75,43 @@ class Meter:
         if self.tokens:
             found |= {name: value / self.tokens for name, value in self.sums.items()} | self.maxima
         return found
+
+
+@torch.no_grad()
+def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
+    """What an iteration's groups look like."""
+    valid, lengths = rewards.valid, rollouts.lengths.float()
+    values = rewards.values[valid]
+    signal = (advantages != 0).any(-1)
+    metrics: dict[str, Any] = {
+        "reward": values.mean(),
+        "reward/std": values.std(correction=0),
+        "reward/dropped": (~valid).float().mean(),
+        "groups/ties": _tie_fraction(rewards),
+        "groups/without_signal": (~signal).float().mean(),
+        "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
+        / len(valid),
+        "advantage/rms": advantages.square().mean().sqrt(),
+        "completion/length": lengths.mean(),
+        "completion/length_max": lengths.max(),
+        "completion/truncated": rollouts.truncated.float().mean(),
+        "entropy": -rollouts.sampler_logprobs.sum() / rollouts.drawn.sum(),
+    }
+    for name, part in rewards.parts.items():
+        metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
+    if rollouts.sampled_mask is not None:
+        calls = rollouts.tool_calls
+        metrics["tools/calls"] = len(calls) / lengths.numel()
+        metrics["tools/tokens"] = (rollouts.completion_mask & ~rollouts.drawn).sum() / lengths.numel()
+        for status in ("error", "timeout"):
+            metrics[f"tools/{status}"] = sum(call.status == status for call in calls) / max(1, len(calls))
+    for kind in FAILURE_KINDS:
+        metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _tie_fraction(rewards: Rewards) -> float:
+    """Share of equal pairs among the pairs of valid samples of a group."""
+    same = rewards.values.unsqueeze(-1) == rewards.values.unsqueeze(-2)
+    pairs = (rewards.valid.unsqueeze(-1) & rewards.valid.unsqueeze(-2)).triu(diagonal=1)
+    return float((same & pairs).sum() / pairs.sum().clamp(min=1))

@@ -18,12 +18,14 @@ from torch.optim.optimizer import Optimizer
 
 from grouprl import evaluation
 from grouprl.advantages import Advantage
-from grouprl.batch import Experience, Minibatch, Prompts, Rollouts, Totals
+from grouprl.batch import Experience, LossOutputs, Minibatch, Prompts, Rollouts, Totals
 from grouprl.guards import FiniteSteps, SamplerMismatch, TrainingError, peak_memory
+from grouprl.logprobs import TokenLogprobs
 from grouprl.losses import PolicyLoss
-from grouprl.meter import Meter
+from grouprl.memory import MemoryLimits, OnOutOfMemory
+from grouprl.meter import Meter, describe_groups
 from grouprl.policy import Policy
-from grouprl.rewards import FAILURE_KINDS, Reward, Rewards
+from grouprl.rewards import Reward, Rewards
 from grouprl.sampling import Sampler
 from grouprl.scoring import OnUnscorable, Scorer
 from grouprl.statistics import Estimate
@@ -45,6 +47,7 @@ class GroupRLModule(L.LightningModule):
         ppo_epochs: int = 1,
         minibatches: int = 1,
         micro_batch_size: int = 0,
+        micro_batch_tokens: int = 8192,
         warmup_steps: int = 0,
         lr_decay: bool = True,
         clip_norm: float = 1.0,
@@ -53,6 +56,7 @@ class GroupRLModule(L.LightningModule):
         kl_stop: float | None = None,
         max_skipped_steps: int = 3,
         on_unscorable: OnUnscorable = "drop_sample",
+        on_out_of_memory: OnOutOfMemory = "stop",
         eval_samples: int = 4,
         seed: int = 0,
     ) -> None:
@@ -68,7 +72,10 @@ class GroupRLModule(L.LightningModule):
             steps: RL iterations, for the learning rate's decay.
             ppo_epochs: Passes over each rollout.
             minibatches: Optimizer steps in a pass; each takes whole groups.
-            micro_batch_size: Sequences in a forward pass, 0: the whole minibatch. The gradient does not depend on it.
+            micro_batch_size: Sequences in a forward pass, 0: any number. The gradient does not depend on it.
+            micro_batch_tokens: Tokens in a forward pass, a prompt that its group shares counted once; 0: any number.
+                The gradient does not depend on it. Groups stay whole where they fit; a single sequence may exceed it.
+                A 1.5B policy keeps about 3.5 MB of activations a token, 0.2 MB with gradient checkpointing.
             warmup_steps: Iterations over which the learning rate rises.
             lr_decay: Let the learning rate fall linearly to a tenth afterwards.
             clip_norm: Largest gradient norm.
@@ -78,6 +85,8 @@ class GroupRLModule(L.LightningModule):
             kl_stop: Leave the PPO epochs of an iteration when the approximate KL of one exceeds this; None: never.
             max_skipped_steps: Optimizer steps in a row that may be skipped for a loss or gradient that is not finite.
             on_unscorable: What a completion without a reward costs, see `grouprl.scoring.Scorer`.
+            on_out_of_memory: ``stop``: a `TrainingError` names the dial to turn. ``halve``: the work is begun again in
+                halves, with the same result up to rounding; on one device alone.
             eval_samples: Samples of each held-out problem.
             seed: Seed of sampling and of the order of minibatches.
         """
@@ -87,7 +96,13 @@ class GroupRLModule(L.LightningModule):
         self.policy, self.sampler, self.scorer = policy, sampler, Scorer(reward, on_unscorable=on_unscorable)
         self.advantage, self.loss, self.make_optimizer = advantage, loss, optimizer
         self.steps, self.ppo_epochs, self.minibatches = steps, ppo_epochs, minibatches
-        self.micro_batch_size, self.warmup_steps, self.lr_decay = micro_batch_size, warmup_steps, lr_decay
+        self.memory = MemoryLimits(
+            policy,
+            micro_batch_size=micro_batch_size,
+            micro_batch_tokens=micro_batch_tokens,
+            on_out_of_memory=on_out_of_memory,
+        )
+        self.warmup_steps, self.lr_decay = warmup_steps, lr_decay
         self.clip_norm, self.mask_truncated, self.ratio_tolerance = clip_norm, mask_truncated, ratio_tolerance
         self.kl_stop, self.finite_steps = kl_stop, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
@@ -104,6 +119,10 @@ class GroupRLModule(L.LightningModule):
         if loss.needs_reference:
             policy.keep_reference()
 
+    def setup(self, stage: str) -> None:
+        """Refuse what several ranks cannot do."""
+        self.memory.refuse_ranks(self.trainer.world_size)
+
     def on_train_batch_start(self, batch: Prompts, batch_idx: int) -> int | None:
         """Lightning ends training where this is -1."""
         return -1 if self.stop_requested else None
@@ -111,7 +130,9 @@ class GroupRLModule(L.LightningModule):
     def training_step(self, prompts: Prompts, batch_idx: int) -> None:
         """One RL iteration."""
         started = time.perf_counter()
-        rollouts = self.sampler(self.policy, prompts, seed=self.seed)
+        rollouts = self.memory.sample(
+            self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
+        )
         sampled = time.perf_counter()
         rewards = self.scorer(rollouts.completions, prompts).to(self.device)
         advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
@@ -135,7 +156,8 @@ class GroupRLModule(L.LightningModule):
         trained = time.perf_counter()
         # Ranks work at the same time, and the means below are over ranks.
         tokens = int(rollouts.lengths.sum()) * self.trainer.world_size
-        metrics = self.describe(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
+        metrics = describe_groups(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
+        metrics |= self.memory.metrics()
         metrics |= {
             "time/sampling": sampled - started,
             "time/scoring": scored - sampled,
@@ -166,10 +188,17 @@ class GroupRLModule(L.LightningModule):
         """Logprobs of all completions before the first optimizer step, in micro-batches, [prompts, group, tokens]."""
         advantages, recorded = experience.advantages, experience.rollouts.sampler_logprobs
         whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
-        logprobs = torch.zeros_like(recorded).flatten(0, 1)
-        for rows in torch.arange(len(whole), device=self.device).split(self.micro_batch_size or len(whole)):
-            logprobs[rows] = logprobs_of(whole.rows(rows))
-        return logprobs.view_as(recorded)
+
+        def passes() -> Tensor:
+            logprobs = torch.zeros_like(recorded).flatten(0, 1)
+            for rows in self.memory.cuts(whole):
+                micro_batch = whole.piece(rows)
+                with self.memory.running("old or reference logprobs", micro_batch):
+                    found = logprobs_of(micro_batch)
+                logprobs[rows, : found.shape[1]] = found.to(logprobs.dtype)
+            return logprobs.view_as(recorded)
+
+        return self.memory.fitting(passes)
 
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
         """The groups of each optimizer step of a PPO epoch, by their row on this rank.
@@ -197,88 +226,80 @@ class GroupRLModule(L.LightningModule):
         return self.loss.aggregation.weights(lengths, Totals(*counts.tolist()))
 
     def optimize(self, minibatch: Minibatch, meter: Meter, mismatch: SamplerMismatch | None) -> None:
-        """One optimizer step on a minibatch, in micro-batches whose losses add up to the minibatch's.
+        """One optimizer step on a minibatch.
 
         Before a rollout's first step, ``mismatch`` compares the logprobs with the sampler's.
         """
         optimizer = self.optimizers()
-        optimizer.zero_grad()  # type: ignore[union-attr]
         rows = minibatch if self.loss.needs_reference else minibatch.with_signal()
         total_loss = 0.0
-        micro_batches = list(rows.micro_batches(self.micro_batch_size))
-        for number, micro_batch in enumerate(micro_batches, start=1):
-            with self.gradients_stay_local() if number < len(micro_batches) else nullcontext():
-                current = self.policy.logprobs(micro_batch)
-                assert micro_batch.loss_inputs is not None
-                outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
-                # Weights count all ranks, and DDP averages over them.
-                self.manual_backward(outputs.loss * self.trainer.world_size)
+        for micro_batch, current, outputs in self.memory.fitting(lambda: self.accumulate_gradient(rows)):
             meter.add(outputs, current.entropy)
-            total_loss += float(outputs.loss.detach())
+            total_loss += float(outputs.loss)
             if mismatch is not None:
-                mismatch.add(current.logprobs.detach(), micro_batch)
-        if not micro_batches:
-            self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
-            if mismatch is not None:
-                self.measure_mismatch(minibatch, mismatch)
+                mismatch.add(current.logprobs, micro_batch)
+        if mismatch is not None and not len(rows):
+            self.measure_mismatch(minibatch, mismatch)
         if mismatch is not None:
             exact = self.trainer.precision == "32-true" and self.policy.base.dtype in (torch.float32, torch.float64)
             mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact and self.exact)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
         if self.finite_steps.allows(self.trainer.strategy, total_loss, norm):
-            optimizer.step()  # type: ignore[union-attr]
+            with self.memory.stepping():
+                optimizer.step()  # type: ignore[union-attr]
             meter.end_step(float(norm))
         else:
             optimizer.zero_grad()  # type: ignore[union-attr]
             meter.skip_step()
 
+    def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
+        """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.
+
+        Returns each micro-batch with its results, which are taken in by the caller: a pass that runs out of memory
+        may have left part of a gradient, which the next call drops, and nothing else.
+        """
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
+        results: list[tuple[Minibatch, TokenLogprobs, LossOutputs]] = []
+        cuts = self.memory.cuts(rows)
+        for number, cut in enumerate(cuts, start=1):
+            micro_batch = rows.piece(cut)
+            exchange = nullcontext() if number == len(cuts) else self.gradients_stay_local()
+            with self.memory.running("training", micro_batch), exchange:
+                current = self.policy.logprobs(micro_batch)
+                assert micro_batch.loss_inputs is not None
+                outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
+                # Weights count all ranks, and DDP averages over them.
+                self.manual_backward(outputs.loss * self.trainer.world_size)
+            detached = current._replace(logprobs=current.logprobs.detach())
+            results.append((micro_batch, detached, replace(outputs, loss=outputs.loss.detach())))
+        if not cuts:
+            self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
+        return results
+
     @torch.no_grad()
     def measure_mismatch(self, minibatch: Minibatch, mismatch: SamplerMismatch) -> None:
         """Compare with the sampler on rows that are not trained on, so that the mismatch is known every iteration."""
-        micro_batch = next(minibatch.micro_batches(self.micro_batch_size))
-        mismatch.add(self.policy.logprobs(micro_batch).logprobs, micro_batch)
+
+        def first_pass() -> tuple[Tensor, Minibatch]:
+            micro_batch = minibatch.piece(self.memory.cuts(minibatch)[0])
+            with self.memory.running("comparison with the sampler", micro_batch):
+                return self.policy.logprobs(micro_batch).logprobs, micro_batch
+
+        mismatch.add(*self.memory.fitting(first_pass))
 
     def gradients_stay_local(self) -> AbstractContextManager[None]:
         """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
 
-    @torch.no_grad()
-    def describe(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
-        """What an iteration's groups look like."""
-        valid, lengths = rewards.valid, rollouts.lengths.float()
-        values = rewards.values[valid]
-        signal = (advantages != 0).any(-1)
-        metrics: dict[str, Any] = {
-            "reward": values.mean(),
-            "reward/std": values.std(correction=0),
-            "reward/dropped": (~valid).float().mean(),
-            "groups/ties": _tie_fraction(rewards),
-            "groups/without_signal": (~signal).float().mean(),
-            "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
-            / len(valid),
-            "advantage/rms": advantages.square().mean().sqrt(),
-            "completion/length": lengths.mean(),
-            "completion/length_max": lengths.max(),
-            "completion/truncated": rollouts.truncated.float().mean(),
-            "entropy": -rollouts.sampler_logprobs.sum() / rollouts.drawn.sum(),
-        }
-        for name, part in rewards.parts.items():
-            metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
-        if rollouts.sampled_mask is not None:
-            calls = rollouts.tool_calls
-            metrics["tools/calls"] = len(calls) / lengths.numel()
-            metrics["tools/tokens"] = (rollouts.completion_mask & ~rollouts.drawn).sum() / lengths.numel()
-            for status in ("error", "timeout"):
-                metrics[f"tools/{status}"] = sum(call.status == status for call in calls) / max(1, len(calls))
-        for kind in FAILURE_KINDS:
-            metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
-        return {name: float(value) for name, value in metrics.items()}
-
     def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
         """Sample held-out problems; the draws are the same at every evaluation."""
-        self._heldout += evaluation.measure(
-            self.policy, self.sampler, prompts, samples=self.eval_samples, seed=self.seed + 2**31
+        samples, seed = self.eval_samples, self.seed + 2**31
+        self._heldout += self.memory.sample(
+            self.sampler,
+            prompts,
+            lambda sampler: evaluation.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
+            group=samples,
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -314,6 +335,7 @@ class GroupRLModule(L.LightningModule):
         checkpoint["grouprl"] = checkpoint.get("grouprl", {}) | {
             "iteration": self.iteration,
             "skipped_in_a_row": self.finite_steps.in_a_row,
+            "limits": self.memory.state_dict(),
             "evaluations": {
                 at: {name: list(estimate) for name, estimate in estimates.items()}
                 for at, estimates in self.evaluations.items()
@@ -333,6 +355,7 @@ class GroupRLModule(L.LightningModule):
                 "started with. Give policy.path the folder it was started from."
             )
         self.iteration, self.finite_steps.in_a_row = saved["iteration"], saved["skipped_in_a_row"]
+        self.memory.load_state_dict(saved["limits"])
         self.evaluations = {
             at: {name: Estimate(*values) for name, values in estimates.items()}
             for at, estimates in saved["evaluations"].items()
@@ -358,10 +381,3 @@ def _ppo_metrics(epochs: list[Meter]) -> dict[str, float]:
     for number, meter in enumerate(epochs, start=1):
         metrics |= {f"ppo_epoch_{number}/{name}": value for name, value in meter.means().items()}
     return metrics
-
-
-def _tie_fraction(rewards: Rewards) -> float:
-    """Share of equal pairs among the pairs of valid samples of a group."""
-    same = rewards.values.unsqueeze(-1) == rewards.values.unsqueeze(-2)
-    pairs = (rewards.valid.unsqueeze(-1) & rewards.valid.unsqueeze(-2)).triu(diagonal=1)
-    return float((same & pairs).sum() / pairs.sum().clamp(min=1))

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from grouprl.batch import Prompts
+from grouprl.batch import Prompts, Rollouts
 from grouprl.policy import Policy
 from grouprl.rewards import is_correct
-from grouprl.sampling import Sampler
 
 FILE = "prefilter.json"
 _SEED = 2**32
 """Draws of their own: neither training's nor the held-out evaluation's."""
 
 
-def count_solved(policy: Policy, sampler: Sampler, prompts: Prompts, *, seed: int, block: int = 64) -> list[int]:
-    """How many of ``sampler.group_size`` samples of each prompt are right.
+def count_solved(
+    policy: Policy, sampler: Callable[..., Rollouts], prompts: Prompts, *, seed: int, block: int = 64
+) -> list[int]:
+    """How many of the samples that ``sampler`` draws of each prompt are right.
 
     Args:
         policy: The policy before training.
-        sampler: Draws the samples.
+        sampler: Draws the samples, as a `grouprl.sampling.Sampler` is called.
         prompts: All training prompts.
         seed: Seed of the run.
         block: Prompts sampled at once.

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
 from grouprl import prefilter
-from grouprl.batch import Prompts
+from grouprl.batch import Prompts, Rollouts
 from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.checkpoint import Checkpoints
 from grouprl.cli.overlap import check_overlap
@@ -29,7 +29,6 @@ from grouprl.datamodule import PromptDataModule
 from grouprl.isolation import IsolatedReward, load_object
 from grouprl.module import GroupRLModule
 from grouprl.policy import Policy
-from grouprl.sampling import Sampler
 from grouprl.stopping import GracefulStop
 
 
@@ -66,6 +65,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
             ppo_epochs=config.ppo_epochs,
             minibatches=config.minibatches,
             micro_batch_size=config.micro_batch_size,
+            micro_batch_tokens=config.micro_batch_tokens,
             warmup_steps=config.warmup_steps,
             lr_decay=config.lr_decay,
             clip_norm=config.clip_norm,
@@ -74,6 +74,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
             kl_stop=config.kl_stop,
             max_skipped_steps=config.max_skipped_steps,
             on_unscorable=config.on_unscorable,
+            on_out_of_memory=config.on_out_of_memory,
             eval_samples=config.eval_samples,
             seed=config.seed,
         )
@@ -90,7 +91,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
             overlong=config.prompt.overlong,
         )
         if config.prefilter.samples:
-            data.train_prompts = _solved_sometimes(config, folder, policy, sampler, data)
+            data.train_prompts = _solved_sometimes(config, folder, module, data)
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
@@ -101,15 +102,17 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     return Run(module, data, trainer, stop, contamination)
 
 
-def _solved_sometimes(
-    config: DictConfig, folder: Path, policy: Policy, sampler: Sampler, data: PromptDataModule
-) -> Prompts:
+def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule) -> Prompts:
     """The training prompts whose problems the policy solves neither always nor never; see `grouprl.prefilter`."""
     wanted, prompts = config.prefilter, data.train_prompts
     counts = prefilter.remembered(folder, prompts.problems)
     if counts is None:
-        drawing = replace(sampler, group_size=wanted.samples)
-        counts = prefilter.count_solved(policy, drawing, prompts, seed=config.seed)
+        drawing = replace(module.sampler, group_size=wanted.samples)
+
+        def draw(policy: Policy, part: Prompts, *, seed: int) -> Rollouts:
+            return module.memory.sample(drawing, part, lambda sampler: sampler(policy, part, seed=seed))
+
+        counts = prefilter.count_solved(module.policy, draw, prompts, seed=config.seed)
         prefilter.remember(folder, counts, wanted.samples)
     most = wanted.samples - 1 if wanted.most is None else wanted.most
     kept = prefilter.solved_sometimes(counts, wanted.least, most)

@@ -58,7 +58,11 @@ class TrainConfig:
     minibatches: int = 1
     """optimizer steps in a pass"""
     micro_batch_size: int = 0
-    """sequences a pass, 0: all"""
+    """sequences a pass, 0: any"""
+    micro_batch_tokens: int = 8192
+    """tokens a pass, 0: any"""
+    on_out_of_memory: str = "stop"
+    """or halve and go on"""
     eps_low: float = 0.2
     """lower side of the clip"""
     eps_high: float = 0.2

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,21 @@ def _named_files(node: Any) -> Iterator[Path]:
                 yield from (file for file in path.iterdir() if file.is_file())
 
 
-HARMLESS = frozenset(
-    {"steps", "save_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps", "save_merged"}
+OF_MEMORY = frozenset(
+    {
+        "micro_batch_size",
+        "micro_batch_tokens",
+        "on_out_of_memory",
+        "policy.gradient_checkpointing",
+        "sampler.max_sequences",
+    }
 )
+"""Options that decide how much is computed at once, and change a run by rounding alone: the remedies of a run that ran
+out of memory."""
+HARMLESS = OF_MEMORY | {
+    *("steps", "save_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps"),
+    "save_merged",
+}
 """Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
 _HASHED_WHOLE = 64 * 2**20
 WITHHELD = "<outside the working folder>/"
@@ -71,8 +83,14 @@ WITHHELD = "<outside the working folder>/"
 
 def resume_hash(config: DictConfig) -> str:
     """Hash of what must not change when a run is resumed, the same wherever its files lie."""
-    content = {str(k): v for k, v in portable(without_hydra(config)).items() if k not in {*HARMLESS, *_RESUMING}}
+    content = _without(portable(without_hydra(config)), {*HARMLESS, *_RESUMING})
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _without(content: dict[str, Any], keys: Set[str], prefix: str = "") -> dict[str, Any]:
+    """A configuration without some options, which are named by their path: ``policy.gradient_checkpointing``."""
+    kept = {str(key): value for key, value in content.items() if f"{prefix}{key}" not in keys}
+    return {k: _without(v, keys, f"{prefix}{k}.") if isinstance(v, dict) else v for k, v in kept.items()}
 
 
 def portable(config: DictConfig) -> dict[str, Any]:

@@ -113,6 +113,8 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
                 f"{key}={value}: the run was started with {key}={old}, and changing it would make another run. "
                 f"Leave it out, or start anew. What may change: {harmless}."
             )
+        if portable != old and key in results.OF_MEMORY:
+            print(f"note: {key}={value} and not {old} as before: the run goes on as well, but not bit for bit")
         OmegaConf.update(config, key, value)
     try:
         OmegaConf.merge(OmegaConf.structured(TrainConfig), config)

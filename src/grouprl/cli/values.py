@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from grouprl.benchmarks import contaminated_by
-from grouprl.checks import OF_TARGET, ON_UNSCORABLE, choice, vllm_installed
+from grouprl.checks import OF_TARGET, ON_OUT_OF_MEMORY, ON_UNSCORABLE, choice, halve_on_one_device, vllm_installed
 from grouprl.cli.config import without_hydra
 from grouprl.data import check_columns, read_jsonl
 from grouprl.model_folder import check_policy_folder, model_context
@@ -26,6 +26,7 @@ _AT_LEAST = {
     "max_new_tokens": 1,
     "eval_samples": 1,
     "micro_batch_size": 0,
+    "micro_batch_tokens": 0,
     "warmup_steps": 0,
     "beta": 0,
     "eval_every": 0,
@@ -35,7 +36,7 @@ _AT_LEAST = {
     "stop_grace_s": 0,
 }
 _OF_THE_LOOP = {
-    "accumulate_grad_batches": "Use micro_batch_size.",
+    "accumulate_grad_batches": "Use micro_batch_size or micro_batch_tokens.",
     "gradient_clip_val": "Use clip_norm.",
     "max_steps": "Use steps.",
     "max_epochs": "Use steps and ppo_epochs.",
@@ -85,6 +86,8 @@ def _check_numbers(config: DictConfig) -> None:
         if config[key] is not None and not config[key] > 0:
             raise UsageError(f"{key}={config[key]}: give a number above 0.")
     choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
+    choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
+    halve_on_one_device(config.on_out_of_memory, str(config.trainer.get("devices", 1)))
     for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
         choice(f"prompt.{key}", config.prompt[key], choices)
 
