@@ -173,7 +173,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     ]
     for name, part in found["axes"].items():
         axis = AXES[name]
-        lines += [f"## {axis.label.capitalize()}", "", f"To expect: {axis.why}.", ""]
+        lines += [f"## {axis.label[0].upper()}{axis.label[1:]}", "", f"To expect: {axis.why}.", ""]
         rows = []
         for phase in PHASES:
             flag = " **!**" if phase in part["too_steep"] else ""

@@ -93,6 +93,8 @@ class Side:
     iterations = 10_000
     lengths: list[int]
     """Completion lengths of the latest iteration, the samples of a prompt next to each other."""
+    backward_passes: int
+    """Of the latest iteration."""
     prompt_ids: list[list[int]]
     """Prompt tokens of the latest iteration: of each prompt, or of each sequence."""
 
@@ -106,7 +108,9 @@ class Side:
 
     def end_iteration(self) -> None:
         """Called where it ends."""
-        self.seconds = {"whole step": self.clock.now() - self._started} | self.clock.take()
+        whole = self.clock.now() - self._started
+        self.backward_passes = self.clock.calls["backward"]
+        self.seconds = {"whole step": whole} | self.clock.take()
         self.turns.rest()
 
     @property
@@ -163,6 +167,7 @@ class GroupRLSide(Side):
             steps=self.iterations,
             ppo_epochs=size.epochs,
             micro_batch_size=setting.micro_batch_size,
+            micro_batch_tokens=0,  # else long batches would be cut finer than TRL's
             clip_norm=CLIP_NORM,
             lr_decay=False,
             ratio_tolerance=10.0,  # forced ends are recorded with the forced distribution's logprobs

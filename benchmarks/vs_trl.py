@@ -138,6 +138,9 @@ def check_work(job: Job, sides: dict[str, Side], iterations: int) -> None:
             )
         if side.optimizer_steps != steps:
             raise SystemExit(f"{name} took {side.optimizer_steps} optimizer steps, not {steps}.")
+        passes = job.size.epochs * job.size.sequences // (job.setting.micro_batch_size or job.size.sequences)
+        if side.backward_passes != passes:
+            raise SystemExit(f"{name} cut a step into {side.backward_passes} micro-batches, not {passes}.")
 
 
 def peak_memory(name: str, job: Job) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,8 +61,8 @@ SIZES = {
     size.name: size
     for size in (
         Size("A", 192, 3, 3, 1, 512, 1024, 8, 8, 4, (48, 96), (16, 112)),
-        Size("B32", 512, 8, 8, 2, 1408, 32_000, 1, 8, 2, (48, 96), (16, 112)),
-        Size("B152", 512, 8, 8, 2, 1408, 151_936, 1, 4, 2, (48, 96), (16, 112)),
+        Size("B32", 512, 8, 8, 2, 1408, 32_000, 1, 8, 4, (48, 96), (16, 112)),
+        Size("B152", 512, 8, 8, 2, 1408, 151_936, 1, 4, 4, (48, 96), (16, 112)),
         # Qwen2.5-1.5B's shape, with random weights.
         Size("Q1.5", 1536, 28, 12, 2, 8960, 151_936, 16, 4, 4, (96, 192), (256, 256)),
         Size("toy", 64, 2, 2, 1, 128, 300, 2, 4, 2, (5, 9), (3, 12)),
@@ -144,6 +145,8 @@ class Clock:
 
     def __init__(self, device: str, *, wall: bool = False) -> None:
         self.device, self.wall, self.phases = device, wall or device != "cpu", dict[str, float]()
+        self.calls: Counter[str] = Counter()
+        """Watched calls of each phase since `take`."""
 
     def now(self) -> float:
         """The time, after all that was launched is done."""
@@ -156,6 +159,7 @@ class Clock:
         function = getattr(owner, method)
 
         def timed(*args, **kwargs):
+            self.calls[phase] += 1
             started = self.now()
             try:
                 return function(*args, **kwargs)
@@ -167,6 +171,7 @@ class Clock:
     def take(self) -> dict[str, float]:
         """The seconds of each phase since the last call."""
         phases, self.phases = self.phases, {}
+        self.calls.clear()
         return phases
 
 
