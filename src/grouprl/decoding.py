@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from grouprl.decoding_steps import steps_of
+from grouprl.decoding_graphs import steps_of
 from grouprl.logprobs import at_least_float32
 from grouprl.policy import Policy
 
 _COMPACT_AT = 0.8
 """Finished rows are dropped once at most this share of the rows goes on: dropping copies the cache."""
+_CHECK_EVERY = 16
+"""Steps between two looks for finished rows on a GPU."""
 _BLOCK = 256
 """Tokens in a block of the vocabulary, in `draw`."""
 
@@ -36,6 +38,7 @@ class Decoder:
         keys: Sequence[Key] | None = None,
         skip: Sequence[int] | None = None,
         stop: Sequence[str] = (),
+        check_every: int | None = None,
     ) -> None:
         """Set up P prompts with ``group`` sequences each: P * group rows.
 
@@ -47,9 +50,12 @@ class Decoder:
             keys: Key of the random stream of each row; None: the most likely token each time.
             skip: Numbers of each stream that were used before.
             stop: Texts that end a row, too; the token that completes one is kept.
+            check_every: Look for finished rows every so many steps; None: what suits the device. To look, the CPU
+                waits for the GPU. What rows write after their end is discarded, so the results do not depend on it.
         """
         self.policy, self.prompts, self.group, self.stop = policy, prompts, group, tuple(stop)
         rows, device = len(prompts) * group, policy.device
+        self.check_every = check_every or (_CHECK_EVERY if device.type == "cuda" and not stop else 1)
         limits = [max_new_tokens] * rows if isinstance(max_new_tokens, int) else list(max_new_tokens)
         self.limit, self.limits = max(limits), torch.tensor(limits, device=device)
         self.eos = torch.tensor(policy.eos_ids, device=device)
@@ -75,13 +81,16 @@ class Decoder:
         for step in range(self.limit):
             tokens = self._draw(logits, rows, step)
             alive &= self._goes_on(tokens, rows, alive, step)
-            living = int(alive.sum())
-            if not living or step + 1 == self.limit:
+            if step + 1 == self.limit:
                 break
-            if living <= _COMPACT_AT * len(rows):
-                keep = alive.nonzero().squeeze(-1)
-                rows, tokens, alive = rows[keep], tokens[keep], alive[keep]
-                steps.keep(keep)
+            if (step + 1) % self.check_every == 0:
+                living = int(alive.sum())
+                if not living:
+                    break
+                if living <= _COMPACT_AT * len(rows):
+                    keep = alive.nonzero().squeeze(-1)
+                    rows, tokens, alive = rows[keep], tokens[keep], alive[keep]
+                    steps.keep(keep)
             logits = steps.step(tokens)
         written = torch.arange(self.limit, device=rows.device) < self.lengths.unsqueeze(-1)
         self.token_ids.masked_fill_(~written, self.policy.tokenizer.pad_token_id)
@@ -100,7 +109,8 @@ class Decoder:
     def _goes_on(self, tokens: Tensor, rows: Tensor, alive: Tensor, step: int) -> Tensor:
         """Which rows go on after the token just drawn; the ends of the living others are noted."""
         ends = torch.isin(tokens, self.eos) & alive
-        self.ended[rows[ends]] = True
+        # Written for all rows, not for those a mask picks: to count these, the CPU would wait for the GPU.
+        self.ended[rows] |= ends
         if self.stop:
             window = max(map(len, self.stop)) + 8
             recent = self.token_ids[rows, max(0, step + 1 - window) : step + 1]
@@ -108,10 +118,10 @@ class Decoder:
             wrote = (
                 torch.tensor([any(stop in text for stop in self.stop) for text in texts], device=rows.device) & alive
             )
-            self.stopped[rows[wrote & ~ends]] = True
+            self.stopped[rows] |= wrote & ~ends
             ends = ends | wrote
         finished = ends | (self.limits[rows] <= step + 1)
-        self.lengths[rows[finished & alive]] = step + 1
+        self.lengths[rows] = torch.where(finished & alive, step + 1, self.lengths[rows])
         return ~finished
 
 

@@ -12,10 +12,7 @@ from transformers import DynamicCache
 
 from grouprl.logprobs import position_ids
 from grouprl.policy import Policy, pad_left
-from grouprl.stack import Stack
-
-_FUSE_BELOW = 2**28
-"""Layers of fewer weights than this are copied into fused matrices for the time of decoding."""
+from grouprl.stack import Stack, grouped_attention
 
 
 class Steps(Protocol):
@@ -32,19 +29,6 @@ class Steps(Protocol):
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         ...
-
-
-def steps_of(policy: Policy, prompts: Sequence[Sequence[int]], group: int, limit: int) -> Steps:
-    """The fast passes where the policy has them, else the plain ones.
-
-    Args:
-        policy: The policy.
-        prompts: Tokens of each prompt.
-        group: Rows of each prompt.
-        limit: New tokens at most.
-    """
-    stack = policy.stack(max(map(len, prompts)) + limit)
-    return PlainSteps(policy, prompts, group) if stack is None else StackSteps(stack, policy, prompts, group, limit)
 
 
 class PlainSteps:
@@ -98,9 +82,9 @@ class StackSteps:
     """
 
     def __init__(self, stack: Stack, policy: Policy, prompts: Sequence[Sequence[int]], group: int, limit: int) -> None:
-        self.stack = stack.fused() if stack.layer_weights < _FUSE_BELOW else stack
+        self.stack = stack
         self.prompts, self.group, self.limit = prompts, group, limit
-        self.device, self.grouped = policy.device, stack.heads != stack.kv_heads
+        self.device = policy.device
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         lengths = torch.tensor([len(ids) for ids in prompts], device=self.device)
@@ -127,13 +111,14 @@ class StackSteps:
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             for caches, part in ((self.keys, k), (self.values, v)):
-                shape = (len(left), self.group, part.shape[1], self.width + self.limit, part.shape[2])
-                caches.append(part.new_empty(shape).flatten(0, 1))
-                caches[number].view(shape)[:, :, :, : self.width] = part[left].transpose(1, 2).unsqueeze(1)
+                if len(caches) == number:
+                    caches.append(
+                        part.new_empty(len(self.positions), part.shape[1], self.width + self.limit, part.shape[2])
+                    )
+                cache = caches[number][: len(self.positions)].unflatten(0, (len(left), self.group))
+                cache[:, :, :, : self.width] = part[left].transpose(1, 2).unsqueeze(1)
             q, k, v = (part[right].transpose(1, 2) for part in (q, k, v))
-            attended = scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=self.stack.scaling, enable_gqa=self.grouped
-            )
+            attended = grouped_attention(q, k, v, is_causal=True, scale=self.stack.scaling)
             return attended.transpose(1, 2).flatten(0, 1)[cells]
 
         hidden = self.stack.hidden_states(token_ids, columns.expand_as(right).flatten()[cells], attend)

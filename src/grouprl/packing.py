@@ -12,12 +12,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from grouprl.batch import Minibatch
 from grouprl.head import token_logprobs
 from grouprl.logprobs import TokenLogprobs
-from grouprl.stack import Stack
+from grouprl.stack import Stack, grouped_attention
 
 _CPU_BLOCK = 4
 """Sequences of one prompt that a CPU attends for at once: padding costs more there than another call does."""
@@ -76,8 +75,6 @@ class PackedLayout:
     cell_of_row: Tensor
     """Cell of each row, [rows]."""
     scaling: float
-    grouped: bool
-    """Whether several query heads share a key head."""
 
     @classmethod
     def of(cls, batch: Minibatch, stack: Stack) -> PackedLayout:
@@ -100,12 +97,14 @@ class PackedLayout:
         )
         last_of_prompt = prompt_rows.gather(-1, lengths.unsqueeze(-1) - 1)[prompt_of]
         drawn = batch.drawn[:, : tokens + 1]
+        autocast, kind = torch.is_autocast_enabled(device.type), device.type
+        dtype = torch.get_autocast_dtype(kind) if autocast else stack.head_weight.dtype
         blocks, grids = [], [(prompt_rows, prompt_grid)]
         for members in _partition(prompt_of.tolist(), written.tolist(), small=device.type == "cpu"):
             own = torch.tensor(members, device=device)
             longest, keys = int(written[own].max()), lengths[prompt_of[own]]
             grids.append((completion_rows[own, :longest], completion_grid[own, :longest]))
-            visible = _visible(keys[:1] if bool((keys == keys[0]).all()) else keys, longest, stack.head_weight.dtype)
+            visible = _visible(keys[:1] if bool((keys == keys[0]).all()) else keys, longest, dtype)
             blocks.append(_Block(prompt_of[own], int(keys.max()), visible))
         row_of_cell = torch.cat([rows.flatten() for rows, _ in grids])
         filled = torch.cat([grid.flatten() for _, grid in grids]).nonzero().squeeze(-1)
@@ -119,12 +118,11 @@ class PackedLayout:
             row_of_cell=row_of_cell,
             cell_of_row=torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled),
             scaling=stack.scaling,
-            grouped=stack.heads != stack.kv_heads,
         )
 
     def attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention among rows, see `grouprl.stack.Attend`."""
-        attention = partial(scaled_dot_product_attention, scale=self.scaling, enable_gqa=self.grouped)
+        attention = partial(grouped_attention, scale=self.scaling)
         queries, keys, values = (self._grids(part) for part in (q, k, v))
         attended = [attention(queries[0], keys[0], values[0], is_causal=True)]
         for block, own_q, own_k, own_v in zip(self.blocks, queries[1:], keys[1:], values[1:], strict=True):
@@ -165,4 +163,6 @@ def _visible(prompt_tokens: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
     prompt = (torch.arange(width, device=device) < prompt_tokens.unsqueeze(-1)).unsqueeze(1).expand(-1, tokens, -1)
     causal = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril().expand(len(prompt), -1, -1)
     seen = torch.cat([prompt, causal], -1).unsqueeze(1)
-    return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)
+    # Rows begin at multiples of 16, as CUDA kernels demand: torch would else copy the mask in every layer.
+    room = (*seen.shape[:-1], -(-seen.shape[-1] // 16) * 16)
+    return torch.zeros(room, dtype=dtype, device=device)[..., : seen.shape[-1]].masked_fill_(~seen, -torch.inf)

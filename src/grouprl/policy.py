@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class Policy(nn.Module):
         temperature: float = 1.0,
         fast: bool = True,
         gradient_checkpointing: bool = False,
+        cuda_graphs: bool = True,
+        compile: bool = False,
     ) -> None:
         """Wrap a model.
 
@@ -83,6 +85,9 @@ class Policy(nn.Module):
             fast: Take the fast paths where the model has them; else, and for other models, the plain paths of
                 transformers, which give the same up to rounding.
             gradient_checkpointing: Keep no activations within layers: less memory, a third more work in training.
+            cuda_graphs: On a CUDA GPU, decode by CUDA graphs on the fast path (see `grouprl.decoding_graphs`).
+            compile: Train with layers compiled by `torch.compile` on the fast path: a minute or more at the start,
+                worth it on a GPU for models of half a billion weights and more. Sampling is not compiled.
         """
         super().__init__()
         if temperature <= 0:
@@ -91,6 +96,7 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.fast, self.gradient_checkpointing = fast, gradient_checkpointing
+        self.cuda_graphs, self.compiles_layers = cuda_graphs, compile
         self.has_adapter = adapter is not None
         self.base_is_merged = False
         """Whether the base is no folder's: an adapter alone would then name a base it was not trained on."""
@@ -140,6 +146,7 @@ class Policy(nn.Module):
             if self.gradient_checkpointing:
                 say_once("gradient_checkpointing=true does nothing on the plain path: use smaller micro-batches.")
             return completion_logprobs(model, batch, self.temperature)
+        stack = replace(stack, compiled=self.compiles_layers)
         return packed_logprobs(stack, batch, self.temperature, recompute=self.gradient_checkpointing)
 
     def keep_reference(self) -> None:
@@ -196,6 +203,8 @@ def load_policy(
     attention: str = "sdpa",
     fast: bool = True,
     gradient_checkpointing: bool = False,
+    cuda_graphs: bool = True,
+    compile: bool = False,
     trust_remote_code: bool = False,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
@@ -208,6 +217,8 @@ def load_policy(
         attention: Attention implementation of transformers, for the plain paths.
         fast: See `Policy`.
         gradient_checkpointing: See `Policy`.
+        cuda_graphs: See `Policy`.
+        compile: See `Policy`.
         trust_remote_code: Run model code that comes with the weights.
     """
     folder = str(_EMBEDDED.get(path, path))
@@ -243,6 +254,8 @@ def load_policy(
         temperature=temperature,
         fast=fast,
         gradient_checkpointing=gradient_checkpointing,
+        cuda_graphs=cuda_graphs,
+        compile=compile,
     )
     policy.base_is_merged = merged
     return policy

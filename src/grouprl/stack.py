@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import rms_norm
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from grouprl.head import TiedTable
@@ -74,6 +74,8 @@ class Stack:
     """Longest sequence for which full attention is what the model does (its sliding window), None: any."""
     head: Callable[[Tensor], Tensor]
     """Logits [rows, vocabulary] of final hidden states."""
+    compiled: bool = False
+    """Whether layers run compiled, all but their attention."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Stack | None:
@@ -150,12 +152,8 @@ class Stack:
         return _norm(base.norm)(x)
 
     def _layer(self, number: int, block: Block, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in block.qkv(block.input_norm(x)))
-        q = q if block.q_norm is None else block.q_norm(q)
-        k = k if block.k_norm is None else block.k_norm(k)
-        attended = attend(number, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
-        x = x + block.out(attended.flatten(-2))
-        return x + block.mlp(block.mlp_norm(x))
+        before, after = _compiled_halves() if self.compiled else (_before_attention, _after_attention)
+        return after(block, x, attend(number, *before(block, x, cos, sin, self.head_dim)))
 
     def fused(self) -> Stack:
         """This stack with a copy of its weights in few large matrices, adapters merged: for sampling, no gradient.
@@ -200,6 +198,42 @@ def _norm(module: Any) -> Callable[[Tensor], Tensor]:
     if type(module).__name__ == "GemmaRMSNorm":
         return lambda x: rms_norm(x, x.shape[-1:], 1.0 + module.weight, module.eps)
     return lambda x: rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
+
+
+def _before_attention(block: Block, x: Tensor, cos: Tensor, sin: Tensor, head_dim: int) -> tuple[Tensor, ...]:
+    q, k, v = (part.unflatten(-1, (-1, head_dim)) for part in block.qkv(block.input_norm(x)))
+    q = q if block.q_norm is None else block.q_norm(q)
+    k = k if block.k_norm is None else block.k_norm(k)
+    # Under autocast the rotary tables are wider than the values: so keys would take twice their memory.
+    return _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype), v
+
+
+def _after_attention(block: Block, x: Tensor, attended: Tensor) -> Tensor:
+    x = x + block.out(attended.flatten(-2))
+    return x + block.mlp(block.mlp_norm(x))
+
+
+@lru_cache(maxsize=1)
+def _compiled_halves() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two halves of a layer, each compiled once for all layers and row counts."""
+    return torch.compile(_before_attention, dynamic=True), torch.compile(_after_attention, dynamic=True)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, *, repeat: bool | None = None, **settings: Any) -> Tensor:
+    """Attention of [sequences, heads, tokens, head_dim] where query heads may share a key head.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        repeat: Repeat keys and values for the query heads. None: on CUDA, where torch has hardly a kernel that takes
+            grouped heads with a mask; what serves in its place keeps the scores of all pairs of tokens.
+        settings: Further arguments of `torch.nn.functional.scaled_dot_product_attention`.
+    """
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1 and (q.is_cuda if repeat is None else repeat):
+        k, v, groups = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), 1
+    return scaled_dot_product_attention(q, k, v, enable_gqa=groups > 1, **settings)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
