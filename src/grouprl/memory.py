@@ -198,6 +198,8 @@ class MemoryLimits:
         self.tokens, self.sequences, self.halvings = state["tokens"], state["sequences"], state["halvings"]
 
     def _halve(self, failure: DoesNotFit) -> None:
+        found = getattr(self, failure.limit)
+        assert not found or failure.smaller < found, "the work was larger than its limit, and halving would not end"
         setattr(self, failure.limit, failure.smaller)
         self.halvings += 1
         _log.warning(
