@@ -24,10 +24,11 @@ from grouprl import GroupRLModule, LoraAdapter, LossInputs, Policy, PolicyLoss, 
 from grouprl import vllm_sampler as subject
 from grouprl.cli.preflight import check_job
 from grouprl.cli.values import UsageError
+from grouprl.corrections import MaskedWeights, NoCorrection, TruncatedWeights
 from grouprl.data import tiny_problems
 from grouprl.datamodule import PromptDataModule
 from grouprl.guards import TrainingError
-from grouprl.losses import K3, ClipGate, MaskedWeights, NoCorrection, NoGate, TruncatedWeights
+from grouprl.losses import K3, ClipGate, NoGate
 
 STAND_IN = Path(__file__).parent / "stand_in_vllm.py"
 SAMPLER = functools.partial(VLLMSampler, dtype="float32")
@@ -380,20 +381,20 @@ def test_the_script_trains_evaluates_and_resumes(tmp_path, cli):
         ([], "TruncatedWeights", 2.0),
         (["loss=dapo"], "TruncatedWeights", 2.0),
         (["loss.correction.cap=5"], "TruncatedWeights", 5.0),
-        (["loss.correction._target_=grouprl.losses.MaskedWeights"], "MaskedWeights", 2.0),
-        (["loss.correction._target_=grouprl.losses.NoCorrection", "~loss.correction.cap"], "NoCorrection", None),
+        (["loss.correction._target_=grouprl.corrections.MaskedWeights"], "MaskedWeights", 2.0),
+        (["loss.correction._target_=grouprl.corrections.NoCorrection", "~loss.correction.cap"], "NoCorrection", None),
     ],
 )
 def test_the_correction_comes_with_the_sampler_and_a_choice_wins(vllm, overrides, target, cap):
     correction = check_job("train", ["sampler=vllm", *overrides]).loss.correction
-    assert correction._target_ == f"grouprl.losses.{target}"
+    assert correction._target_ == f"grouprl.corrections.{target}"
     assert correction.get("cap") == cap
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["sampler=vllm", "loss.correction._target_=grouprl.losses.NoCorrection"], r"Add ~loss\.correction\.cap"),
+        (["sampler=vllm", "loss.correction._target_=grouprl.corrections.NoCorrection"], r"Add ~loss\.correction\.cap"),
         (["sampler=vllm", "loss.correction.cap=1"], r"loss\.correction\.cap=1"),
         (["sampler=vllm", "sampler.gpu_memory_utilization=1"], r"sampler\.gpu_memory_utilization=1"),
         (["sampler=vllm", "sampler.max_model_len=96"], r"sampler\.max_model_len=96.*max_new_tokens=96"),
@@ -401,7 +402,7 @@ def test_the_correction_comes_with_the_sampler_and_a_choice_wins(vllm, overrides
         (["sampler=vllm", "sampler.tools=python"], r"sampler\.tools=python.*sampler=group"),
         (["sampler=vllm", "trainer=ddp"], r"trainer\.devices=2.*one device"),
         (
-            ["loss.correction._target_=grouprl.losses.TruncatedWeights"],
+            ["loss.correction._target_=grouprl.corrections.TruncatedWeights"],
             r"loss\.correction\._target_=.*sampler=group.*sampler=vllm",
         ),
     ],

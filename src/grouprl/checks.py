@@ -49,13 +49,13 @@ def clip_gate(eps_low: float = 0.2, eps_high: float = 0.2, ratio_max: float | No
 
 
 def correction(cap: float = 2.0, **_: Any) -> None:
-    """Arguments of `grouprl.losses.TruncatedWeights` and `grouprl.losses.MaskedWeights`."""
+    """Arguments of `grouprl.corrections.TruncatedWeights` and `grouprl.corrections.MaskedWeights`."""
     if not cap > 1:
         raise ValueError(f"loss.correction.cap={cap}: give a number above 1, the weight of a token both agree on.")
 
 
 def no_correction(**arguments: Any) -> None:
-    """Arguments of `grouprl.losses.NoCorrection`: none, but a command line may have left some."""
+    """Arguments of `grouprl.corrections.NoCorrection`: none, but a command line may have left some."""
     for key in arguments.keys() - {"_target_"}:
         raise ValueError(
             f"loss.correction.{key}={arguments[key]}: NoCorrection has no {key}. Add ~loss.correction.{key}"
@@ -144,9 +144,9 @@ def row_check(bad_rows: str = "refuse", duplicates: str = "drop", answer_format:
 OF_TARGET: dict[str, Callable[..., None]] = {
     "grouprl.advantages.RankAdvantage": rank_advantage,
     "grouprl.losses.ClipGate": clip_gate,
-    "grouprl.losses.NoCorrection": no_correction,
-    "grouprl.losses.TruncatedWeights": correction,
-    "grouprl.losses.MaskedWeights": correction,
+    "grouprl.corrections.NoCorrection": no_correction,
+    "grouprl.corrections.TruncatedWeights": correction,
+    "grouprl.corrections.MaskedWeights": correction,
     "grouprl.sampling.GroupSampler": group_sampler,
     "grouprl.vllm_sampler.VLLMSampler": vllm_sampler,
     "grouprl.rewards.MathReward": math_reward,

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from grouprl import checks
 from grouprl.batch import LossInputs, LossOutputs, Totals
+from grouprl.corrections import NoCorrection, SamplerCorrection, sampler_ratio
 
 PerToken = Float[Tensor, "sequences tokens"]
 Lengths = Int[Tensor, "prompts group"]
@@ -258,61 +259,6 @@ def _reference(inputs: LossInputs) -> PerToken:
     return inputs.ref_logprobs
 
 
-# --- correction: the weight of a token that another distribution drew -----------------------------------------------
-
-
-class SamplerCorrection(Protocol):
-    """Weight of each token from ``w = exp(old_logp - sampler_logp)``: how much likelier the trainer finds it.
-
-    Tokens drawn by an engine whose logprobs are not the trainer's are off-policy from the start; an expectation over
-    the trainer's distribution weighs each with its w. No gradient flows through w. Where the sampler's logprobs are
-    the old logprobs every w is 1, and this axis is not read.
-    """
-
-    def __call__(self, w: PerToken) -> PerToken: ...
-
-
-@dataclass(frozen=True)
-class NoCorrection:
-    """Each token weighs 1: what was drawn by the engine is taken for the trainer's own."""
-
-    def __call__(self, w: PerToken) -> PerToken:
-        return torch.ones_like(w)
-
-
-@dataclass(frozen=True)
-class TruncatedWeights:
-    """``min(w, cap)``, truncated importance sampling (TIS) at token level: a bound on the variance at little bias.
-
-    The truncation is Ionides' (2008, J. Comput. Graph. Stat. 17:295); its use between an inference engine and a
-    trainer is that of https://fengyao.notion.site/off-policy-rl.
-    """
-
-    cap: float = 2.0
-
-    def __post_init__(self) -> None:
-        checks.correction(self.cap)
-
-    def __call__(self, w: PerToken) -> PerToken:
-        return w.clamp(max=self.cap)
-
-
-@dataclass(frozen=True)
-class MaskedWeights:
-    """``w`` where it is at most ``cap`` and 0 elsewhere (MIS): a token the engine found far too unlikely is dropped.
-
-    Dropped tokens still count in the denominators, so that those of a minibatch do not depend on the mismatch.
-    """
-
-    cap: float = 2.0
-
-    def __post_init__(self) -> None:
-        checks.correction(self.cap)
-
-    def __call__(self, w: PerToken) -> PerToken:
-        return w.masked_fill(w > self.cap, 0.0)
-
-
 # --- the loss -------------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +304,7 @@ class PolicyLoss:
         if self.needs_reference:
             objective = objective - self.kl.penalty(logprobs, inputs)
         if inputs.sampler_logprobs is not None:
-            objective = objective * self.correction(_sampler_ratio(inputs))
+            objective = objective * self.correction(sampler_ratio(inputs))
         weights = inputs.weights.to(objective.dtype).unsqueeze(-1)
         loss = -(weights * objective.masked_fill(~mask, 0.0)).sum()
         return LossOutputs(loss, *self._measure(log_ratio.detach(), ratio.detach(), advantages, inputs))
@@ -379,7 +325,7 @@ class PolicyLoss:
             difference = inputs.ref_logprobs - inputs.old_logprobs
             sums["reference_kl"] = difference.expm1() - difference
         if inputs.sampler_logprobs is not None:
-            w = _sampler_ratio(inputs)
+            w = sampler_ratio(inputs)
             sums["correction/weight"] = self.correction(w)
             sums["correction/limited"] = w > getattr(self.correction, "cap", torch.inf)
         maxima = {"ratio/max": ratio, "ratio/max_deviation": (ratio - 1).abs()}
@@ -388,13 +334,6 @@ class PolicyLoss:
             {name: (values * mask).max() for name, values in maxima.items()},
             mask.sum(),
         )
-
-
-@torch.no_grad()
-def _sampler_ratio(inputs: LossInputs) -> PerToken:
-    """``exp(old_logp - sampler_logp)`` of each token; 1 where masked."""
-    assert inputs.sampler_logprobs is not None
-    return (inputs.old_logprobs - inputs.sampler_logprobs).masked_fill(~inputs.mask, 0.0).exp()
 
 
 def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:

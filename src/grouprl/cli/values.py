@@ -50,7 +50,7 @@ _OF_THE_LOOP = {
     "limit_train_batches": "Use steps.",
     "limit_val_batches": "Use data.heldout_size.",
 }
-_WEIGHTS = ("grouprl.losses.TruncatedWeights", "grouprl.losses.MaskedWeights")
+_WEIGHTS = ("grouprl.corrections.TruncatedWeights", "grouprl.corrections.MaskedWeights")
 
 
 class UsageError(Exception):
