@@ -72,9 +72,12 @@ def token_logprobs(
     keep = len(hidden) * len(matrix) * hidden.dtype.itemsize <= keep_bytes
     if not torch.is_grad_enabled():  # else what the backward pass needs would be made and kept all the same
         hidden, matrix = hidden.detach(), matrix.detach()
-    return _TokenLogprobs.apply(  # type: ignore[no-any-return]
-        hidden, matrix, token_ids, temperature, columns, keep, table
-    )
+    with torch.autocast(
+        hidden.device.type, enabled=False
+    ):  # which would take the sums over the vocabulary in its dtype
+        return _TokenLogprobs.apply(  # type: ignore[no-any-return]
+            hidden, matrix, token_ids, temperature, columns, keep, table
+        )
 
 
 class _TiedEmbedding(torch.autograd.Function):

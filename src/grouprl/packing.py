@@ -129,12 +129,17 @@ class PackedLayout:
             shared = block.prompt_of, slice(None), slice(block.prompt_tokens)
             seen_k, seen_v = torch.cat([keys[0][shared], own_k], -2), torch.cat([values[0][shared], own_v], -2)
             attended.append(attention(own_q, seen_k, seen_v, attn_mask=block.visible.to(q.dtype)))
-        return torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended])[self.cell_of_row]
+        return _take(torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended]), self.cell_of_row)
 
     def _grids(self, rows: Tensor) -> list[Tensor]:
         """Rows [rows, heads, head_dim] as the grids of prompts and blocks, [sequences, heads, tokens, head_dim]."""
-        grids = rows[self.row_of_cell].split([sequences * tokens for sequences, tokens in self.grids])
+        grids = _take(rows, self.row_of_cell).split([sequences * tokens for sequences, tokens in self.grids])
         return [grid.unflatten(0, shape).transpose(1, 2) for grid, shape in zip(grids, self.grids, strict=True)]
+
+
+def _take(rows: Tensor, indices: Tensor) -> Tensor:
+    """The rows of some indices. Each device takes the form whose backward pass is cheap there: a GPU would sort."""
+    return rows.index_select(0, indices) if rows.is_cuda else rows[indices]
 
 
 def _number(grid: Tensor, start: int) -> Tensor:
