@@ -481,3 +481,42 @@ def test_a_backward_hook_on_a_layer_is_called():
     policy.model.model.layers[1].register_full_backward_hook(lambda *_: calls.append(1))
     policy.logprobs(ragged()).logprobs.sum().backward()
     assert calls == [1]
+
+
+class OtherAdapter(LoraAdapter):
+    """An adapter of PEFT's that is more than two matrices beside a linear layer."""
+
+    def attach(self, model):
+        from peft import LoraConfig, get_peft_model
+
+        changes = {"dora": {"use_dora": True}, "biased": {"lora_bias": True}, "with biases": {"bias": "all"}}[self.init]
+        torch.manual_seed(0)
+        peft_model = get_peft_model(
+            model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **changes)
+        )
+        with torch.no_grad():
+            for key, parameter in peft_model.named_parameters():
+                if "lora_B" in key or (parameter.requires_grad and key.endswith("bias")):
+                    parameter.copy_(0.1 * torch.randn_like(parameter))
+        return peft_model
+
+    def __post_init__(self):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["dora", "biased", "with biases"])
+def test_other_adapters_are_sampled_and_trained_as_they_are(kind):
+    policy = policy_of("qwen2", adapter=OtherAdapter(rank=4, init=kind))
+    rollouts = SAMPLER(policy, PROMPTS, seed=0)
+    torch.testing.assert_close(recomputed(policy, rollouts), rollouts.sampler_logprobs, atol=1e-5, rtol=0)
+    policy.logprobs(ragged()).logprobs.sum().backward()
+    assert all(parameter.grad is not None for parameter in policy.parameters() if parameter.requires_grad)
+
+
+def test_adapters_are_not_merged_in_bfloat16():
+    """A weight rounded to 8 bits would swallow most of an adapter after its first steps."""
+    policy = policy_of("qwen2", adapter=LoraAdapter(rank=4))
+    stack = policy.stack(20)
+    assert stack.fused() is not stack
+    with torch.autocast("cpu", torch.bfloat16):
+        assert stack.fused() is stack

@@ -62,8 +62,24 @@ def no_correction(**arguments: Any) -> None:
         )
 
 
-def group_sampler(group_size: int = 1, max_new_tokens: int = 1, top_k: int = 0, top_p: float = 1.0, **_: Any) -> None:
+def policy(**arguments: Any) -> None:
+    """Arguments of `grouprl.policy.load_policy`."""
+    for key in ("fast", "gradient_checkpointing", "cuda_graphs", "compile", "trust_remote_code"):
+        if not isinstance(arguments.get(key, False), bool):
+            raise ValueError(f"policy.{key}={arguments[key]}: give true or false.")
+
+
+def group_sampler(
+    group_size: int = 1,
+    max_new_tokens: int = 1,
+    max_sequences: int = 1,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    **_: Any,
+) -> None:
     """Arguments of `grouprl.sampling.GroupSampler`."""
+    if max_sequences < 1:
+        raise ValueError(f"sampler.max_sequences={max_sequences}: give at least 1.")
     if group_size < 1 or max_new_tokens < 1:
         raise ValueError(f"group_size={group_size}, max_new_tokens={max_new_tokens}: give at least 1.")
     if top_k != 0 or top_p != 1.0:
@@ -151,6 +167,7 @@ OF_TARGET: dict[str, Callable[..., None]] = {
     "grouprl.vllm_sampler.VLLMSampler": vllm_sampler,
     "grouprl.rewards.MathReward": math_reward,
     "grouprl.policy.LoraAdapter": lora_adapter,
+    "grouprl.policy.load_policy": policy,
     "grouprl.data.jsonl_problems": row_check,
     "grouprl.data.hub_problems": row_check,
 }

@@ -10,11 +10,10 @@ has not been run on a GPU.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from grouprl.decoding_steps import PlainSteps, StackSteps, Steps
 from grouprl.decoding_weights import DecodingWeights
 from grouprl.policy import Policy
-from grouprl.stack import Stack
+from grouprl.stack import Stack, say_once
 
 _FUSE_BELOW = 2**28
 """Layers of fewer weights than this are copied into fused matrices for the time of decoding."""
@@ -33,7 +32,6 @@ _KEEP_SHARE = 1 / 8
 """Caches and weights stay on the device between two calls, and with them the graphs, up to this share of its memory."""
 _WARM_UPS = 2
 """Runs before a capture, in which libraries set themselves up."""
-_log = logging.getLogger(__name__)
 
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """From a function to one that does the same to the same memory, and gives its result in the same memory."""
@@ -253,8 +251,10 @@ class _Memory:
         if self.capture is not None and (rows, end) not in self.captured:
             try:
                 self.captured[rows, end] = self.capture(function)
+            except torch.OutOfMemoryError:
+                raise  # said with the dial to turn, or halved, further up
             except RuntimeError as error:
-                _say_once(
+                say_once(
                     f"Decoding goes on without CUDA graphs, and slower: capturing a step of {rows} rows and {end} "
                     f"columns failed: {error}. policy.cuda_graphs=false does without from the start."
                 )
@@ -311,6 +311,11 @@ def _memory(
     return memory
 
 
+def release(policy: Policy) -> None:
+    """Give back what is kept of a policy for its next call."""
+    _KEPT.pop(policy, None)
+
+
 def _copied(stack: Stack, dtype: torch.dtype | None) -> bool:
     """Whether to decode with a copy of the weights: in another dtype, or of few weights in large matrices."""
     other = dtype not in (None, stack.head_weight.dtype)
@@ -330,8 +335,3 @@ def _signature(stack: Stack, dtype: torch.dtype | None) -> tuple[object, ...]:
 
 def _device_bytes(device: torch.device) -> float:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else float("inf")
-
-
-@lru_cache(maxsize=8)
-def _say_once(text: str) -> None:
-    _log.warning(text)

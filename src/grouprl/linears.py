@@ -28,7 +28,7 @@ def linears(*modules: Any) -> Linears:
 
     def call(x: Tensor) -> tuple[Tensor, ...]:
         parts = [_lora_parts(module) for module in modules]
-        if any(part is None for part in parts) or torch.is_autocast_enabled(x.device.type):
+        if any(part is None for part in parts):
             return tuple(module(x) for module in modules)
         scales = tuple(part.scale for part in parts if part is not None)
         tensors = (tensor for part in parts if part is not None for tensor in part.tensors)
@@ -47,19 +47,24 @@ class _LoraPart:
 
 
 def _lora_parts(module: Any) -> _LoraPart | None:
-    """What PEFT computes in a LoRA layer, or None for any other module or variant."""
+    """What PEFT computes in a LoRA layer, or None for any other module, variant or dtype.
+
+    In bfloat16, and under an autocast to it, a merge would round small adapters away.
+    """
     base: Any = getattr(module, "base_layer", None)
     names: Sequence[str] = getattr(module, "active_adapters", ())
     if type(base) is not nn.Linear or not hasattr(module, "lora_A") or module.disable_adapters or module.merged:
         return None
-    if len(names) != 1 or names[0] not in module.lora_A or base.weight.requires_grad:
+    if len(names) != 1 or names[0] not in module.lora_A:
         return None
     name = names[0]
     down, up, dropout = module.lora_A[name], module.lora_B[name], module.lora_dropout[name]
-    if getattr(module, "use_dora", {}).get(name) or not isinstance(dropout, nn.Identity) or up.bias is not None:
+    if name in getattr(module, "lora_variant", {}) or not isinstance(dropout, nn.Identity) or up.bias is not None:
         return None
-    same = len({tensor.dtype for tensor in (base.weight, down.weight, up.weight)}) == 1
-    if not same or base.weight.dtype not in (torch.float32, torch.float64):  # in bfloat16 a merge rounds adapters away
+    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
+        return None
+    dtypes = {tensor.dtype for tensor in (base.weight, down.weight, up.weight)}
+    if dtypes not in ({torch.float32}, {torch.float64}) or torch.is_autocast_enabled(base.weight.device.type):
         return None
     return _LoraPart(float(module.scaling[name]), (base.weight, base.bias, down.weight, up.weight))
 
@@ -81,15 +86,16 @@ class _LoraLinears(torch.autograd.Function):
         x, *tensors = ctx.saved_tensors
         parts = _fours(tensors)
         rows = x.flatten(0, -2)
-        x_grad = torch.zeros_like(rows) if ctx.needs_input_grad[0] else None
+        x_grad: Tensor | None = None
         inner = rows @ torch.cat([down for _, _, down, _ in parts]).T
         inners = inner.split([len(down) for _, _, down, _ in parts], -1)
         found: list[Tensor | None] = []
         flat = [grad.flatten(0, -2) for grad in grads]
         for scale, (weight, _, down, up), inner, grad in zip(ctx.scales, parts, inners, flat, strict=True):
             inner_grad = (grad @ up).mul_(scale)
-            if x_grad is not None:
-                x_grad.addmm_(grad, weight).addmm_(inner_grad, down)
+            if ctx.needs_input_grad[0]:
+                x_grad = grad @ weight if x_grad is None else x_grad.addmm_(grad, weight)
+                x_grad.addmm_(inner_grad, down)
             found += [None, None, inner_grad.T @ rows, (grad.T @ inner).mul_(scale)]
         return None if x_grad is None else x_grad.view_as(x), None, *found
 
@@ -152,15 +158,14 @@ def _has_onednn() -> bool:
     return torch.equal(result, weight.T)
 
 
-def dense(module: nn.Module) -> tuple[Tensor, Tensor | None] | None:
-    """Weight and bias of a linear layer with its LoRA adapters merged, or None for another kind of module."""
-    if type(module) is nn.Linear:
-        return module.weight.detach(), None if module.bias is None else module.bias.detach()
-    base, active = getattr(module, "base_layer", None), getattr(module, "active_adapters", None)
-    if type(base) is not nn.Linear or not hasattr(module, "lora_A") or active is None:
+def dense(module: Any) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of a linear layer with its LoRA adapter merged, or None where there is no such exact pair."""
+    part = _lora_parts(module)
+    if part is not None:
+        weight, bias, down, up = part.tensors
+        with torch.no_grad():
+            return torch.addmm(weight, up, down, alpha=part.scale), bias
+    base = module.base_layer if getattr(module, "disable_adapters", False) and not module.merged else module
+    if type(base) is not nn.Linear:
         return None
-    weight = base.weight.detach()
-    if not module.disable_adapters:
-        for name in active:
-            weight = weight + module.get_delta_weight(name).detach().to(weight.dtype)  # type: ignore[operator]
-    return weight, None if base.bias is None else base.bias.detach()
+    return base.weight.detach(), None if base.bias is None else base.bias.detach()

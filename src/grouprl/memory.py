@@ -20,6 +20,7 @@ from torch import Tensor
 
 from grouprl import checks
 from grouprl.batch import Minibatch, Prompts
+from grouprl.decoding_graphs import release
 from grouprl.guards import TrainingError, peak_memory
 from grouprl.policy import Policy
 from grouprl.sampling import Sampler
@@ -100,6 +101,7 @@ class MemoryLimits:
                     raise TrainingError(self._message(failure)) from failure
                 self._halve(failure)
             # Outside of the handler: the error's traceback holds what the failed pass had computed.
+            release(self.policy)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -355,7 +355,7 @@ class GroupRLModule(L.LightningModule):
                 "started with. Give policy.path the folder it was started from."
             )
         self.iteration, self.finite_steps.in_a_row = saved["iteration"], saved["skipped_in_a_row"]
-        self.memory.load_state_dict(saved["limits"])
+        self.memory.load_state_dict(saved.get("limits", self.memory.state_dict()))
         self.evaluations = {
             at: {name: Estimate(*values) for name, values in estimates.items()}
             for at, estimates in saved["evaluations"].items()

@@ -90,6 +90,9 @@ class Policy(nn.Module):
                 worth it on a GPU for models of half a billion weights and more. Sampling is not compiled.
         """
         super().__init__()
+        checks.policy(
+            fast=fast, gradient_checkpointing=gradient_checkpointing, cuda_graphs=cuda_graphs, compile=compile
+        )
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: give a number above 0.")
         self.model: nn.Module = adapter.attach(model) if adapter else model

@@ -63,7 +63,7 @@ class GroupSampler:
     """Rounds and sandbox of ``tools=python``; None: the defaults."""
 
     def __post_init__(self) -> None:
-        checks.group_sampler(self.group_size, self.max_new_tokens, self.top_k, self.top_p)
+        checks.group_sampler(self.group_size, self.max_new_tokens, self.max_sequences, self.top_k, self.top_p)
         checks.choice("sampler.tools", self.tools, ("none", "python"))
 
     @torch.no_grad()

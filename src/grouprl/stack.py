@@ -159,7 +159,7 @@ class Stack:
         """This stack with a copy of its weights in few large matrices, adapters merged: for sampling, no gradient.
 
         Worth its memory where a row's work is small beside the cost of calling many small matrices. A stack with layers
-        that are not plain or LoRA linear layers is returned as it is.
+        that are not plain or LoRA linear layers, or whose adapters cannot be merged exactly, is returned as it is.
         """
         base: Any = self.model
         blocks = []
@@ -194,10 +194,35 @@ class _GatedMLP:
 
 
 def _norm(module: Any) -> Callable[[Tensor], Tensor]:
-    """RMS norm of a transformers module as one kernel; Gemma's weights are offsets from 1."""
+    """RMS norm of a transformers module; Gemma's weights are offsets from 1."""
     if type(module).__name__ == "GemmaRMSNorm":
-        return lambda x: rms_norm(x, x.shape[-1:], 1.0 + module.weight, module.eps)
-    return lambda x: rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
+        return lambda x: _rms_norm(x, 1.0 + module.weight, module.eps)
+    return lambda x: _rms_norm(x, module.weight, module.variance_epsilon)
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    if x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu"):
+        return _RMSNorm.apply(x, weight, eps)  # type: ignore[no-any-return]
+    return rms_norm(x, x.shape[-1:], weight, eps)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """PyTorch has no kernel of it for the CPU, and composes it and its gradient of twice as many passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        inverse = torch.linalg.vecdot(x, x).unsqueeze(-1).div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse, weight)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        normed, inverse, weight = ctx.saved_tensors
+        weight_grad = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        scaled = grad * weight
+        mean = torch.linalg.vecdot(scaled, normed).unsqueeze(-1).div_(normed.shape[-1])
+        return scaled.addcmul_(normed, mean, value=-1).mul_(inverse), weight_grad, None
 
 
 def _before_attention(block: Block, x: Tensor, cos: Tensor, sin: Tensor, head_dim: int) -> tuple[Tensor, ...]:

@@ -66,6 +66,7 @@ OF_MEMORY = frozenset(
         "micro_batch_tokens",
         "on_out_of_memory",
         "policy.gradient_checkpointing",
+        "policy.cuda_graphs",
         "sampler.max_sequences",
     }
 )
