@@ -40,7 +40,7 @@ def help_text(config_name: str) -> str:
     column = max(len(cell) for cell in cells[:half])
     for left, right in zip(cells[:half], [*cells[half:], ""], strict=False):
         lines.append(f"{left:<{column}}{right}".rstrip())
-    lines += ["", "groups (an option's own keys: group.key=value):"]
+    lines += ["", "groups (an option's own keys: group.key=value; those for speed and memory: docs/performance.md):"]
     choices = config.hydra.runtime.choices
     for group in GROUPS:
         if group not in choices:
