@@ -53,6 +53,7 @@ class Job:
             f"micro-batches of {micro} sequences; "
             f"{'bfloat16 over float32 weights' if setting.bf16 else 'float32'}"
             f"{', gradient checkpointing' if setting.checkpointing else ''}"
+            f"{', compiled layers' if setting.compiled else ''}{'' if setting.graphs else ', no CUDA graphs'}"
             f"{', TRL made to score completions alone' if setting.compact_head else ''}"
         )
 

@@ -33,6 +33,10 @@ class Setting:
     """Sequences of a forward and backward pass; 0: all of a step."""
     checkpointing: bool = False
     """Gradient checkpointing, on both sides."""
+    graphs: bool = True
+    """grouprl's decode steps as CUDA graphs, on a GPU."""
+    compiled: bool = False
+    """grouprl's layers compiled for training."""
     compact_head: bool = False
     """Let TRL's fused head score completions alone, as it does with Triton; without Triton it scores prompts too."""
     wall: bool = False
@@ -154,7 +158,13 @@ class GroupRLSide(Side):
         model = build_model(size, setting.device)
         torch.manual_seed(SEED)
         self.policy = Policy(
-            model, build_tokenizer(size), adapter=adapter, fast=fast, gradient_checkpointing=setting.checkpointing
+            model,
+            build_tokenizer(size),
+            adapter=adapter,
+            fast=fast,
+            gradient_checkpointing=setting.checkpointing,
+            cuda_graphs=setting.graphs,
+            compile=setting.compiled,
         )
         prompts = build_prompts(size)
         module = GroupRLModule(

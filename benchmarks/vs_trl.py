@@ -55,6 +55,8 @@ def arguments() -> argparse.Namespace:
     add("--micro-batch", type=int, help="sequences of a forward pass (default: CPU all of a step; GPU 16, or 8 below "
         "100 GiB)")  # fmt: skip
     add("--checkpointing", action="store_true", help="gradient checkpointing on both sides")
+    add("--no-graphs", action="store_true", help="grouprl decodes eagerly on a GPU, too")
+    add("--compile", action="store_true", help="grouprl trains with compiled layers")
     add("--compact-head", action="store_true", help="make TRL's head score completions alone where it has no Triton")
     add("--memory", action="store_true", help="measure peak memory too, each side in a process of its own")
     add("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
@@ -96,6 +98,8 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
             bf16=gpu or args.bf16,
             micro_batch_size=fitting,
             checkpointing=args.checkpointing,
+            graphs=not args.no_graphs,
+            compiled=args.compile,
             compact_head=args.compact_head,
             wall=gpu or args.threads > 1,
         )
