@@ -1,6 +1,7 @@
 """Configuration: every option composes and instantiates, and a wrong command line is one message before torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -230,3 +231,12 @@ def test_sweeps_check_every_job_first():
 def test_config_folders_ship_as_packages():
     assert files("grouprl.conf").joinpath("train.yaml").is_file()
     assert files("grouprl.experiments").joinpath("experiment", "none.yaml").is_file()
+
+
+def test_what_a_run_folder_names_may_be_resumed_with():
+    from grouprl.cli.resume import SAFE_TARGETS
+
+    texts = [path.read_text() for path in (ROOT / "conf").rglob("*.yaml")]
+    targets = {target for text in texts for target in re.findall(r"_target_: (grouprl\.[\w.]+)", text)}
+    assert len(targets) > 20
+    assert not [target for target in targets if not SAFE_TARGETS.fullmatch(target)]

@@ -97,7 +97,7 @@ class LossInputs:
     """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.Aggregation`)."""
     ref_logprobs: Float[Tensor, "sequences tokens"] | None = None
     sampler_logprobs: Float[Tensor, "sequences tokens"] | None = None
-    """The sampler's own, where those are not the old logprobs (see `grouprl.losses.SamplerCorrection`)."""
+    """The sampler's own, where those are not the old logprobs (see `grouprl.corrections.SamplerCorrection`)."""
 
 
 @dataclass(frozen=True)

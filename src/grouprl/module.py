@@ -249,8 +249,8 @@ class GroupRLModule(L.LightningModule):
                 optimizer.step()  # type: ignore[union-attr]
             meter.end_step(float(norm))
         else:
-            optimizer.zero_grad()  # type: ignore[union-attr]
             meter.skip_step()
+        optimizer.zero_grad()  # type: ignore[union-attr] # the memory is the next rollout's
 
     def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
         """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.

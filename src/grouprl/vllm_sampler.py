@@ -5,7 +5,7 @@ Written against vLLM's public API as the documentation and sources of 0.29 to 0.
 the same interface in its place. See docs/vllm.md.
 
 vLLM's kernels are not the trainer's, so that the logprobs it records deviate from the trainer's by more than rounding:
-the old logprobs are computed anew, and `grouprl.losses.SamplerCorrection` weighs the tokens.
+the old logprobs are computed anew, and `grouprl.corrections.SamplerCorrection` weighs the tokens.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from grouprl.cli.preflight import explain
 from grouprl.cli.values import UsageError, check_values
 
 SAFE_TARGETS = re.compile(
-    r"grouprl\.(?:advantages|data|losses|policy|rewards|sampling|tool_decoding|tools|vllm_sampler)\.[A-Za-z]\w*"
+    r"grouprl\.(?:advantages|corrections|data|losses|policy|rewards|sampling|tool_decoding|tools|vllm_sampler)\.[A-Za-z]\w*"
     r"|torch\.optim\.[A-Z]\w*|lightning\.Trainer"
 )
 """What a configuration read from a run folder may instantiate unasked: components, and nothing that loads others."""
