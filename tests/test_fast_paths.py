@@ -13,8 +13,9 @@ from test_logprobs import batch_of
 from test_sampling import prompts_of, recomputed
 from torch.utils.flop_counter import FlopCounterMode
 
-from grouprl import GroupSampler, LoraAdapter, Policy, head
+from grouprl import GroupSampler, LoraAdapter, Policy, head, linears
 from grouprl.decoding import draw
+from grouprl.decoding_weights import DecodingWeights
 from grouprl.head import token_logprobs
 
 PROMPTS = prompts_of([5, 6, 7, 8, 9, 10, 11, 12, 13], [20], [30, 31, 32], [40, 41, 42, 43, 44, 45], [50, 51])
@@ -216,6 +217,25 @@ def test_adapters_train_as_on_the_plain_path(name, targets):
     assert any("lora_B" in key and p.abs().max() > 0.01 for key, p in policy.named_parameters())
     for batch in (ragged(), holed()):
         assert_same_training(policy, batch)
+
+
+@pytest.mark.parametrize("targets", [None, "all-linear", ("q_proj", "down_proj")])
+def test_without_onednn_products_are_the_same(targets, monkeypatch):
+    policy = policy_with("llama biased", targets and LoraAdapter(rank=4, targets=targets))
+    completions = SAMPLER(policy, PROMPTS, seed=0).completions
+    monkeypatch.setattr(linears, "_has_onednn", lambda: False)
+    assert SAMPLER(policy, PROMPTS, seed=0).completions == completions
+    assert_same_training(policy, ragged())
+
+
+def test_a_frozen_model_gets_no_weight_gradients_and_an_input_does():
+    layer, x = torch.nn.Linear(8, 5).requires_grad_(False), torch.randn(3, 8, requires_grad=True)
+    for products in (linears.linears(layer, layer), lambda x: (layer(x), layer(x))):
+        x.grad = None
+        first, second = products(x)
+        (first.square() + second).sum().backward()
+        torch.testing.assert_close(x.grad, 2 * layer(x).detach() @ layer.weight + layer.weight.sum(0))
+    assert layer.weight.grad is None
 
 
 def policy_with(name, adapter):
@@ -516,7 +536,8 @@ def test_other_adapters_are_sampled_and_trained_as_they_are(kind):
 def test_adapters_are_not_merged_in_bfloat16():
     """A weight rounded to 8 bits would swallow most of an adapter after its first steps."""
     policy = policy_of("qwen2", adapter=LoraAdapter(rank=4))
-    stack = policy.stack(20)
-    assert stack.fused() is not stack
-    with torch.autocast("cpu", torch.bfloat16):
-        assert stack.fused() is stack
+    for dtype, merged in ((torch.bfloat16, False), (torch.float32, True)):
+        matrices = DecodingWeights(policy.stack(20), dtype).matrices
+        adapted = [matrix for matrix in matrices if hasattr(matrix.modules[0], "lora_A")]
+        assert len(adapted) == 8
+        assert all((matrix.down is None) == merged for matrix in adapted)

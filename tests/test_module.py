@@ -1,11 +1,15 @@
 """The loop: what one iteration does to the weights."""
 
+import csv
 import functools
 import itertools
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
 from grouprl.data import tiny_problems
@@ -34,9 +38,8 @@ def fit(policy=None, loss=None, steps=1, module_arguments=None, reward=None, acc
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    trainer = L.Trainer(
-        max_epochs=1, accelerator=accelerator, use_distributed_sampler=False, limit_val_batches=0, **options, **trainer
-    )
+    options |= {"max_epochs": 1, "use_distributed_sampler": False, "limit_val_batches": 0}
+    trainer = L.Trainer(accelerator=accelerator, **(options | trainer))
     trainer.fit(module, datamodule=data)
     return module, trainer
 
@@ -47,6 +50,34 @@ def test_optimizer_steps_are_epochs_times_minibatches():
     assert module.iteration == 2
     # Later steps of a rollout are off-policy: the ratio leaves 1.
     assert float(trainer.callback_metrics["ppo/ratio/max_deviation"]) > 1e-3
+
+
+@pytest.mark.parametrize(("every", "logged"), [(1, [0, 1, 2]), (2, [1]), (0, [])])
+def test_metrics_reach_loggers_as_often_as_the_trainer_says_and_callbacks_always(tmp_path, every, logged):
+    logger = CSVLogger(tmp_path)
+    best = ModelCheckpoint(tmp_path / "best", monitor="reward", mode="max", every_n_epochs=1, save_on_train_epoch_end=True)
+    settings = {"logger": logger, "log_every_n_steps": every, "callbacks": [best], "enable_checkpointing": True}
+    module, trainer = fit(steps=3, **settings)
+    written = Path(logger.log_dir) / "metrics.csv"
+    rows = list(csv.DictReader(written.open())) if logged else []
+    assert [int(row["step"]) for row in rows] == logged
+    assert written.exists() == bool(logged)
+    if every == 1:
+        assert {name: float(rows[2][name]) for name in module.last_metrics} == module.last_metrics
+        assert {"reward", "lr", "ppo/grad_norm", "ppo_epoch_1/entropy", "tokens_per_s"} <= module.last_metrics.keys()
+    assert float(best.best_model_score) == module.last_metrics["reward"] == float(trainer.callback_metrics["reward"])
+
+
+def test_an_epoch_that_was_left_out_leaves_no_metrics():
+    class StopEarly(L.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            seen.append(dict(module.last_metrics))
+            module.kl_stop = -1.0
+
+    seen = []
+    fit(steps=2, module_arguments={"ppo_epochs": 2, "kl_stop": 1e9}, callbacks=[StopEarly()])
+    assert [metrics["ppo/epochs"] for metrics in seen] == [2, 1]
+    assert ["ppo_epoch_2/entropy" in metrics for metrics in seen] == [True, False]
 
 
 def test_on_policy_ratio_is_one_within_tolerance():

@@ -41,12 +41,12 @@ class Progress(Callback):
         assert isinstance(module, GroupRLModule)
         if not trainer.is_global_zero:
             return
-        metrics = trainer.callback_metrics
+        metrics = module.last_metrics
         shown = {
-            "reward": f"{float(metrics['reward']):.3f}",
-            "correct": f"{float(metrics['reward/correct']):.3f}" if "reward/correct" in metrics else "-",
-            "length": f"{float(metrics['completion/length']):.1f}",
-            "tok/s": f"{float(metrics['tokens_per_s']):.0f}",
+            "reward": f"{metrics['reward']:.3f}",
+            "correct": f"{metrics['reward/correct']:.3f}" if "reward/correct" in metrics else "-",
+            "length": f"{metrics['completion/length']:.1f}",
+            "tok/s": f"{metrics['tokens_per_s']:.0f}",
         }
         if self.bar is not None:
             self.bar.update()
@@ -91,8 +91,7 @@ class MetricsFile(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("heldout/")}
-        self._write(trainer, {"iteration": module.iteration, **metrics})
+        self._write(trainer, {"iteration": module.iteration, **module.last_metrics})
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, GroupRLModule)

@@ -23,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from grouprl.decoding_steps import PlainSteps, StackSteps, Steps
 from grouprl.decoding_weights import DecodingWeights
+from grouprl.linears import onednn_serves
 from grouprl.policy import Policy
 from grouprl.stack import Stack, say_once
 
@@ -51,7 +52,7 @@ def steps_of(policy: Policy, prompts: Sequence[Sequence[int]], group: int, limit
         return PlainSteps(policy, prompts, group)
     if policy.cuda_graphs and policy.device.type == "cuda":
         return GraphSteps(stack, policy, prompts, group, limit, capture=CudaCapture)
-    return StackSteps(stack.fused() if stack.layer_weights < _FUSE_BELOW else stack, policy, prompts, group, limit)
+    return StackSteps(_with_copy(stack), policy, prompts, group, limit)
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,19 @@ def _copied(stack: Stack, dtype: torch.dtype | None) -> bool:
     """Whether to decode with a copy of the weights: in another dtype, or of few weights in large matrices."""
     other = dtype not in (None, stack.head_weight.dtype)
     return (other or stack.layer_weights < _FUSE_BELOW) and DecodingWeights.copies(stack)
+
+
+def _with_copy(stack: Stack) -> Stack:
+    """The stack with a copy of its weights of the moment, where it pays to decode with one."""
+    kind = stack.head_weight.device.type
+    autocast_dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    if not _copied(stack, autocast_dtype):
+        return stack
+    packs = onednn_serves(stack.head_weight, stack.head_weight)
+    dtype = autocast_dtype or stack.head_weight.dtype
+    weights = DecodingWeights(stack, dtype, adapter_dtype=autocast_dtype, copy_head=packs)
+    weights.pack() if packs else weights.refresh()
+    return weights.stack
 
 
 def _signature(stack: Stack, dtype: torch.dtype | None) -> tuple[object, ...]:

@@ -1,8 +1,9 @@
 """A copy of a stack's weights to decode with: in the dtype of autocast, in few large matrices, refreshed in place.
 
 Under autocast each linear layer casts its float32 weights anew at each call: at each decoded token, three times the
-bytes that a bfloat16 copy takes to read. And a CUDA graph reads the addresses it was captured with, so that the copy is
-one for good, into which the weights of the moment are copied.
+bytes that a bfloat16 copy takes to read. A CUDA graph reads the addresses it was captured with, so that on a GPU the
+copy is one for good, into which the weights of the moment are copied. On a CPU it is made anew for each rollout, in the
+layout that oneDNN has for few rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from grouprl.linears import pack, product
 from grouprl.stack import Block, Stack
 
 
@@ -25,13 +27,21 @@ class DecodingWeights:
     exact up to rounding (float32 and float64); elsewhere they are applied beside the copy, as PEFT does.
     """
 
-    def __init__(self, stack: Stack, dtype: torch.dtype, adapter_dtype: torch.dtype | None = None) -> None:
-        """Make room; `refresh` fills it.
+    def __init__(
+        self,
+        stack: Stack,
+        dtype: torch.dtype,
+        adapter_dtype: torch.dtype | None = None,
+        *,
+        copy_head: bool = False,
+    ) -> None:
+        """Make a copy that `refresh` or `pack` fills.
 
         Args:
             stack: The model's, for which `copies` is true.
             dtype: Dtype of the copy.
             adapter_dtype: Dtype of adapters that are not merged; None: their own.
+            copy_head: Copy the head even where its dtype is the same.
         """
         merge = dtype in (torch.float32, torch.float64)
         self.matrices: list[_Joined] = []
@@ -54,7 +64,7 @@ class DecodingWeights:
         base: Any = stack.model
         layers = zip(stack.blocks, base.model.layers, strict=True)
         blocks = tuple(copied(block, layer) for block, layer in layers)
-        head = stack.head if stack.head_weight.dtype == dtype else joined(base.lm_head)
+        head = joined(base.lm_head) if copy_head or stack.head_weight.dtype != dtype else stack.head
         self.stack = replace(stack, blocks=blocks, head=head)
 
     @classmethod
@@ -68,6 +78,12 @@ class DecodingWeights:
         """Take over the weights of the moment."""
         for matrix in self.matrices:
             matrix.refresh()
+
+    @torch.no_grad()
+    def pack(self) -> None:
+        """Take over the weights of the moment in oneDNN's layout, for good: for float32 on a CPU."""
+        for matrix in self.matrices:
+            matrix.pack()
 
     @property
     def bytes(self) -> int:
@@ -120,8 +136,16 @@ class _Joined:
                 elif not module.disable_adapters:
                     self.weight[rows].addmm_(up, down, alpha=scaling)
 
+    def pack(self) -> None:
+        module: Any = self.modules[0]
+        if len(self.modules) == 1 and type(module) is nn.Linear:  # without a copy between: a head is large
+            self.weight, self.bias = pack(module.weight), module.bias
+        else:
+            self.refresh()
+            self.weight = pack(self.weight)
+
     def __call__(self, x: Tensor) -> Tensor:
-        out = linear(x, self.weight, self.bias)
+        out = product(x, self.weight, self.bias)
         if self.down is None or self.up is None:
             return out
         return (out + linear(linear(x.to(self.down.dtype), self.down), self.up)).to(out.dtype)

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grouprl.linears import product
+
 KEEP_BYTES = 2**30
 """Logits kept for the backward pass at most, in bytes."""
 TILE_BYTES = {"cpu": 2**26, "cuda": 2**29}
@@ -114,7 +116,7 @@ class _TokenLogprobs(torch.autograd.Function):
         softmax = _Softmax(hidden, token_ids, expects=weight if hidden_grad and not weight_grad else None)
         kept = []
         for tile in _tiles(len(weight), columns):
-            logits = _scaled(hidden @ weight[tile].T, temperature)
+            logits = _scaled(product(hidden, weight[tile]), temperature)
             softmax.add(logits, tile)
             if weight_grad and keep:
                 kept.append(logits.to(hidden.dtype) if temperature == 1.0 else logits)  # exact: what the product gave
@@ -140,7 +142,7 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx.kept = []
         rows, scale = torch.arange(len(hidden), device=hidden.device), (grad / ctx.temperature).unsqueeze(-1)
         for tile in _tiles(len(weight), ctx.columns):
-            logits = kept.pop(0) if kept else _scaled(hidden @ weight[tile].T, ctx.temperature)
+            logits = kept.pop(0) if kept else _scaled(product(hidden, weight[tile]), ctx.temperature)
             # d logprob / d logits = onehot(token) - p, in the memory of the logits.
             logits_grad = logits.to(log_total.dtype).sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
             inside = (token_ids >= tile.start) & (token_ids < tile.stop)

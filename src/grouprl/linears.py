@@ -1,7 +1,4 @@
-"""Linear layers of one input: LoRA without its detours in training, weights laid out for few rows in decoding.
-
-`linears` gives what the modules give, with gradients for training; `Joined` is a frozen copy for the time of decoding.
-"""
+"""Linear layers of one input, for training: LoRA without its detours, and the faster of two libraries on a CPU."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 Linears = Callable[[Tensor], tuple[Tensor, ...]]
@@ -24,29 +22,32 @@ _log = logging.getLogger(__name__)
 
 
 def linears(*modules: Any) -> Linears:
-    """The outputs of modules that have the same input; LoRA layers in one function, other modules as they are."""
+    """The outputs of modules that have the same input.
+
+    Plain linear layers on a CPU, and LoRA layers, are computed in one function; other modules as they are.
+    """
 
     def call(x: Tensor) -> tuple[Tensor, ...]:
-        parts = [_lora_parts(module) for module in modules]
+        parts = [_lora_part(module) or _plain_part(module, x) for module in modules]
         if any(part is None for part in parts):
             return tuple(module(x) for module in modules)
         scales = tuple(part.scale for part in parts if part is not None)
         tensors = (tensor for part in parts if part is not None for tensor in part.tensors)
-        return _LoraLinears.apply(x, scales, *tensors)  # type: ignore[no-any-return]
+        return _Linears.apply(x, scales, *tensors)  # type: ignore[no-any-return]
 
     return call
 
 
 @dataclass(frozen=True)
-class _LoraPart:
-    """A linear layer with one adapter: ``y = x W^T + bias + scale (x A^T) B^T``."""
+class _Part:
+    """A linear layer, which may have an adapter: ``y = x (W + scale B A)^T + bias``."""
 
     scale: float
-    tensors: tuple[Tensor, Tensor | None, Tensor, Tensor]
-    """W [out, in], bias [out], A [rank, in], B [out, rank]"""
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+    """W [out, in], bias [out], A [rank, in], B [out, rank]; without an adapter neither A nor B."""
 
 
-def _lora_parts(module: Any) -> _LoraPart | None:
+def _lora_part(module: Any) -> _Part | None:
     """What PEFT computes in a LoRA layer, or None for any other module, variant or dtype.
 
     In bfloat16, and under an autocast to it, a merge would round small adapters away.
@@ -66,81 +67,98 @@ def _lora_parts(module: Any) -> _LoraPart | None:
     dtypes = {tensor.dtype for tensor in (base.weight, down.weight, up.weight)}
     if dtypes not in ({torch.float32}, {torch.float64}) or torch.is_autocast_enabled(base.weight.device.type):
         return None
-    return _LoraPart(float(module.scaling[name]), (base.weight, base.bias, down.weight, up.weight))
+    return _Part(float(module.scaling[name]), (base.weight, base.bias, down.weight, up.weight))
 
 
-class _LoraLinears(torch.autograd.Function):
-    """LoRA layers of one input, merged in the forward pass; only their input is kept for the backward pass."""
+def _plain_part(module: Any, x: Tensor) -> _Part | None:
+    """A layer without adapter, or with its adapter off, where this module knows a faster product than torch's."""
+    base = _without_adapter(module)
+    if base is None or not onednn_serves(x, base.weight) or torch.compiler.is_compiling():
+        return None
+    return _Part(0.0, (base.weight, base.bias, None, None))
+
+
+def _without_adapter(module: Any) -> nn.Linear | None:
+    """The plain linear layer that a module is while its adapter is off, or None."""
+    base = module.base_layer if getattr(module, "disable_adapters", False) and not module.merged else module
+    return base if type(base) is nn.Linear else None
+
+
+class _Linears(torch.autograd.Function):
+    """Layers of one input, their adapters merged; only the input is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         ctx.scales = scales
         ctx.save_for_backward(x, *tensors)
-        outputs = []
-        for scale, (weight, bias, down, up) in zip(scales, _fours(tensors), strict=True):
-            outputs.append(linear(x, torch.addmm(weight, up, down, alpha=scale), bias))
-        return tuple(outputs)
+        parts = zip(scales, _fours(tensors), strict=True)
+        return tuple(product(x, _merged(scale, weight, down, up), bias) for scale, (weight, bias, down, up) in parts)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         x, *tensors = ctx.saved_tensors
         parts = _fours(tensors)
+        needs = _fours(ctx.needs_input_grad[2:])
         rows = x.flatten(0, -2)
         x_grad: Tensor | None = None
-        inner = rows @ torch.cat([down for _, _, down, _ in parts]).T
-        inners = inner.split([len(down) for _, _, down, _ in parts], -1)
+        inners = _inner(rows, [down for _, _, down, _ in parts])
         found: list[Tensor | None] = []
         flat = [grad.flatten(0, -2) for grad in grads]
-        for scale, (weight, _, down, up), inner, grad in zip(ctx.scales, parts, inners, flat, strict=True):
-            inner_grad = (grad @ up).mul_(scale)
+        for scale, (weight, _, down, up), inner, need, grad in zip(ctx.scales, parts, inners, needs, flat, strict=True):
             if ctx.needs_input_grad[0]:
-                x_grad = grad @ weight if x_grad is None else x_grad.addmm_(grad, weight)
-                x_grad.addmm_(inner_grad, down)
-            found += [None, None, inner_grad.T @ rows, (grad.T @ inner).mul_(scale)]
+                part = product(grad, _merged(scale, weight, down, up).T)
+                x_grad = part if x_grad is None else x_grad.add_(part)
+            found += [grad.T @ rows if need[0] else None, grad.sum(0) if need[1] else None]
+            if inner is None:
+                found += [None, None]
+            else:
+                found += [product(grad, up.T).mul_(scale).T @ rows, (inner.T @ grad).mul_(scale).T]
         return None if x_grad is None else x_grad.view_as(x), None, *found
+
+
+def _merged(scale: float, weight: Tensor, down: Tensor | None, up: Tensor | None) -> Tensor:
+    return weight if down is None or up is None else torch.addmm(weight, up, down, alpha=scale)
+
+
+def _inner(rows: Tensor, downs: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Rows times the first matrix of each adapter, all in one product."""
+    adapters = [down for down in downs if down is not None]
+    found = iter(product(rows, torch.cat(adapters)).split([len(down) for down in adapters], -1) if adapters else ())
+    return [None if down is None else next(found) for down in downs]
 
 
 def _fours(tensors: Sequence[Any]) -> list[tuple[Any, Any, Any, Any]]:
     return [tuple(tensors[start : start + 4]) for start in range(0, len(tensors), 4)]  # type: ignore[misc]
 
 
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x weight^T + bias`` without gradient, the weight plain or from `pack`.
+
+    For many rows oneDNN takes five sixths of MKL's time on AMD's processors, where MKL does without AVX-512.
+    """
+    if onednn_serves(x, weight):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A copy of a weight in oneDNN's own layout, where `onednn_serves`: for `product` with few rows.
+
+    BLAS spends most of the time of such a product on laying the weight out, at every call.
+    """
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_ROWS)
+
+
+def onednn_serves(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can be called for a product: on a CPU, in float32."""
+    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return on_cpu and not torch.is_autocast_enabled("cpu") and _has_onednn()
+
+
 def only(layers: Linears) -> Callable[[Tensor], Tensor]:
     """The output of a single layer."""
     return lambda x: layers(x)[0]
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Linear layers of one input as one matrix, for inputs of few rows."""
-
-    weight: Tensor
-    bias: Tensor | None
-    sizes: tuple[int, ...]
-    packed: bool
-    """Whether the weight is in oneDNN's own layout."""
-
-    @classmethod
-    def of(cls, *parts: tuple[Tensor, Tensor | None]) -> Joined:
-        weights = [weight for weight, _ in parts]
-        biases = [bias for _, bias in parts if bias is not None]
-        assert len(biases) in (0, len(parts))
-        sizes = tuple(len(weight) for weight in weights)
-        weight = weights[0] if len(parts) == 1 else torch.cat(weights)
-        bias = torch.cat(biases) if biases else None
-        packed = weight.device.type == "cpu" and weight.dtype == torch.float32
-        packed = packed and not torch.is_autocast_enabled("cpu") and _has_onednn()
-        if packed:
-            # For few rows BLAS spends most of its time on laying the weight out, at every call.
-            weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_ROWS)
-        return cls(weight, bias, sizes, packed)
-
-    def single(self, x: Tensor) -> Tensor:
-        if self.packed:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return linear(x, self.weight, self.bias)
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.single(x).split(self.sizes, -1)
 
 
 @lru_cache(maxsize=1)
@@ -156,16 +174,3 @@ def _has_onednn() -> bool:
         _log.warning("Sampling uses weights in their plain layout: oneDNN's could not be used (%s).", error)
         return False
     return torch.equal(result, weight.T)
-
-
-def dense(module: Any) -> tuple[Tensor, Tensor | None] | None:
-    """Weight and bias of a linear layer with its LoRA adapter merged, or None where there is no such exact pair."""
-    part = _lora_parts(module)
-    if part is not None:
-        weight, bias, down, up = part.tensors
-        with torch.no_grad():
-            return torch.addmm(weight, up, down, alpha=part.scale), bias
-    base = module.base_layer if getattr(module, "disable_adapters", False) and not module.merged else module
-    if type(base) is not nn.Linear:
-        return None
-    return base.weight.detach(), None if base.bias is None else base.bias.detach()

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
@@ -75,6 +76,33 @@ class Meter:
         if self.tokens:
             found |= {name: value / self.tokens for name, value in self.sums.items()} | self.maxima
         return found
+
+
+def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> dict[str, float]:
+    """Give a training step's metrics to the loggers and, as ``trainer.callback_metrics``, to callbacks.
+
+    `LightningModule.log_dict` would make several objects for each number and an exchange between ranks: for 70 of them
+    as much time as the optimizer takes for a small model.
+
+    Args:
+        trainer: It says how often to log, and to what.
+        metrics: The same names on all ranks.
+        step: Where they belong on the time axis, from 0.
+
+    Returns:
+        Their means over ranks.
+    """
+    values = torch.tensor(list(metrics.values()), dtype=torch.float32, device=trainer.strategy.root_device)
+    values = trainer.strategy.reduce(values, reduce_op="mean")
+    named = dict(zip(metrics, values.unbind(), strict=True))
+    trainer.callback_metrics.update(named)
+    means = dict(zip(metrics, values.tolist(), strict=True))
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if every and ((step + 1) % every == 0 or trainer.should_stop):
+        trainer.logged_metrics.update(named)
+        for logger in trainer.loggers:
+            logger.log_metrics(means, step)
+    return means
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from grouprl.guards import FiniteSteps, SamplerMismatch, TrainingError, peak_mem
 from grouprl.logprobs import TokenLogprobs
 from grouprl.losses import PolicyLoss
 from grouprl.memory import MemoryLimits, OnOutOfMemory
-from grouprl.meter import Meter, describe_groups
+from grouprl.meter import Meter, describe_groups, log_metrics
 from grouprl.policy import Policy
 from grouprl.rewards import Reward, Rewards
 from grouprl.sampling import Sampler
@@ -115,6 +115,8 @@ class GroupRLModule(L.LightningModule):
         """Held-out estimates by the number of finished iterations."""
         self.last_rollouts: tuple[Prompts, Rollouts, Rewards, Tensor] | None = None
         """Prompts, rollouts, rewards and advantages of the latest iteration, for callbacks that show samples."""
+        self.last_metrics: dict[str, float] = {}
+        """What the latest iteration logged."""
         self._heldout: list[evaluation.ProblemResult] = []
         if loss.needs_reference:
             policy.keep_reference()
@@ -167,9 +169,8 @@ class GroupRLModule(L.LightningModule):
             "tokens_per_s/sampling": tokens / (sampled - started),
             "tokens_per_s/training": tokens * len(epochs) / (trained - scored),
         }
-        metrics["lr"] = rate
-        self.log_dict(metrics, batch_size=len(prompts), sync_dist=self.trainer.world_size > 1)
-        self.log_dict(_ppo_metrics(epochs), batch_size=len(prompts))
+        metrics |= {"lr": rate} | _ppo_metrics(epochs)
+        self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
         """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, old and ref logprobs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from grouprl.head import TiedTable
-from grouprl.linears import Joined, Linears, dense, linears, only
+from grouprl.linears import Linears, linears, only
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended
@@ -154,32 +154,6 @@ class Stack:
     def _layer(self, number: int, block: Block, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         before, after = _compiled_halves() if self.compiled else (_before_attention, _after_attention)
         return after(block, x, attend(number, *before(block, x, cos, sin, self.head_dim)))
-
-    def fused(self) -> Stack:
-        """This stack with a copy of its weights in few large matrices, adapters merged: for sampling, no gradient.
-
-        Worth its memory where a row's work is small beside the cost of calling many small matrices. A stack with layers
-        that are not plain or LoRA linear layers, or whose adapters cannot be merged exactly, is returned as it is.
-        """
-        base: Any = self.model
-        blocks = []
-        for layer, block in zip(base.model.layers, self.blocks, strict=True):
-            attention, mlp = layer.self_attn, layer.mlp
-            parts = (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj)
-            found = [dense(part) for part in (*parts, attention.o_proj, mlp.down_proj)]
-            if any(part is None for part in found):
-                return self
-            q, k, v, gate, up, out, down = (part for part in found if part is not None)
-            blocks.append(
-                replace(
-                    block,
-                    qkv=Joined.of(q, k, v),
-                    out=Joined.of(out).single,
-                    mlp=_GatedMLP(Joined.of(gate, up), mlp.act_fn, Joined.of(down).single),
-                )
-            )
-        head = Joined.of((self.head_weight.detach(), None)).single
-        return replace(self, blocks=tuple(blocks), head=head)
 
 
 @dataclass(frozen=True)
