@@ -55,7 +55,9 @@ def test_optimizer_steps_are_epochs_times_minibatches():
 @pytest.mark.parametrize(("every", "logged"), [(1, [0, 1, 2]), (2, [1]), (0, [])])
 def test_metrics_reach_loggers_as_often_as_the_trainer_says_and_callbacks_always(tmp_path, every, logged):
     logger = CSVLogger(tmp_path)
-    best = ModelCheckpoint(tmp_path / "best", monitor="reward", mode="max", every_n_epochs=1, save_on_train_epoch_end=True)
+    best = ModelCheckpoint(
+        tmp_path / "best", monitor="reward", mode="max", every_n_epochs=1, save_on_train_epoch_end=True
+    )
     settings = {"logger": logger, "log_every_n_steps": every, "callbacks": [best], "enable_checkpointing": True}
     module, trainer = fit(steps=3, **settings)
     written = Path(logger.log_dir) / "metrics.csv"
