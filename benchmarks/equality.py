@@ -6,7 +6,9 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from sides import GroupRLSide, Setting, TRLSide
+from side_grouprl import GroupRLSide
+from side_trl import TRLSide
+from sides import Setting
 from torch import Tensor, nn
 from workload import EOS, SEED, Size, build_prompts, completion_lengths
 

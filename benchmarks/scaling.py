@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import report
-from sides import GroupRLSide, Setting
+from side_grouprl import GroupRLSide
+from sides import Setting
 from workload import SIZES, Size, completion_lengths
 
 PHASES = ("generation", "forward", "backward", "optimizer and rest", "whole step")

@@ -26,7 +26,9 @@ import floors
 import report
 import torch
 from comparison import Job, lines_of, summary
-from sides import GroupRLSide, Setting, Side, TRLSide
+from side_grouprl import GroupRLSide
+from side_trl import TRLSide
+from sides import Setting, Side
 from workload import SIZES, Memory, build_prompts, completion_lengths
 
 SIDES: dict[str, type[Side]] = {"grouprl": GroupRLSide, "TRL": TRLSide}

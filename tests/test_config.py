@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, bpe_tokenizer, random_model
 
+from grouprl import checks
 from grouprl.cli.build import build_reward, component
 from grouprl.cli.config import GROUPS, compose_job, run_name
 from grouprl.cli.preflight import check_command, check_job, options_of
@@ -165,6 +166,7 @@ WRONG = [
     (["-m", "resume=a"], ["resume", "-m"]),
     (["--multi"], ["--multi", "no such flag"]),
     (["-m", "advantage=rank,rnak"], ["advantage=rnak", "Did you mean advantage=rank?"]),
+    (["on_out_of_memory=halve", "trainer.devices=[0,1]"], ["on_out_of_memory=halve", "trainer.devices=[0, 1]"]),
     (["-m", "trainer=ddp"], ["trainer.devices=2 with -m"]),
 ]
 
@@ -240,3 +242,13 @@ def test_what_a_run_folder_names_may_be_resumed_with():
     targets = {target for text in texts for target in re.findall(r"_target_: (grouprl\.[\w.]+)", text)}
     assert len(targets) > 20
     assert not [target for target in targets if not SAFE_TARGETS.fullmatch(target)]
+
+
+@pytest.mark.parametrize("devices", [1, [0], [1], "1", "[1]", "0,", "3,"])
+def test_one_device_is_one_however_it_is_said(devices):
+    assert checks.on_one_device(devices)
+
+
+@pytest.mark.parametrize("devices", [2, -1, 0, [0, 1], [], "2", "-1", "0,1", "auto"])
+def test_several_devices_are_not_one(devices):
+    assert not checks.on_one_device(devices)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import bpe_tokenizer, random_model
 from test_logprobs import batch_of
 from test_sampling import prompts_of, recomputed
-from torch.utils.flop_counter import FlopCounterMode
 
-from grouprl import GroupSampler, LoraAdapter, Policy, head, linears
-from grouprl.decoding import draw
+from grouprl import GroupSampler, LoraAdapter, Policy, linears
 from grouprl.decoding_weights import DecodingWeights
-from grouprl.head import token_logprobs
 
 PROMPTS = prompts_of([5, 6, 7, 8, 9, 10, 11, 12, 13], [20], [30, 31, 32], [40, 41, 42, 43, 44, 45], [50, 51])
 NEW = 12
@@ -24,6 +20,7 @@ LENGTH = 9 + NEW
 """Longest prompt and completion together."""
 
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
 _EXPERTS = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4}
 FAST = {
     "qwen2": ("qwen2", {"tie_word_embeddings": True}),
@@ -33,6 +30,8 @@ FAST = {
     "llama": ("llama", {}),
     "llama biased": ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
     "llama3 rope": ("llama", {"rope_parameters": {**_LLAMA3, "original_max_position_embeddings": 16}}),
+    "llama linear rope": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}}),
+    "llama yarn rope": ("llama", {"rope_parameters": {**_YARN, "original_max_position_embeddings": 8}}),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral wide window": ("mistral", {"sliding_window": LENGTH}),
     "gemma": ("gemma", {"head_dim": 8, "num_key_value_heads": 1}),
@@ -335,141 +334,6 @@ def test_sampling_after_an_update_uses_the_new_weights(name, adapter, change):
     after = SAMPLER(policy, PROMPTS, seed=1)
     assert_recorded_logprobs_are_the_trainers(policy, after)
     assert after.completions != before.completions
-
-
-def chi_square(counts, expected):
-    """Chi-square over bins of five and more, the others as one; and its 99.9% quantile (Wilson and Hilferty 1931)."""
-    large = expected >= 5
-    bins = [torch.cat([part[large], part[~large].sum().unsqueeze(0)]).double() for part in (counts, expected)]
-    counts, expected = (part[bins[1] > 0] for part in bins)
-    freedom = len(expected) - 1
-    bound = freedom * (1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)) ** 0.5) ** 3
-    return float(((counts - expected).square() / expected).sum()), bound
-
-
-def test_draws_of_a_large_vocabulary_follow_its_distribution():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(1000, generator=generator)
-    impossible = torch.tensor([0, 255, 256, 511, 512, 700, 999])
-    logits[impossible] = -torch.inf
-    uniforms = torch.from_numpy(np.random.default_rng(0).random(60_000))
-    tokens = torch.cat([draw(logits.expand(len(part), -1), part)[0] for part in uniforms.split(2000)])
-    counts = tokens.bincount(minlength=1000)
-    assert counts[impossible].sum() == 0
-    statistic, bound = chi_square(counts, logits.double().softmax(-1) * len(uniforms))
-    assert statistic < bound
-
-
-def test_draws_are_the_plain_inversion_in_float64():
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(4000, 1000, generator=generator)
-    uniforms = torch.from_numpy(np.random.default_rng(1).random(4000))
-    tokens, logprobs = draw(logits, uniforms)
-    cumulative = logits.double().softmax(-1).cumsum(-1)
-    expected = torch.searchsorted(cumulative, uniforms.unsqueeze(-1), right=True).squeeze(-1)
-    clear = (cumulative - uniforms.unsqueeze(-1)).abs().amin(-1) > 1e-6
-    assert clear.sum() > 3900
-    assert torch.equal(tokens[clear], expected[clear])
-    assert (tokens - expected).abs().max() <= 1
-    log_softmax = logits.log_softmax(-1)
-    torch.testing.assert_close(logprobs, log_softmax.gather(-1, tokens.unsqueeze(-1))[:, 0], atol=1e-6, rtol=1e-6)
-    greedy, greedy_logprobs = draw(logits, None)
-    assert torch.equal(greedy, logits.argmax(-1))
-    torch.testing.assert_close(greedy_logprobs, log_softmax.amax(-1), atol=1e-6, rtol=1e-6)
-
-
-def test_extreme_uniforms_draw_the_first_and_last_possible_token():
-    logits = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0))
-    logits[:, :257] = logits[:, 600:] = -torch.inf
-    logits[100:, 257:] = logits[100:, :1] = -torch.inf
-    logits[100:, 3:250] = 0.0
-    lowest = torch.zeros(300, dtype=torch.float64)
-    highest = torch.full_like(lowest, float(np.nextafter(1.0, 0.0)))
-    assert draw(logits, lowest)[0].tolist() == [257] * 100 + [3] * 200
-    assert draw(logits, highest)[0].tolist() == [599] * 100 + [249] * 200
-
-
-@pytest.mark.parametrize("token", [0, 255, 256, 700, 999])
-def test_a_certain_token_is_always_drawn(token):
-    logits = torch.full((1000,), -torch.inf).index_fill(0, torch.tensor(token), 3.0).expand(1000, -1)
-    tokens, logprobs = draw(logits, torch.linspace(0, 1 - 2**-53, 1000, dtype=torch.float64))
-    assert (tokens == token).all()
-    assert (logprobs == 0).all()
-
-
-def test_a_uniform_at_a_boundary_draws_no_impossible_token():
-    """Boundaries before impossible tokens and the numbers next to them, of 2,000 distributions with small numbers."""
-    logits = 4 * torch.randn(2000, 1000, generator=torch.Generator().manual_seed(0))
-    impossible = torch.arange(0, 1000, 32)
-    logits[:, impossible] = -torch.inf
-    cumulative = (logits - logits.amax(-1, keepdim=True)).exp().double().cumsum(-1)
-    boundaries = (cumulative / cumulative[:, -1:])[:, impossible[1:]]
-    for boundary in boundaries.unbind(-1):
-        for uniforms in (boundary, torch.nextafter(boundary, boundary - 1), torch.nextafter(boundary, boundary + 1)):
-            tokens, _ = draw(logits, uniforms.clamp(max=1 - 2**-53))
-            assert (tokens % 32 != 0).all()
-
-
-@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
-def test_two_tokens_are_sampled_from_the_models_joint_distribution(name):
-    """The second token goes through the cache, after the rows that ended were dropped; two prompts of 10,000 rows."""
-    kind, changes = KINDS[name]
-    model = random_model(kind, vocab_size=8, initializer_range=0.3, **changes).eval()
-    policy = Policy(model, bpe_tokenizer())
-    prompts = prompts_of([5, 6, 1, 7], [3])
-    with torch.no_grad():
-        model.generation_config.eos_token_id = model(torch.tensor([[3]])).logits[0, -1].topk(2).indices.tolist()
-    ends = list(policy.eos_ids)
-    rollouts = GroupSampler(group_size=10_000, max_new_tokens=2, max_sequences=20_000)(policy, prompts, seed=0)
-    assert 0.2 < float((rollouts.lengths == 1).double().mean()) < 0.8
-    for row, prompt in enumerate(prompts.token_ids):
-        with torch.no_grad():
-            first = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
-            second = model(torch.tensor([[*prompt, token] for token in range(8)])).logits[:, -1].double().softmax(-1)
-        assert first.max() > 2 * first.min()
-        joint = first.unsqueeze(-1) * second
-        joint[ends] = 0.0
-        joint[ends, 0] = first[ends]
-        first_tokens = rollouts.completion_ids[row, :, 0]
-        second_tokens = rollouts.completion_ids[row, :, 1].masked_fill(rollouts.lengths[row] == 1, 0)
-        counts = (8 * first_tokens + second_tokens).bincount(minlength=64)
-        statistic, bound = chi_square(counts, joint.flatten() * 10_000)
-        assert statistic < bound
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("keep_bytes", [0, 2**30])
-@pytest.mark.parametrize("trained", ["both", "hidden", "weight"])
-@pytest.mark.parametrize("columns", [7, 300, 1000])
-def test_the_head_is_log_softmax_however_it_is_cut(trained, keep_bytes, columns, temperature, monkeypatch):
-    monkeypatch.setattr(head, "_LEAST_COLUMNS", 1)
-    generator = torch.Generator().manual_seed(0)
-    hidden, weight = (torch.randn(n, 16, generator=generator, dtype=torch.float64) for n in (50, 1000))
-    hidden.requires_grad_(trained != "weight")
-    weight.requires_grad_(trained != "hidden")
-    wanted = [tensor for tensor in (hidden, weight) if tensor.requires_grad]
-    tokens = torch.randint(1000, (50,), generator=generator)
-    coefficients = torch.randn(50, generator=generator, dtype=torch.float64)
-    expected = (hidden @ weight.T / temperature).log_softmax(-1)
-    chosen = expected[torch.arange(50), tokens]
-    gradients = torch.autograd.grad((coefficients * chosen).sum(), wanted)
-    logprobs, entropy = token_logprobs(
-        hidden, weight, tokens, temperature, keep_bytes=keep_bytes, tile_bytes=columns * 50 * 8
-    )
-    assert not entropy.requires_grad
-    torch.testing.assert_close(logprobs, chosen, atol=1e-12, rtol=0)
-    torch.testing.assert_close(entropy, -(expected.exp() * expected).sum(-1), atol=1e-12, rtol=0)
-    for retain in (True, False):
-        actual = torch.autograd.grad((coefficients * logprobs).sum(), wanted, retain_graph=retain)
-        torch.testing.assert_close(actual, gradients, atol=1e-12, rtol=1e-12)
-
-
-def test_without_gradient_the_head_is_one_product_with_its_weight():
-    hidden, weight = torch.randn(50, 16, requires_grad=True), torch.randn(1000, 16)
-    for trained_weight in (False, True):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            token_logprobs(hidden, weight.requires_grad_(trained_weight), torch.arange(50))
-        assert counter.get_total_flops() < 1.5 * (2 * 50 * 16 * 1000)
 
 
 def test_a_model_with_forward_hooks_takes_the_plain_path_and_says_so_once(caplog):

@@ -22,9 +22,18 @@ def choice(key: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{key}={value}: choose one of {', '.join(choices)}.")
 
 
-def halve_on_one_device(on_out_of_memory: str, devices: str, key: str = "trainer.devices") -> None:
+def on_one_device(devices: Any) -> bool:
+    """Whether Lightning's ``devices`` (a number, a list of numbers, either as a text, or ``auto``) is one device."""
+    if isinstance(devices, int):
+        return devices == 1
+    numbers = str(devices).strip("[] ").split(",")
+    listed = len(numbers) > 1 or not isinstance(devices, str)
+    return len([number for number in numbers if number.strip()]) == 1 if listed else numbers == ["1"]
+
+
+def halve_on_one_device(on_out_of_memory: str, devices: Any, key: str = "trainer.devices") -> None:
     """Devices exchange gradients in the last backward pass, where one that begins again would leave others waiting."""
-    if on_out_of_memory == "halve" and devices not in ("1", "[0]"):
+    if on_out_of_memory == "halve" and not on_one_device(devices):
         raise ValueError(
             f"on_out_of_memory=halve: {key}={devices}, and devices cannot halve their micro-batches each by itself. "
             "Use on_out_of_memory=stop, or trainer.devices=1."

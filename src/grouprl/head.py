@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from grouprl.linears import product
 
@@ -71,7 +72,8 @@ def token_logprobs(
     if tile_bytes is None:
         tile_bytes = TILE_BYTES.get(hidden.device.type, TILE_BYTES["cuda"])
     columns = max(min(_LEAST_COLUMNS, len(matrix)), tile_bytes // max(1, len(hidden) * hidden.dtype.itemsize))
-    keep = len(hidden) * len(matrix) * hidden.dtype.itemsize <= keep_bytes
+    width = hidden.dtype.itemsize if temperature == 1.0 else max(4, hidden.dtype.itemsize)  # of what would be kept
+    keep = len(hidden) * len(matrix) * width <= keep_bytes
     if not torch.is_grad_enabled():  # else what the backward pass needs would be made and kept all the same
         hidden, matrix = hidden.detach(), matrix.detach()
     with torch.autocast(
@@ -90,6 +92,7 @@ class _TiedEmbedding(torch.autograd.Function):
         return weight[token_ids]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (token_ids,), table = ctx.saved_tensors, ctx.table
         total = torch.zeros_like(table.weight) if table.head_grad is None else table.head_grad.to(table.weight.dtype)
@@ -132,6 +135,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return softmax.chosen - log_total, entropy
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden, weight, token_ids, unit, log_total = ctx.saved_tensors
         if unit is not None:

@@ -179,7 +179,7 @@ class MemoryLimits:
     def refuse_ranks(self, ranks: int) -> None:
         """Raise a `TrainingError` where several ranks would have to halve together."""
         try:
-            checks.halve_on_one_device(self.on_out_of_memory, str(ranks), "processes")
+            checks.halve_on_one_device(self.on_out_of_memory, ranks, "processes")
         except ValueError as error:
             raise TrainingError(str(error)) from error
 

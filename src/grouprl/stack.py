@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
@@ -191,6 +192,7 @@ class _RMSNorm(torch.autograd.Function):
         return normed * weight
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         normed, inverse, weight = ctx.saved_tensors
         weight_grad = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None

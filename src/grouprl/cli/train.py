@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from grouprl.checks import on_one_device
 from grouprl.cli import results
 from grouprl.cli.config import register
 from grouprl.cli.helptext import help_text
@@ -75,7 +76,7 @@ def _check_writable(folder: Path) -> None:
 
 def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:
     for job in jobs:
-        if str(job.trainer.get("devices", 1)) not in ("1", "[0]"):
+        if not on_one_device(job.trainer.get("devices", 1)):
             raise UsageError(
                 f"trainer.devices={job.trainer.devices} with -m: a sweep runs its jobs in one process, which cannot "
                 "drive several devices in turn. Use trainer.devices=1, or start the runs one by one."

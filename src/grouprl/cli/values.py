@@ -12,7 +12,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from grouprl.benchmarks import contaminated_by
-from grouprl.checks import OF_TARGET, ON_OUT_OF_MEMORY, ON_UNSCORABLE, choice, halve_on_one_device, vllm_installed
+from grouprl.checks import (
+    OF_TARGET,
+    ON_OUT_OF_MEMORY,
+    ON_UNSCORABLE,
+    choice,
+    halve_on_one_device,
+    on_one_device,
+    vllm_installed,
+)
 from grouprl.cli.config import without_hydra
 from grouprl.data import check_columns, read_jsonl
 from grouprl.model_folder import check_policy_folder, model_context
@@ -87,7 +95,7 @@ def _check_numbers(config: DictConfig) -> None:
             raise UsageError(f"{key}={config[key]}: give a number above 0.")
     choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
     choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
-    halve_on_one_device(config.on_out_of_memory, str(config.trainer.get("devices", 1)))
+    halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
     for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
         choice(f"prompt.{key}", config.prompt[key], choices)
 
@@ -153,7 +161,7 @@ def _check_sampler(config: DictConfig) -> None:
     """What a sampler needs of the rest of the run."""
     sampler, correction = config.sampler.get("_target_"), str((config.loss.get("correction") or {}).get("_target_"))
     if sampler == "grouprl.vllm_sampler.VLLMSampler":
-        if str(config.trainer.get("devices", 1)) not in ("1", "[0]"):
+        if not on_one_device(config.trainer.get("devices", 1)):
             raise UsageError(
                 f"trainer.devices={config.trainer.devices}: sampler=vllm serves one device. Use trainer.devices=1, "
                 "or sampler=group."
