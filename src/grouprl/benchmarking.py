@@ -17,6 +17,7 @@ from grouprl.answers import GRADER_VERSION, Extraction, compare_answers, grade
 from grouprl.batch import Prompts
 from grouprl.benchmark_prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.benchmarks import Benchmark, BenchmarkProblem, Exemplar
+from grouprl.memory import MemoryLimits
 from grouprl.policy import Policy
 from grouprl.sampling import GroupSampler
 from grouprl.statistics import Estimate, clustered_ratio, equivalence_classes, majority, pass_at_k, wilson
@@ -77,6 +78,7 @@ class Evaluation:
         """
         self.exemplars = exemplars[: protocol.shots]
         self.policy, self.benchmark, self.protocol, self.folder = policy, benchmark, protocol, folder
+        self.memory = MemoryLimits(policy, on_out_of_memory="halve")
         self.description = protocol.describe(benchmark, name)
         self.description["exemplars"] = digest({str(n): asdict(shot) for n, shot in enumerate(self.exemplars)})
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,13 @@ class Evaluation:
             token_ids=tuple(prompt.token_ids for prompt in prompts),
             indices=tuple(indices),
         )
-        rollouts = sampler(self.policy, batch, seed=self.protocol.seed, greedy=self.protocol.samples == 0)
+        protocol = self.protocol
+        rollouts = self.memory.sample(
+            sampler,
+            batch,
+            lambda sampler: sampler(self.policy, batch, seed=protocol.seed, greedy=protocol.samples == 0),
+            group=sampler.group_size if protocol.samples else 1,
+        )
         samples = self.protocol.samples or 1
         return [
             [

@@ -70,6 +70,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
 
     from grouprl.benchmarking import Evaluation, Protocol, digest, summarize, write_rows
     from grouprl.cli.build import quiet_libraries
+    from grouprl.guards import TrainingError
     from grouprl.policy import load_policy
     from grouprl.tools import SandboxError
     from grouprl.tools.attacks import NOT_STOPPED
@@ -117,7 +118,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
                     place, shown = out / "samples" / benchmark_name / mode, shots[benchmark_name]
                     evaluation = Evaluation(policy, benchmark, protocol, place, name=name, exemplars=shown)
                     rows = evaluation.run(problems[benchmark_name], bar.update)
-                except ValueError as error:
+                except (ValueError, TrainingError) as error:
                     raise UsageError(str(error)) from error
                 measured[key] = {
                     **summarize(rows),
