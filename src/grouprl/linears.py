@@ -73,7 +73,7 @@ def _lora_part(module: Any) -> _Part | None:
 def _plain_part(module: Any, x: Tensor) -> _Part | None:
     """A layer without adapter, or with its adapter off, where this module knows a faster product than torch's."""
     base = _without_adapter(module)
-    if base is None or not onednn_serves(x, base.weight) or torch.compiler.is_compiling():
+    if base is None or not onednn_serves(x, base.weight):
         return None
     return _Part(0.0, (base.weight, base.bias, None, None))
 
@@ -151,7 +151,9 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def onednn_serves(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can be called for a product: on a CPU, in float32."""
+    """Whether oneDNN can be called for a product: on a CPU, in float32, and not while the compiler traces."""
+    if torch.compiler.is_compiling():
+        return False
     on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     return on_cpu and not torch.is_autocast_enabled("cpu") and _has_onednn()
 
