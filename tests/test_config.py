@@ -244,7 +244,7 @@ def test_what_a_run_folder_names_may_be_resumed_with():
     assert not [target for target in targets if not SAFE_TARGETS.fullmatch(target)]
 
 
-@pytest.mark.parametrize("devices", [1, [0], [1], "1", "[1]", "0,", "3,"])
+@pytest.mark.parametrize("devices", [1, [0], [1], "1", "[0]", "[1]", "0,", "3,"])
 def test_one_device_is_one_however_it_is_said(devices):
     assert checks.on_one_device(devices)
 

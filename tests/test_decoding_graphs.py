@@ -25,7 +25,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from grouprl import GroupSampler, LoraAdapter, Policy, decoding, decoding_graphs, decoding_steps, packing, stack
-from grouprl.decoding_graphs import COLUMNS, ROWS, CudaCapture, GraphSteps, Ladder
+from grouprl.decoding_graphs import COLUMNS, ROWS, CudaCapture, GraphSteps
+from grouprl.ladder import Ladder
 from grouprl.stack import grouped_attention
 
 SAMPLER = GroupSampler(group_size=6, max_new_tokens=NEW)

@@ -10,6 +10,7 @@ import torch
 from conftest import bpe_tokenizer, random_model
 from test_logprobs import batch_of
 from test_sampling import prompts_of, recomputed
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from grouprl import GroupSampler, LoraAdapter, Policy, linears
 from grouprl.decoding_weights import DecodingWeights
@@ -76,6 +77,13 @@ def moved(policy, size):
             if parameter.requires_grad:
                 parameter.add_(size * torch.randn_like(parameter))
     return policy
+
+
+def policy_with(name, adapter):
+    return policy_of(name, adapter=adapter) if adapter else policy_of(name)
+
+
+ADAPTERS = pytest.mark.parametrize("adapter", [None, LoraAdapter(rank=4)], ids=["whole", "lora"])
 
 
 def generated(policy, ids, ends):
@@ -227,6 +235,31 @@ def test_without_onednn_products_are_the_same(targets, monkeypatch):
     assert_same_training(policy, ragged())
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@ADAPTERS
+def test_onednn_is_called_for_few_numbers_of_rows(adapter):
+    """It compiles a product for each and keeps it: half a MiB, at each of a thousand lengths."""
+
+    class Rows(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            if "linear_pointwise" in str(function):
+                seen.add((len(arguments[0]), arguments[1].is_mkldnn))
+            return function(*arguments, **(keywords or {}))
+
+    seen, policy = set(), policy_with("llama", adapter)
+    generator = torch.Generator().manual_seed(0)
+    with Rows():
+        for size in range(40, 140):
+            lengths = torch.randint(1, size, (8,), generator=generator).tolist()
+            prompts = [[5] * int(length) for length in torch.randint(1, 30, (4,), generator=generator)]
+            policy.logprobs(batch_of([ids for ids in prompts for _ in range(2)], random_completions(*lengths)))
+        for rows in range(1, 40):
+            GroupSampler(group_size=2, max_new_tokens=2)(policy, prompts_of(*[[5] * rows] * rows), seed=0)
+    packed = {rows for rows, is_packed in seen if is_packed}
+    assert 3 < len(seen) - len(packed) < 25  # of 32 to some 800 rows
+    assert 10 < len(packed) < 40  # of 1 to 1,521 rows
+
+
 def test_a_frozen_model_gets_no_weight_gradients_and_an_input_does():
     layer, x = torch.nn.Linear(8, 5).requires_grad_(False), torch.randn(3, 8, requires_grad=True)
     for products in (linears.linears(layer, layer), lambda x: (layer(x), layer(x))):
@@ -235,13 +268,6 @@ def test_a_frozen_model_gets_no_weight_gradients_and_an_input_does():
         (first.square() + second).sum().backward()
         torch.testing.assert_close(x.grad, 2 * layer(x).detach() @ layer.weight + layer.weight.sum(0))
     assert layer.weight.grad is None
-
-
-def policy_with(name, adapter):
-    return policy_of(name, adapter=adapter) if adapter else policy_of(name)
-
-
-ADAPTERS = pytest.mark.parametrize("adapter", [None, LoraAdapter(rank=4)], ids=["whole", "lora"])
 
 
 @ADAPTERS
@@ -371,13 +397,13 @@ class OtherAdapter(LoraAdapter):
     """An adapter of PEFT's that is more than two matrices beside a linear layer."""
 
     def attach(self, model):
-        from peft import LoraConfig, get_peft_model
+        from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
-        changes = {"dora": {"use_dora": True}, "biased": {"lora_bias": True}, "with biases": {"bias": "all"}}[self.init]
+        changes = {"dora": {"use_dora": True}, "biased": {"lora_bias": True}, "with biases": {"bias": "all"}}
+        kind, rank = (AdaLoraConfig, {"total_step": 10}) if self.init == "adalora" else (LoraConfig, {"r": 4})
         torch.manual_seed(0)
-        peft_model = get_peft_model(
-            model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **changes)
-        )
+        config = kind(target_modules="all-linear", task_type="CAUSAL_LM", **rank, **changes.get(self.init, {}))
+        peft_model = get_peft_model(model, config)
         with torch.no_grad():
             for key, parameter in peft_model.named_parameters():
                 if "lora_B" in key or (parameter.requires_grad and key.endswith("bias")):
@@ -388,7 +414,7 @@ class OtherAdapter(LoraAdapter):
         pass
 
 
-@pytest.mark.parametrize("kind", ["dora", "biased", "with biases"])
+@pytest.mark.parametrize("kind", ["dora", "biased", "with biases", "adalora"])
 def test_other_adapters_are_sampled_and_trained_as_they_are(kind):
     policy = policy_of("qwen2", adapter=OtherAdapter(rank=4, init=kind))
     rollouts = SAMPLER(policy, PROMPTS, seed=0)

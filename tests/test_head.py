@@ -36,11 +36,12 @@ def test_the_head_is_log_softmax_however_it_is_cut(trained, keep_bytes, columns,
 
 
 def test_without_gradient_the_head_is_one_product_with_its_weight():
-    hidden, weight = torch.randn(50, 16, requires_grad=True), torch.randn(1000, 16)
+    # float64, of which PyTorch's counter sees every product.
+    hidden, weight = torch.randn(50, 16, requires_grad=True).double(), torch.randn(1000, 16).double()
     for trained_weight in (False, True):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             token_logprobs(hidden, weight.requires_grad_(trained_weight), torch.arange(50))
-        assert counter.get_total_flops() < 1.5 * (2 * 50 * 16 * 1000)
+        assert counter.get_total_flops() == 2 * 50 * 16 * 1000
 
 
 @pytest.mark.parametrize(("temperature", "kept"), [(1.0, 2), (0.7, 4)])

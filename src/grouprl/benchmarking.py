@@ -65,6 +65,7 @@ class Evaluation:
         *,
         name: str,
         exemplars: Sequence[Exemplar] = (),
+        memory: MemoryLimits | None = None,
     ) -> None:
         """Take up what the folder holds of the same protocol; another's is refused with a `ValueError`.
 
@@ -75,10 +76,11 @@ class Evaluation:
             folder: Where blocks are kept.
             name: The policy's name in results.
             exemplars: Solved problems for few-shot prompts.
+            memory: How many sequences are decoded at once, fewer after out-of-memory errors; None: limits of its own.
         """
         self.exemplars = exemplars[: protocol.shots]
         self.policy, self.benchmark, self.protocol, self.folder = policy, benchmark, protocol, folder
-        self.memory = MemoryLimits(policy, on_out_of_memory="halve")
+        self.memory = memory or limits_of(policy)
         self.description = protocol.describe(benchmark, name)
         self.description["exemplars"] = digest({str(n): asdict(shot) for n, shot in enumerate(self.exemplars)})
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,6 +195,11 @@ class Evaluation:
             ]
             for row in range(len(prompts))
         ]
+
+
+def limits_of(policy: Policy) -> MemoryLimits:
+    """Limits for all evaluations of a policy: out of memory, the same is asked again of half as many at once."""
+    return MemoryLimits(policy, on_out_of_memory="halve", sequences_dial="sequences at once")
 
 
 def summarize(rows: Sequence[Row], without: Sequence[int] = ()) -> dict[str, Any]:

@@ -24,11 +24,11 @@ def choice(key: str, value: Any, choices: Sequence[str]) -> None:
 
 def on_one_device(devices: Any) -> bool:
     """Whether Lightning's ``devices`` (a number, a list of numbers, either as a text, or ``auto``) is one device."""
+    if isinstance(devices, str) and not {"[", ","} & set(devices):
+        return devices.strip() == "1"
     if isinstance(devices, int):
         return devices == 1
-    numbers = str(devices).strip("[] ").split(",")
-    listed = len(numbers) > 1 or not isinstance(devices, str)
-    return len([number for number in numbers if number.strip()]) == 1 if listed else numbers == ["1"]
+    return len([number for number in str(devices).strip("[] ").split(",") if number.strip()]) == 1
 
 
 def halve_on_one_device(on_out_of_memory: str, devices: Any, key: str = "trainer.devices") -> None:

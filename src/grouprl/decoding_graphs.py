@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from grouprl.decoding_steps import PlainSteps, StackSteps, Steps
 from grouprl.decoding_weights import DecodingWeights
+from grouprl.ladder import Ladder
 from grouprl.linears import onednn_serves
 from grouprl.policy import Policy
 from grouprl.stack import Stack, say_once
@@ -53,24 +53,6 @@ def steps_of(policy: Policy, prompts: Sequence[Sequence[int]], group: int, limit
     if policy.cuda_graphs and policy.device.type == "cuda":
         return GraphSteps(stack, policy, prompts, group, limit, capture=CudaCapture)
     return StackSteps(_with_copy(stack), policy, prompts, group, limit)
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Sizes that tensors are rounded up to: multiples of ``unit``, coarser from ``2 * parts * unit`` on.
-
-    Each doubling of the size is cut into ``parts`` rungs.
-    """
-
-    unit: int
-    parts: int
-
-    def rung(self, size: int) -> int:
-        """The smallest rung that holds ``size``."""
-        step = self.unit
-        while size > 2 * self.parts * step:
-            step *= 2
-        return -(-size // step) * step
 
 
 ROWS = Ladder(1, 2)

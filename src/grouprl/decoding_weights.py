@@ -139,7 +139,7 @@ class _Joined:
     def pack(self) -> None:
         module: Any = self.modules[0]
         if len(self.modules) == 1 and type(module) is nn.Linear:  # without a copy between: a head is large
-            self.weight, self.bias = pack(module.weight), module.bias
+            self.weight, self.bias = pack(module.weight), None if module.bias is None else module.bias.clone()
         else:
             self.refresh()
             self.weight = pack(self.weight)
@@ -170,7 +170,7 @@ def _is_known(module: Any) -> bool:
         and hasattr(module, "lora_A")
         and not getattr(module, "lora_variant", None)
         and not module.merged
-        and not any(layer.bias is not None for layer in module.lora_B.values())
+        and all(type(layer) is nn.Linear and layer.bias is None for layer in module.lora_B.values())
     )
 
 

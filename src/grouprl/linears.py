@@ -11,13 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
+
+from grouprl.ladder import Ladder
 
 Linears = Callable[[Tensor], tuple[Tensor, ...]]
 """Rows [rows, in] to the outputs [rows, out] of some linear layers."""
 
 _PACKED_ROWS = 16
 """Rows that packed weights are laid out for; other numbers work as well."""
+# oneDNN compiles a product for each number of rows and keeps it, in half a MiB: hence few numbers of rows.
+_MANY, _FEW = Ladder(32, 16), Ladder(1, 4)
+"""Rows of products with plain weights, for which callers round up (`row_count`), and with packed ones."""
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +65,9 @@ def _lora_part(module: Any) -> _Part | None:
         return None
     name = names[0]
     down, up, dropout = module.lora_A[name], module.lora_B[name], module.lora_dropout[name]
-    if name in getattr(module, "lora_variant", {}) or not isinstance(dropout, nn.Identity) or up.bias is not None:
+    if type(down) is not nn.Linear or type(up) is not nn.Linear or up.bias is not None:
+        return None
+    if name in getattr(module, "lora_variant", {}) or not isinstance(dropout, nn.Identity):
         return None
     if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
         return None
@@ -124,7 +131,7 @@ def _merged(scale: float, weight: Tensor, down: Tensor | None, up: Tensor | None
 def _inner(rows: Tensor, downs: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Rows times the first matrix of each adapter, all in one product."""
     adapters = [down for down in downs if down is not None]
-    found = iter(product(rows, torch.cat(adapters)).split([len(down) for down in adapters], -1) if adapters else ())
+    found = iter((rows @ torch.cat(adapters).T).split([len(down) for down in adapters], -1) if adapters else ())
     return [None if down is None else next(found) for down in downs]
 
 
@@ -132,14 +139,26 @@ def _fours(tensors: Sequence[Any]) -> list[tuple[Any, Any, Any, Any]]:
     return [tuple(tensors[start : start + 4]) for start in range(0, len(tensors), 4)]  # type: ignore[misc]
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x weight^T + bias`` without gradient, the weight plain or from `pack`.
+def row_count(rows: int, weight: Tensor) -> int:
+    """How many rows to compute products with a plain weight for: a few more, where `product` is faster for them."""
+    return _MANY.rung(rows) if onednn_serves(weight, weight) else rows
 
-    For many rows oneDNN takes five sixths of MKL's time on AMD's processors, where MKL does without AVX-512.
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x weight^T + bias`` of rows [rows, in] without gradient, the weight plain or from `pack`.
+
+    For many rows oneDNN takes five sixths of MKL's time where MKL does without AVX-512 (docs/performance.md).
     """
-    if onednn_serves(x, weight):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    rows = len(x)
+    if weight.is_mkldnn:
+        return _onednn(pad(x, (0, 0, 0, _FEW.rung(rows) - rows)), weight, bias)[:rows]
+    if x.ndim == 2 and _MANY.rung(rows) == rows and onednn_serves(x, weight):
+        return _onednn(x, weight, bias)
     return linear(x, weight, bias)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -168,11 +187,12 @@ def _has_onednn() -> bool:
     """Whether this PyTorch has the operators that its own compiler uses for frozen weights, and they work."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    x, weight = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float32, device="cpu")
+    x = torch.eye(2).to(weight)
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, 2)
         result = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        _log.warning("Sampling uses weights in their plain layout: oneDNN's could not be used (%s).", error)
+        _log.warning("Sampling and training on the CPU go without oneDNN, which could not be used: %s.", error)
         return False
     return torch.equal(result, weight.T)

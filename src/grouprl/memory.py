@@ -27,8 +27,6 @@ from grouprl.sampling import Sampler
 
 OnOutOfMemory = Literal["stop", "halve"]
 _Result = TypeVar("_Result")
-_DIALS = {"tokens": "micro_batch_tokens", "sequences": "sampler.max_sequences"}
-"""The dial of each limit."""
 _TEXTS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In plain RuntimeErrors of torch's CPU allocator, of the CUDA driver and of cuBLAS."""
 _log = logging.getLogger(__name__)
@@ -61,14 +59,24 @@ class MemoryLimits:
         micro_batch_size: int = 0,
         micro_batch_tokens: int = 0,
         on_out_of_memory: OnOutOfMemory = "stop",
+        sequences_dial: str = "sampler.max_sequences",
     ) -> None:
         """Set the limits; the dials are those of `grouprl.module.GroupRLModule`.
+
+        Args:
+            policy: The policy.
+            micro_batch_size: See there.
+            micro_batch_tokens: See there.
+            on_out_of_memory: See there.
+            sequences_dial: What messages call the sequences decoded at once.
 
         Raises:
             ValueError: ``on_out_of_memory`` is no choice.
         """
         checks.choice("on_out_of_memory", on_out_of_memory, checks.ON_OUT_OF_MEMORY)
         self.policy, self.on_out_of_memory = policy, on_out_of_memory
+        self.dials = {"tokens": "micro_batch_tokens", "sequences": sequences_dial}
+        """What messages call each limit."""
         self.micro_batch_size, self._dial = micro_batch_size, micro_batch_tokens
         self.tokens, self.sequences = 0, 0
         """Tokens of a micro-batch, and sequences decoded at once, as halving found them; 0: as the dials say."""
@@ -166,9 +174,11 @@ class MemoryLimits:
                 smaller = at_once // 2 if limit and at_once > group else 0
                 # The others change what is trained, and come where nothing else is left.
                 changing = f"max_new_tokens={longest // 2}" if longest > 1 else "a smaller prompts_per_step"
-                remedies = [f"sampler.max_sequences={smaller}" if smaller else changing]
-                dials = {"sampler.max_sequences": limit} if limit else {}
-                size = f"{at_once} sequences" + (f" of up to {longest} new tokens" if longest else "")
+                remedies = [f"{self.dials['sequences']}={smaller}" if smaller else changing]
+                dials = {self.dials["sequences"]: limit} if limit else {}
+                size = f"{at_once} sequence{'s' * (at_once > 1)}" + (
+                    f" of up to {longest} new tokens" if longest else ""
+                )
                 return DoesNotFit(f"sampling, {size} at once", dials, remedies, "sequences", smaller)
 
             with _becomes(failure):
@@ -206,7 +216,7 @@ class MemoryLimits:
         self.halvings += 1
         _log.warning(
             "Out of memory: %s. It is done again with %s=%d, which stays for the rest of the run.",
-            *(failure.work, _DIALS[failure.limit], failure.smaller),
+            *(failure.work, self.dials[failure.limit], failure.smaller),
         )
 
     def _message(self, failure: DoesNotFit) -> str:

@@ -86,23 +86,28 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> 
 
     Args:
         trainer: It says how often to log, and to what.
-        metrics: The same names on all ranks.
+        metrics: Numbers by name. A rank may lack some: whose reward has failed, has no parts of it.
         step: Where they belong on the time axis, from 0.
 
     Returns:
-        Their means over ranks.
+        Their means over the ranks that have them, in float32 as Lightning logs them.
     """
-    values = torch.tensor(list(metrics.values()), dtype=torch.float32, device=trainer.strategy.root_device)
-    values = trainer.strategy.reduce(values, reduce_op="mean")
-    named = dict(zip(metrics, values.unbind(), strict=True))
-    trainer.callback_metrics.update(named)
-    means = dict(zip(metrics, values.tolist(), strict=True))
+    parts = [metrics]
+    if trainer.world_size > 1:
+        parts = [{} for _ in range(trainer.world_size)]
+        torch.distributed.all_gather_object(parts, metrics)
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    found = [[part[name] for part in parts if name in part] for name in names]
+    means = torch.tensor([sum(row) / len(row) for row in found], dtype=torch.float32)
+    trainer.callback_metrics.update(zip(names, means.to(trainer.strategy.root_device).unbind(), strict=True))
+    rounded = dict(zip(names, means.tolist(), strict=True))
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if every and ((step + 1) % every == 0 or trainer.should_stop):
-        trainer.logged_metrics.update(named)
+        trainer.logged_metrics.update({name: trainer.callback_metrics[name] for name in names})
         for logger in trainer.loggers:
-            logger.log_metrics(means, step)
-    return means
+            logger.log_metrics(rounded, step)
+            logger.save()  # a run that is killed has what it logged
+    return rounded
 
 
 @torch.no_grad()

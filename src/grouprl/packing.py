@@ -12,9 +12,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from grouprl.batch import Minibatch
 from grouprl.head import token_logprobs
+from grouprl.linears import row_count
 from grouprl.logprobs import TokenLogprobs
 from grouprl.stack import Stack, grouped_attention
 
@@ -38,8 +40,8 @@ def packed_logprobs(
     hidden = stack.hidden_states(layout.token_ids, layout.positions, layout.attend, table=table, recompute=recompute)
     head = table or stack.head_weight
     logprobs, entropy = token_logprobs(hidden[layout.predictors], head, layout.targets, temperature)
-    mask = batch.drawn
-    out = logprobs.new_zeros(mask.shape)
+    mask, out = batch.drawn, logprobs.new_zeros(batch.drawn.shape)
+    # Values beyond those of the drawn tokens are left (see `PackedLayout`).
     return TokenLogprobs(out.masked_scatter(mask, logprobs), out.masked_scatter(mask, entropy))
 
 
@@ -57,7 +59,11 @@ class _Block:
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Where the tokens of a batch lie among the rows."""
+    """Where the tokens of a batch lie among the rows.
+
+    On a CPU zeros follow, up to a number of rows (and of drawn tokens) that products are fast for. No token attends to
+    these rows, and no loss is taken of what they predict.
+    """
 
     token_ids: Tensor
     """[rows]"""
@@ -108,15 +114,21 @@ class PackedLayout:
             blocks.append(_Block(prompt_of[own], int(keys.max()), visible))
         row_of_cell = torch.cat([rows.flatten() for rows, _ in grids])
         filled = torch.cat([grid.flatten() for _, grid in grids]).nonzero().squeeze(-1)
+
+        def rounded_up(rows: Tensor) -> Tensor:
+            return pad(rows, (0, row_count(len(rows), stack.head_weight) - len(rows)))
+
         return cls(
-            token_ids=torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :tokens][completion_grid]]),
-            positions=torch.cat(positions),
-            predictors=torch.cat([last_of_prompt, completion_rows], -1)[drawn],
-            targets=batch.completion_ids[:, : tokens + 1][drawn],
+            token_ids=rounded_up(
+                torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :tokens][completion_grid]])
+            ),
+            positions=rounded_up(torch.cat(positions)),
+            predictors=rounded_up(torch.cat([last_of_prompt, completion_rows], -1)[drawn]),
+            targets=rounded_up(batch.completion_ids[:, : tokens + 1][drawn]),
             blocks=tuple(blocks),
             grids=tuple((grid.shape[0], grid.shape[1]) for _, grid in grids),
             row_of_cell=row_of_cell,
-            cell_of_row=torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled),
+            cell_of_row=rounded_up(torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled)),
             scaling=stack.scaling,
         )
 

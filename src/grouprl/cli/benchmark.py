@@ -68,7 +68,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     """Evaluate a policy on benchmarks; results as JSON, Markdown, Parquet and TensorBoard."""
     from tqdm import tqdm
 
-    from grouprl.benchmarking import Evaluation, Protocol, digest, summarize, write_rows
+    from grouprl.benchmarking import Evaluation, Protocol, digest, limits_of, summarize, write_rows
     from grouprl.cli.build import quiet_libraries
     from grouprl.guards import TrainingError
     from grouprl.policy import load_policy
@@ -104,7 +104,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     }
     asked = kept | {"shots": config.shots, "exemplars": config.exemplars, "name": name}
     out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
-    overlaps = contaminated_problems(config.policy)
+    memory, overlaps = limits_of(policy), contaminated_problems(config.policy)
     results: dict[str, Any] = read_results(out) or {}
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(policy)}
     measured: dict[str, Any] = results.get("measured", {})
@@ -116,7 +116,9 @@ def run(config: DictConfig, folder: str, name: str) -> None:
                 bar.set_description(key)
                 try:
                     place, shown = out / "samples" / benchmark_name / mode, shots[benchmark_name]
-                    evaluation = Evaluation(policy, benchmark, protocol, place, name=name, exemplars=shown)
+                    evaluation = Evaluation(
+                        policy, benchmark, protocol, place, name=name, exemplars=shown, memory=memory
+                    )
                     rows = evaluation.run(problems[benchmark_name], bar.update)
                 except (ValueError, TrainingError) as error:
                     raise UsageError(str(error)) from error
