@@ -128,7 +128,8 @@ def lines_of(results: list[dict[str, Any]], where: dict[str, Any]) -> list[str]:
 def floor_rows(result: dict[str, Any]) -> list[list[str]]:
     """Tokens a second, and seconds as multiples of the floors, of both sides."""
     size, rates, least = Job.read(json.dumps(result["job"])).size, result["rates"], result["floors"]
-    tokens = int(completion_lengths(size).sum())
+    pairs = range(1, len(result["pairs"]) + 1)
+    tokens = sum(int(completion_lengths(size, number).sum()) for number in pairs) / len(pairs)
     seconds = {phase: [result["summary"][phase][name] for name in ("TRL", "grouprl")] for phase in result["summary"]}
     rows = []
     for phase, work, floor in (("generation", tokens, "decode"), ("training", tokens * size.epochs, "training")):

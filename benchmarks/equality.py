@@ -50,6 +50,8 @@ def check(size: Size, setting: Setting, ours: GroupRLSide, theirs: TRLSide) -> d
     if not setting.bf16:
         trl = _theirs(theirs, batch)
         found["trl_logprobs"] = _difference(trl, plain, mask)
+    if setting.beta:
+        found["reference_logprobs"] = _reference_difference(setting, ours, theirs, batch)
     if max(found["logprobs"], found["gradients"], found.get("trl_logprobs", 0.0)) > BOUND:
         exact, exact_grads = _plain(copy.deepcopy(ours.model).double(), batch, weights.double())
         errors = {
@@ -90,6 +92,8 @@ def describe(found: dict) -> str:
     )
     if "trl_logprobs" in found:
         text += f"; TRL's logprobs {found['trl_logprobs']:.1e}"
+    if "reference_logprobs" in found:
+        text += f"; both references' logprobs {found['reference_logprobs']:.1e}"
     text += f"; bound {found['bound']:.0e}. Sampled freely, {'in the mean ' if 'bf16_bound' in found else ''}"
     text += f"{found['sampler_logprobs']:.1e} between the logprobs of sampler and trainer."
     if "bf16_bound" in found:
@@ -98,6 +102,21 @@ def describe(found: dict) -> str:
             f"the whole gradient {found['bf16_gradients']:.1e}, TRL's logprobs {found['bf16_trl_logprobs']:.1e}."
         )
     return " ".join([text, *(f"**{note}.**" for note in found["notes"])])
+
+
+@torch.no_grad()
+def _reference_difference(setting: Setting, ours: GroupRLSide, theirs: TRLSide, batch: Minibatch) -> float:
+    """The larger of both references' differences from plain transformers, in float32."""
+    if setting.lora:
+        with ours.model.disable_adapter(), theirs.model.disable_adapter():
+            plain, trl = _plain_logprobs(ours.model, batch), _theirs(theirs, batch, theirs.model)
+    else:
+        plain, trl = _plain_logprobs(ours.policy.reference, batch), _theirs(theirs, batch, theirs.trainer.ref_model)
+    mask = batch.completion_mask
+    found = max(_difference(logprobs, plain, mask) for logprobs in (ours.policy.reference_logprobs(batch), trl))
+    if not found <= BOUND:
+        raise SystemExit(f"A reference's logprobs are {found:.1e} from plain transformers'. Nothing was timed.")
+    return found
 
 
 @torch.no_grad()
@@ -163,13 +182,26 @@ def _plain(model: nn.Module, batch: Minibatch, weights: Tensor) -> tuple[Tensor,
     model.zero_grad(set_to_none=True)
     logprobs = torch.zeros_like(weights)
     for row in range(len(batch)):
-        prompt = batch.prompt_ids[row][batch.prompt_mask[row]]
-        completion = batch.completion_ids[row][batch.completion_mask[row]]
-        logits = model(input_ids=torch.cat([prompt, completion])[None], use_cache=False).logits[0]
-        found = logits[len(prompt) - 1 : -1].log_softmax(-1).gather(-1, completion[:, None]).squeeze(-1)
+        found = _plain_row(model, batch, row)
         (found * weights[row, : len(found)]).sum().backward()
         logprobs[row, : len(found)] = found.detach()
     return logprobs, _take_grads(model)
+
+
+def _plain_logprobs(model: nn.Module, batch: Minibatch) -> Tensor:
+    """Logprobs [sequences, tokens] from one unpadded sequence at a time."""
+    logprobs = torch.zeros(batch.completion_mask.shape, device=batch.completion_mask.device)
+    for row in range(len(batch)):
+        found = _plain_row(model, batch, row)
+        logprobs[row, : len(found)] = found
+    return logprobs
+
+
+def _plain_row(model: nn.Module, batch: Minibatch, row: int) -> Tensor:
+    prompt = batch.prompt_ids[row][batch.prompt_mask[row]]
+    completion = batch.completion_ids[row][batch.completion_mask[row]]
+    logits = model(input_ids=torch.cat([prompt, completion])[None], use_cache=False).logits[0]
+    return logits[len(prompt) - 1 : -1].log_softmax(-1).gather(-1, completion[:, None]).squeeze(-1)
 
 
 def _ours(side: GroupRLSide, batch: Minibatch, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -180,9 +212,9 @@ def _ours(side: GroupRLSide, batch: Minibatch, weights: Tensor) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def _theirs(side: TRLSide, batch: Minibatch) -> Tensor:
+def _theirs(side: TRLSide, batch: Minibatch, model: nn.Module | None = None) -> Tensor:
     logprobs, *_ = side.trainer._get_per_token_logps_and_entropies(
-        side.model,
+        model or side.model,
         torch.cat([batch.prompt_ids, batch.completion_ids], 1),
         torch.cat([batch.prompt_mask, batch.completion_mask], 1).long(),
         batch.completion_ids.shape[1],

@@ -8,9 +8,12 @@ import torch
 from sides import Setting
 from workload import Clock, Size, build_prompts, completion_lengths
 
+from grouprl.linears import product
+
 
 def measure_rates(setting: Setting) -> dict[str, float]:
-    """Bytes a second of a large copy or sum (the faster), and FLOP a second of a large matrix product.
+    """Bytes a second of a large copy or sum (the faster), and FLOP a second of a large matrix product
+    (of the faster of torch's and, on a CPU, oneDNN's).
 
     By the clock that the sides are timed with.
     """
@@ -26,12 +29,12 @@ def measure_rates(setting: Setting) -> dict[str, float]:
     a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     return {
         "bytes_per_s": max(2 * held / copying, held / reading),
-        "flop_per_s": 2 * width**3 / _best(lambda: a @ b, now),
+        "flop_per_s": 2 * width**3 / min(_best(lambda: a @ b, now), _best(lambda: product(a, b), now)),
     }
 
 
-def floors(size: Size, setting: Setting, rates: dict[str, float]) -> dict[str, float]:
-    """Least seconds of a step's phases.
+def floors(size: Size, setting: Setting, rates: dict[str, float], iteration: int = 0) -> dict[str, float]:
+    """Least seconds of the phases of an iteration.
 
     - ``decode``: the weights are read once for each token of the longest completion, in the dtype of the arithmetic.
     - ``decode with cache``: and so are the keys and values of the rows that still go on.
@@ -45,7 +48,7 @@ def floors(size: Size, setting: Setting, rates: dict[str, float]) -> dict[str, f
     layers = size.layers * (attention + 3 * size.hidden * size.intermediate)
     head = size.hidden * size.vocabulary
     prompts = torch.tensor([len(ids) for ids in build_prompts(size).token_ids])
-    lengths, itemsize = completion_lengths(size), 2 if setting.bf16 else 4
+    lengths, itemsize = completion_lengths(size, iteration), 2 if setting.bf16 else 4
     weights = (layers + head) * itemsize
     # A row with a prompt of p tokens reads the caches of p + 1, p + 2, ... tokens.
     rows = prompts.repeat_interleave(size.group)

@@ -128,6 +128,7 @@ def arguments() -> argparse.Namespace:
 def measure(size: Size, setting: Setting, iterations: int) -> list[dict[str, float]]:
     """Seconds by phase of some steps, after one that warms up."""
     side = GroupRLSide(size, setting)
+    side.ragged = False
     steps = []
     for _ in range(iterations + 1):
         gc.collect()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from sides import CLIP_NORM, LORA_ALPHA, LORA_RANK, LR, Setting, Side, Turns, quiet
 from torch import Tensor
-from workload import SEED, Clock, Size, build_model, build_prompts, build_tokenizer, completion_lengths, force_end
+from workload import SEED, Clock, Size, build_model, build_prompts, build_tokenizer, force_end
 
 
 class GroupRLSide(Side):
@@ -95,7 +95,7 @@ class GroupRLSide(Side):
         """Completions end where the workload says, in sampling."""
         from grouprl import decoding
 
-        lengths = completion_lengths(self.size).to(self.policy.device)
+        lengths = self.forced.to(self.policy.device)
         draw = decoding.Decoder._draw
 
         def forced(decoder, logits: Tensor, rows: Tensor, step: int) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from sides import CLIP_NORM, LORA_ALPHA, LORA_RANK, LR, Setting, Side, Turns, quiet
 from torch import Tensor
-from workload import SEED, Clock, Size, build_model, build_prompts, build_tokenizer, completion_lengths, force_end
+from workload import SEED, Clock, Size, build_model, build_prompts, build_tokenizer, force_end
 
 
 class TRLSide(Side):
@@ -85,15 +85,15 @@ class TRLSide(Side):
                 callbacks=[Rest()],
                 peft_config=adapter if setting.lora else None,
             )
-        lengths = completion_lengths(size).to(setting.device)
 
         def processor(input_ids: Tensor, scores: Tensor) -> Tensor:
-            return force_end(scores, lengths == input_ids.shape[1] - processor.prompt_width + 1)
+            return force_end(scores, processor.lengths == input_ids.shape[1] - processor.prompt_width + 1)
 
         generate = trainer.model.generate
 
         def forced(*args, **kwargs):
             processor.prompt_width = kwargs["input_ids"].shape[1]
+            processor.lengths = side.forced.to(setting.device)
             return generate(*args, logits_processor=LogitsProcessorList([processor]), **kwargs)
 
         trainer.model.generate = forced

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from workload import Clock
+from torch import Tensor
+from workload import Clock, Size, completion_lengths
 
 LR, CLIP_NORM, LORA_RANK, LORA_ALPHA = 1e-6, 1.0, 16, 32
 
@@ -98,8 +99,19 @@ class Side:
     prompt_ids: list[list[int]]
     """Prompt tokens of the latest iteration: of each prompt, or of each sequence."""
 
+    size: Size
+    ragged = True
+    """Whether each iteration has lengths of its own, as in a real run; else all have those of the first."""
+
     def __init__(self) -> None:
         self._started = 0.0
+        self.steps = 0
+        """Finished iterations."""
+
+    @property
+    def forced(self) -> Tensor:
+        """Completion lengths of the iteration under way."""
+        return completion_lengths(self.size, self.steps if self.ragged else 0)
 
     def start_iteration(self) -> None:
         """Called where the work of an iteration begins."""
@@ -126,6 +138,7 @@ class Side:
     def step(self) -> dict[str, float]:
         """One iteration's seconds: the whole step, its phases, and what is neither."""
         self.turns.iterate()
+        self.steps += 1
         seconds = self.seconds
         seconds["training"] = seconds["whole step"] - seconds["generation"] - seconds.get("old and reference", 0.0)
         seconds["optimizer and rest"] = seconds["training"] - seconds["forward"] - seconds["backward"]

@@ -129,13 +129,15 @@ def compare(job: Job) -> dict[str, Any]:
         check_work(job, sides, iterations=number + 2)
     for side in sides.values():
         side.end()
-    return found | {"rates": rates, "floors": floors.floors(job.size, job.setting, rates), "pairs": pairs}
+    each = [floors.floors(job.size, job.setting, rates, number) for number in range(1, job.pairs + 1)]
+    least = {name: sum(floor[name] for floor in each) / len(each) for name in each[0]}
+    return found | {"rates": rates, "floors": least, "pairs": pairs}
 
 
 def check_work(job: Job, sides: dict[str, Side], iterations: int) -> None:
     """Stop where a side did other work than was asked for."""
     prompts = [list(ids) for ids in build_prompts(job.size).token_ids]
-    lengths, steps = completion_lengths(job.size).tolist(), iterations * job.size.epochs
+    lengths, steps = completion_lengths(job.size, iterations - 1).tolist(), iterations * job.size.epochs
     for name, side in sides.items():
         given = side.prompt_ids if len(side.prompt_ids) == len(prompts) else side.prompt_ids[:: job.size.group]
         if side.lengths != lengths or given != prompts:

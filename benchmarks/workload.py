@@ -122,9 +122,9 @@ def build_prompts(size: Size) -> Prompts:
     )
 
 
-def completion_lengths(size: Size) -> Tensor:
+def completion_lengths(size: Size, iteration: int = 0) -> Tensor:
     """Tokens of each completion, the end included, [prompts * group]; some row is as long as any may be."""
-    rng = np.random.default_rng(SEED + 1)
+    rng = np.random.default_rng((SEED + 1, iteration))
     lengths = rng.integers(size.new_tokens[0], size.new_tokens[1] + 1, size.sequences)
     lengths[rng.integers(size.sequences)] = size.new_tokens[1]
     return torch.from_numpy(lengths)
