@@ -12,7 +12,7 @@ from test_logprobs import batch_of
 from test_sampling import prompts_of, recomputed
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from grouprl import GroupSampler, LoraAdapter, Policy, linears
+from grouprl import GroupSampler, LoraAdapter, Policy, linears, products
 from grouprl.decoding_weights import DecodingWeights
 
 PROMPTS = prompts_of([5, 6, 7, 8, 9, 10, 11, 12, 13], [20], [30, 31, 32], [40, 41, 42, 43, 44, 45], [50, 51])
@@ -230,7 +230,7 @@ def test_adapters_train_as_on_the_plain_path(name, targets):
 def test_without_onednn_products_are_the_same(targets, monkeypatch):
     policy = policy_with("llama biased", targets and LoraAdapter(rank=4, targets=targets))
     completions = SAMPLER(policy, PROMPTS, seed=0).completions
-    monkeypatch.setattr(linears, "_has_onednn", lambda: False)
+    monkeypatch.setattr(products, "_has_onednn", lambda: False)
     assert SAMPLER(policy, PROMPTS, seed=0).completions == completions
     assert_same_training(policy, ragged())
 
@@ -262,9 +262,9 @@ def test_onednn_is_called_for_few_numbers_of_rows(adapter):
 
 def test_a_frozen_model_gets_no_weight_gradients_and_an_input_does():
     layer, x = torch.nn.Linear(8, 5).requires_grad_(False), torch.randn(3, 8, requires_grad=True)
-    for products in (linears.linears(layer, layer), lambda x: (layer(x), layer(x))):
+    for layers in (linears.linears(layer, layer), lambda x: (layer(x), layer(x))):
         x.grad = None
-        first, second = products(x)
+        first, second = layers(x)
         (first.square() + second).sum().backward()
         torch.testing.assert_close(x.grad, 2 * layer(x).detach() @ layer.weight + layer.weight.sum(0))
     assert layer.weight.grad is None

@@ -4,6 +4,7 @@ import csv
 import functools
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -15,6 +16,7 @@ from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdv
 from grouprl.data import tiny_problems
 from grouprl.datamodule import PromptDataModule
 from grouprl.losses import K3
+from grouprl.meter import log_metrics
 from grouprl.statistics import clustered_ratio, wilson
 
 
@@ -54,13 +56,25 @@ def test_optimizer_steps_are_epochs_times_minibatches():
 
 @pytest.mark.parametrize(("every", "logged"), [(1, [0, 1, 2]), (2, [1]), (0, [])])
 def test_metrics_reach_loggers_as_often_as_the_trainer_says_and_callbacks_always(tmp_path, every, logged):
+    class Killed(L.Callback):
+        """Sees what a run leaves that is killed after an iteration."""
+
+        def on_train_batch_end(self, trainer, module, *_):
+            steps = [step for step in logged if step < module.iteration]
+            assert len(written.read_text().splitlines()) == 1 + len(steps) if steps else not written.exists()
+
     logger = CSVLogger(tmp_path)
+    written = Path(logger.log_dir) / "metrics.csv"
     best = ModelCheckpoint(
         tmp_path / "best", monitor="reward", mode="max", every_n_epochs=1, save_on_train_epoch_end=True
     )
-    settings = {"logger": logger, "log_every_n_steps": every, "callbacks": [best], "enable_checkpointing": True}
+    settings = {
+        "logger": logger,
+        "log_every_n_steps": every,
+        "callbacks": [best, Killed()],
+        "enable_checkpointing": True,
+    }
     module, trainer = fit(steps=3, **settings)
-    written = Path(logger.log_dir) / "metrics.csv"
     rows = list(csv.DictReader(written.open())) if logged else []
     assert [int(row["step"]) for row in rows] == logged
     assert written.exists() == bool(logged)
@@ -68,6 +82,22 @@ def test_metrics_reach_loggers_as_often_as_the_trainer_says_and_callbacks_always
         assert {name: float(rows[2][name]) for name in module.last_metrics} == module.last_metrics
         assert {"reward", "lr", "ppo/grad_norm", "ppo_epoch_1/entropy", "tokens_per_s"} <= module.last_metrics.keys()
     assert float(best.best_model_score) == module.last_metrics["reward"] == float(trainer.callback_metrics["reward"])
+
+
+def test_metrics_that_a_rank_lacks_are_the_means_of_the_others(monkeypatch):
+    def gather(parts, own):
+        parts[:] = [own, {"reward": 1.0, "reward/judge": 0.25, "lr": 0.5}]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    trainer = SimpleNamespace(
+        world_size=2,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        callback_metrics={},
+        log_every_n_steps=0,
+    )
+    means = log_metrics(trainer, {"lr": 0.5, "reward": 0.0}, step=0)
+    assert means == {"lr": 0.5, "reward": 0.5, "reward/judge": 0.25}
+    assert {name: float(value) for name, value in trainer.callback_metrics.items()} == means
 
 
 def test_an_epoch_that_was_left_out_leaves_no_metrics():

@@ -23,8 +23,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from grouprl.decoding_steps import PlainSteps, StackSteps, Steps
 from grouprl.decoding_weights import DecodingWeights
 from grouprl.ladder import Ladder
-from grouprl.linears import onednn_serves
 from grouprl.policy import Policy
+from grouprl.products import onednn_serves
 from grouprl.stack import Stack, say_once
 
 _FUSE_BELOW = 2**28

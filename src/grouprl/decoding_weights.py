@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from grouprl.linears import pack, product
+from grouprl.products import pack, product
 from grouprl.stack import Block, Stack
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from grouprl.linears import product
+from grouprl.products import product
 
 KEEP_BYTES = 2**30
 """Logits kept for the backward pass at most, in bytes."""

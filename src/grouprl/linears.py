@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear, pad
 
-from grouprl.ladder import Ladder
+from grouprl.products import onednn_serves, product
 
 Linears = Callable[[Tensor], tuple[Tensor, ...]]
 """Rows [rows, in] to the outputs [rows, out] of some linear layers."""
-
-_PACKED_ROWS = 16
-"""Rows that packed weights are laid out for; other numbers work as well."""
-# oneDNN compiles a product for each number of rows and keeps it, in half a MiB: hence few numbers of rows.
-_MANY, _FEW = Ladder(32, 16), Ladder(1, 4)
-"""Rows of products with plain weights, for which callers round up (`row_count`), and with packed ones."""
-_log = logging.getLogger(__name__)
 
 
 def linears(*modules: Any) -> Linears:
@@ -139,60 +129,6 @@ def _fours(tensors: Sequence[Any]) -> list[tuple[Any, Any, Any, Any]]:
     return [tuple(tensors[start : start + 4]) for start in range(0, len(tensors), 4)]  # type: ignore[misc]
 
 
-def row_count(rows: int, weight: Tensor) -> int:
-    """How many rows to compute products with a plain weight for: a few more, where `product` is faster for them."""
-    return _MANY.rung(rows) if onednn_serves(weight, weight) else rows
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x weight^T + bias`` of rows [rows, in] without gradient, the weight plain or from `pack`.
-
-    For many rows oneDNN takes five sixths of MKL's time where MKL does without AVX-512 (docs/performance.md).
-    """
-    rows = len(x)
-    if weight.is_mkldnn:
-        return _onednn(pad(x, (0, 0, 0, _FEW.rung(rows) - rows)), weight, bias)[:rows]
-    if x.ndim == 2 and _MANY.rung(rows) == rows and onednn_serves(x, weight):
-        return _onednn(x, weight, bias)
-    return linear(x, weight, bias)
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-def pack(weight: Tensor) -> Tensor:
-    """A copy of a weight in oneDNN's own layout, where `onednn_serves`: for `product` with few rows.
-
-    BLAS spends most of the time of such a product on laying the weight out, at every call.
-    """
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_ROWS)
-
-
-def onednn_serves(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can be called for a product: on a CPU, in float32, and not while the compiler traces."""
-    if torch.compiler.is_compiling():
-        return False
-    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return on_cpu and not torch.is_autocast_enabled("cpu") and _has_onednn()
-
-
 def only(layers: Linears) -> Callable[[Tensor], Tensor]:
     """The output of a single layer."""
     return lambda x: layers(x)[0]
-
-
-@lru_cache(maxsize=1)
-def _has_onednn() -> bool:
-    """Whether this PyTorch has the operators that its own compiler uses for frozen weights, and they work."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float32, device="cpu")
-    x = torch.eye(2).to(weight)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 2)
-        result = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        _log.warning("Sampling and training on the CPU go without oneDNN, which could not be used: %s.", error)
-        return False
-    return torch.equal(result, weight.T)

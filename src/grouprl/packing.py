@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 
 from grouprl.batch import Minibatch
 from grouprl.head import token_logprobs
-from grouprl.linears import row_count
 from grouprl.logprobs import TokenLogprobs
+from grouprl.products import row_count
 from grouprl.stack import Stack, grouped_attention
 
 _CPU_BLOCK = 4
