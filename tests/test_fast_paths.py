@@ -217,7 +217,7 @@ def test_in_float64_both_paths_train_alike_to_ten_digits(name, exact_norms):
         assert_same_training(policy, batch, atol=1e-10, gradient_rtol=1e-10)
 
 
-@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj")])
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "down_proj"), ("k_proj", "up_proj")])
 @pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama biased", "mistral", "gemma"])
 def test_adapters_train_as_on_the_plain_path(name, targets):
     policy = policy_of(name, adapter=LoraAdapter(rank=4, targets=targets), temperature=0.7)
@@ -235,29 +235,49 @@ def test_without_onednn_products_are_the_same(targets, monkeypatch):
     assert_same_training(policy, ragged())
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+class OneDNN(TorchDispatchMode):
+    """Notes rows, and whether weights are packed, of the calls of oneDNN."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if "linear_pointwise" in str(function):
+            self.seen.add((len(arguments[0]), arguments[1].is_mkldnn))
+        return function(*arguments, **(keywords or {}))
+
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+
+
+@needs_onednn
 @ADAPTERS
 def test_onednn_is_called_for_few_numbers_of_rows(adapter):
     """It compiles a product for each and keeps it: half a MiB, at each of a thousand lengths."""
-
-    class Rows(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-            if "linear_pointwise" in str(function):
-                seen.add((len(arguments[0]), arguments[1].is_mkldnn))
-            return function(*arguments, **(keywords or {}))
-
-    seen, policy = set(), policy_with("llama", adapter)
+    policy = policy_with("llama", adapter)
     generator = torch.Generator().manual_seed(0)
-    with Rows():
+    with OneDNN() as onednn:
         for size in range(40, 140):
             lengths = torch.randint(1, size, (8,), generator=generator).tolist()
             prompts = [[5] * int(length) for length in torch.randint(1, 30, (4,), generator=generator)]
             policy.logprobs(batch_of([ids for ids in prompts for _ in range(2)], random_completions(*lengths)))
         for rows in range(1, 40):
             GroupSampler(group_size=2, max_new_tokens=2)(policy, prompts_of(*[[5] * rows] * rows), seed=0)
-    packed = {rows for rows, is_packed in seen if is_packed}
-    assert 3 < len(seen) - len(packed) < 25  # of 32 to some 800 rows
+    packed = {rows for rows, is_packed in onednn.seen if is_packed}
+    assert 3 < len(onednn.seen) - len(packed) < 25  # of 32 to some 800 rows
     assert 10 < len(packed) < 40  # of 1 to 1,521 rows
+
+
+@needs_onednn
+def test_products_of_other_numbers_of_rows_are_torchs_own():
+    weight, bias = torch.randn(8, 16), torch.randn(8)
+    for plain, wanted in ((weight, {(64, False)}), (products.pack(weight), {(40, True), (64, True)})):
+        with OneDNN() as onednn:
+            for rows in (33, 39, 64):
+                x = torch.randn(rows, 16)
+                torch.testing.assert_close(products.product(x, plain, bias), x @ weight.T + bias)
+        assert onednn.seen == wanted
 
 
 def test_a_frozen_model_gets_no_weight_gradients_and_an_input_does():
