@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ class _EndError(BaseException):
     pass
 
 
-class Side:
+class Side(ABC):
     """One of the two; `step` does one RL iteration and gives its seconds by phase."""
 
     turns: Turns
@@ -126,14 +127,14 @@ class Side:
         self.turns.rest()
 
     @property
+    @abstractmethod
     def model(self) -> torch.nn.Module:
         """The model that is trained, with its adapter."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def optimizer_steps(self) -> int:
         """Optimizer steps since the start."""
-        raise NotImplementedError
 
     def step(self) -> dict[str, float]:
         """One iteration's seconds: the whole step, its phases, and what is neither."""

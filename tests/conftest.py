@@ -121,3 +121,27 @@ def real_data():
     if not folder:
         pytest.skip("GROUPRL_DATA is not set: no real benchmark problems to test on")
     return Path(folder)
+
+
+class Counts(list):
+    """How many sequences were decoded at once, call by call."""
+
+    limit = 6
+    """Above so many, decoding runs out of memory."""
+
+
+@pytest.fixture
+def small_cache(monkeypatch):
+    """Decoding that runs out of memory above a few sequences."""
+    from grouprl import GroupSampler
+
+    decode, counts = GroupSampler._decode, Counts()
+
+    def limited(self, policy, prompts, group, keys):
+        counts.append(len(prompts) * group)
+        if counts[-1] > counts.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return decode(self, policy, prompts, group, keys)
+
+    monkeypatch.setattr(GroupSampler, "_decode", limited)
+    return counts

@@ -4,10 +4,9 @@ import hashlib
 import json
 
 import pytest
-import torch
 from conftest import ROOT
 
-from grouprl import GroupSampler, benchmarking
+from grouprl import benchmarking
 from grouprl.benchmark_prompts import build_prompt, stop_strings
 from grouprl.benchmarks import GROUPS, LETTERS, TEST_SETS, BenchmarkProblem
 from grouprl.cli import compare, evaluate, tables
@@ -220,29 +219,6 @@ def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
     assert first == second
     code, text = run(*arguments[:2], "limit=24", "block=8", "max_new_tokens=32", "out=a")
     assert (code, "another protocol" in text) == (2, True)
-
-
-def test_out_of_memory_halves_what_is_asked_at_once(run, tmp_path, monkeypatch):
-    decode, counts = GroupSampler._decode, []
-
-    def limited(self, policy, prompts, group, keys):
-        counts.append(len(prompts) * group)
-        if counts[-1] > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return decode(self, policy, prompts, group, keys)
-
-    monkeypatch.setattr(GroupSampler, "_decode", limited)
-    texts = []
-    for limit, out in ((1000, "a"), (3, "b"), (0, "c")):
-        code, text = run(
-            "policy=tiny", "benchmark=[tiny,tiny_hard]", "limit=12", "block=6", "max_new_tokens=48", f"out={out}"
-        )
-        texts.append((code, text))
-    assert counts == [6] * 4 + [6] + [3] * 8 + [6, 3, 1]  # the second benchmark begins with what the first one found
-    assert [code for code, _ in texts] == [0, 0, 2]
-    assert all(part in texts[2][1] for part in ("Out of memory: sampling, 1 sequence of", "max_new_tokens=24"))
-    first, second = (benchmarking.read_rows(tmp_path / out / "tiny-cot.parquet") for out in "ab")
-    assert first == second
 
 
 def test_two_evaluations_are_paired(run, tmp_path, capsys):

@@ -1,28 +1,20 @@
 """Out of memory: what the message says, and that halving changes nothing but the size of the pieces."""
 
-import json
 import logging
-import re
-import sys
 import weakref
 from functools import partial
-from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 
 from grouprl import GroupRLModule, GroupSampler, LoraAdapter, MathReward, PolicyLoss, RankAdvantage, load_policy
-from grouprl.checkpoint import find_checkpoints, read
-from grouprl.cli import train as script
-from grouprl.cli.results import read_result
 from grouprl.data import tiny_problems
 from grouprl.datamodule import PromptDataModule
 from grouprl.guards import TrainingError
 from grouprl.logprobs import completion_logprobs
 from grouprl.losses import K3
 from grouprl.memory import is_out_of_memory
-from grouprl.policy import Policy
 
 ERROR = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
@@ -198,21 +190,6 @@ def test_prompts_are_shared_in_the_reference_pass():
     assert sizes == [sum(map(len, prompts.token_ids)) + int(rollouts.completion_mask.sum())]
 
 
-@pytest.fixture
-def small_cache(monkeypatch):
-    """Decoding that runs out of memory above 6 sequences; how many were decoded at once."""
-    decode, counts = GroupSampler._decode, []
-
-    def limited(self, policy, prompts, group, keys):
-        counts.append(len(prompts) * group)
-        if counts[-1] > 6:
-            raise torch.OutOfMemoryError(ERROR)
-        return decode(self, policy, prompts, group, keys)
-
-    monkeypatch.setattr(GroupSampler, "_decode", limited)
-    return counts
-
-
 def test_sampling_is_halved(small_cache, monkeypatch):
     module, metrics, kept, weights = fit(on_out_of_memory="halve")
     assert small_cache[:3] == [16, 8, 4]
@@ -340,94 +317,3 @@ def test_several_ranks_cannot_halve():
     fit(steps=1)[0].memory.refuse_ranks(2)
     with pytest.raises(ValueError, match="on_out_of_memory=retry: choose one of stop, halve"):
         fit(steps=1, on_out_of_memory="retry")
-
-
-# --- whole runs -----------------------------------------------------------------------------------------------------
-
-SMALL = [
-    "prompts_per_step=4",
-    "group_size=4",
-    "minibatches=2",
-    "max_new_tokens=48",
-    "data.train_size=64",
-    "data.heldout_size=8",
-    "eval_every=0",
-    "eval_samples=2",
-    "lr_decay=false",
-]
-
-
-@pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
-    """Run ``train.py`` in this process, in an empty folder; exit code and what was shown."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "_interrupted", [])
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py"])
-        with pytest.raises(SystemExit) as ended:
-            script.main(list(arguments))
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out + shown.err
-
-    return run
-
-
-def limit_all(monkeypatch, tokens):
-    """Every policy runs out of memory above so many tokens."""
-    method = Policy.logprobs
-
-    def limited(self, batch):
-        if batch.tokens > tokens:
-            raise torch.OutOfMemoryError(ERROR)
-        return method(self, batch)
-
-    monkeypatch.setattr(Policy, "logprobs", limited)
-
-
-def test_a_stopped_run_is_mended_as_its_message_says(train, monkeypatch):
-    with monkeypatch.context() as patch:
-        limit_all(patch, 250)
-        code, shown = train("steps=2", *SMALL, "hydra.run.dir=runs/a")
-        assert code == 1
-        assert "Traceback" not in shown
-        assert re.search(r"a: Out of memory: training, \d sequences with \d+ tokens at once", shown)
-        assert read_result(Path("runs/a"))["state"] == "failed"
-        remedy = shown.split("Try ")[1].split()[0]
-        assert remedy.startswith("micro_batch_tokens=")
-        command = shown.split("After mending it: python train.py ")[1].split()
-        code, shown = train(*command, remedy)
-        assert code == 0, shown
-        assert "not bit for bit" in shown
-    assert train("resume=runs/a", "steps=3", "policy.gradient_checkpointing=true", "sampler.max_sequences=8")[0] == 0
-    code, shown = train("resume=runs/a", "steps=4", "policy.dtype=float64")
-    assert code == 2
-    assert "another run" in shown
-
-
-def test_a_resumed_run_keeps_the_limit_it_found(train, monkeypatch):
-    with monkeypatch.context() as patch:
-        limit_all(patch, 150)
-        for folder, steps in (("whole", 4), ("parts", 2)):
-            assert train(f"steps={steps}", *SMALL, "on_out_of_memory=halve", f"hydra.run.dir=runs/{folder}")[0] == 0
-    # Memory suffices now, and the pieces stay as they were.
-    assert train("resume=runs/parts", "steps=4")[0] == 0
-    whole, parts = (read(find_checkpoints(Path("runs") / name / "checkpoints")[-1]) for name in ("whole", "parts"))
-    assert 0 < whole["grouprl"]["limits"]["tokens"] <= 150
-    assert whole["grouprl"]["limits"] == parts["grouprl"]["limits"]
-    assert same(whole["state_dict"], parts["state_dict"])
-    rows = [json.loads(line) for line in Path("runs/parts/metrics.jsonl").read_text().splitlines()]
-    assert {row["limits/micro_batch_tokens"] for row in rows if "reward" in row} == {
-        whole["grouprl"]["limits"]["tokens"]
-    }
-
-
-def test_evaluation_and_prefilter_sample_within_the_limit(train, small_cache):
-    options = ["prefilter.samples=4", "prefilter.least=0", "prefilter.most=4", "on_out_of_memory=halve"]
-    code, shown = train("steps=1", *SMALL, *options)
-    assert code == 0, shown
-    assert [count for count in small_cache if count > 6] == [256, 128, 64, 32, 16, 8]
-    code, shown = train("steps=1", *SMALL)
-    assert code == 1
-    assert "Out of memory: sampling" in shown
-    assert "Traceback" not in shown

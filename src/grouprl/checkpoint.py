@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from grouprl.module import GroupRLModule
+from grouprl.ranks import gathered
 from grouprl.stopping import GracefulStop
 
 FOLDER = "checkpoints"
@@ -75,7 +76,7 @@ class Checkpoints(Callback):
             "format": FORMAT,
             "threads": torch.get_num_threads(),
             "config_hash": self.config_hash,
-            "random": _of_all_ranks(random_state(), trainer.world_size),
+            "random": gathered(random_state(), trainer.world_size),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -215,13 +216,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-def _of_all_ranks(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
-    states = [state] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(states, state)
-    return states
 
 
 def _sync(path: Path) -> None:

@@ -311,10 +311,9 @@ def _with_copy(stack: Stack) -> Stack:
     autocast_dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     if not _copied(stack, autocast_dtype):
         return stack
-    packs = onednn_serves(stack.head_weight, stack.head_weight)
-    dtype = autocast_dtype or stack.head_weight.dtype
-    weights = DecodingWeights(stack, dtype, adapter_dtype=autocast_dtype, copy_head=packs)
-    weights.pack() if packs else weights.refresh()
+    dtype, packed = autocast_dtype or stack.head_weight.dtype, onednn_serves(stack.head_weight)
+    weights = DecodingWeights(stack, dtype, adapter_dtype=autocast_dtype, packed=packed)
+    weights.refresh()
     return weights.stack
 
 

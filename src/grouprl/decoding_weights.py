@@ -21,7 +21,7 @@ from grouprl.stack import Block, Stack
 
 
 class DecodingWeights:
-    """The weights of all layers and, where its dtype is another, of the head: 2 bytes a weight in bfloat16.
+    """The weights of all layers and, where dtype or layout is another, of the head: 2 bytes a weight in bfloat16.
 
     Norms and the embedding, of which a step reads little, are the model's own. LoRA adapters are merged where that is
     exact up to rounding (float32 and float64); elsewhere they are applied beside the copy, as PEFT does.
@@ -33,21 +33,21 @@ class DecodingWeights:
         dtype: torch.dtype,
         adapter_dtype: torch.dtype | None = None,
         *,
-        copy_head: bool = False,
+        packed: bool = False,
     ) -> None:
-        """Make a copy that `refresh` or `pack` fills.
+        """Make room for a copy; `refresh` fills it.
 
         Args:
             stack: The model's, for which `copies` is true.
             dtype: Dtype of the copy.
             adapter_dtype: Dtype of adapters that are not merged; None: their own.
-            copy_head: Copy the head even where its dtype is the same.
+            packed: In oneDNN's layout (see `grouprl.products.pack`), and in new memory at each `refresh`.
         """
         merge = dtype in (torch.float32, torch.float64)
         self.matrices: list[_Joined] = []
 
         def joined(*modules: nn.Module) -> _Joined:
-            self.matrices.append(_Joined(modules, dtype, adapter_dtype, merge=merge))
+            self.matrices.append(_Joined(modules, dtype, adapter_dtype, merge=merge, packed=packed))
             return self.matrices[-1]
 
         def copied(block: Block, layer: Any) -> Block:
@@ -64,7 +64,7 @@ class DecodingWeights:
         base: Any = stack.model
         layers = zip(stack.blocks, base.model.layers, strict=True)
         blocks = tuple(copied(block, layer) for block, layer in layers)
-        head = joined(base.lm_head) if copy_head or stack.head_weight.dtype != dtype else stack.head
+        head = joined(base.lm_head) if packed or stack.head_weight.dtype != dtype else stack.head
         self.stack = replace(stack, blocks=blocks, head=head)
 
     @classmethod
@@ -79,12 +79,6 @@ class DecodingWeights:
         for matrix in self.matrices:
             matrix.refresh()
 
-    @torch.no_grad()
-    def pack(self) -> None:
-        """Take over the weights of the moment in oneDNN's layout, for good: for float32 on a CPU."""
-        for matrix in self.matrices:
-            matrix.pack()
-
     @property
     def bytes(self) -> int:
         """Memory of the copy."""
@@ -95,13 +89,19 @@ class _Joined:
     """Linear layers of one input as one matrix, their adapters merged or beside it."""
 
     def __init__(
-        self, modules: tuple[nn.Module, ...], dtype: torch.dtype, adapter_dtype: torch.dtype | None, *, merge: bool
+        self,
+        modules: tuple[nn.Module, ...],
+        dtype: torch.dtype,
+        adapter_dtype: torch.dtype | None,
+        *,
+        merge: bool,
+        packed: bool,
     ) -> None:
-        self.modules = modules
+        self.modules, self.dtype, self.packed = modules, dtype, packed
         bases = [_base(module) for module in modules]
         self.sizes = tuple(base.out_features for base in bases)
         weight = bases[0].weight
-        self.weight = weight.new_empty(sum(self.sizes), bases[0].in_features, dtype=dtype, requires_grad=False)
+        self.weight = self._room()
         # Of layers with and without a bias, those without get zeros.
         biased = any(base.bias is not None for base in bases)
         self.bias = weight.new_zeros(sum(self.sizes), dtype=dtype, requires_grad=False) if biased else None
@@ -119,12 +119,20 @@ class _Joined:
     def tensors(self) -> Iterator[Tensor]:
         return (tensor for tensor in (self.weight, self.bias, self.down, self.up) if tensor is not None)
 
+    def _room(self) -> Tensor:
+        weight = _base(self.modules[0]).weight
+        return weight.new_empty(sum(self.sizes), weight.shape[1], dtype=self.dtype, requires_grad=False)
+
     def refresh(self) -> None:
+        weight = self._room() if self.packed else self.weight
+        if self.packed and len(self.modules) == 1 and not _adapters(self.modules[0]):
+            weight = _base(self.modules[0]).weight  # packed without a copy between: a head is large
         row = rank = 0
         for module in self.modules:
             base = _base(module)
             rows = slice(row, row := row + base.out_features)
-            self.weight[rows].copy_(base.weight)
+            if weight is not base.weight:
+                weight[rows].copy_(base.weight)
             if self.bias is not None and base.bias is not None:
                 self.bias[rows].copy_(base.bias)
             for name in _adapters(module):
@@ -134,15 +142,8 @@ class _Joined:
                     self.down[columns].copy_(down)
                     self.up[rows, columns].copy_(up * (0.0 if module.disable_adapters else scaling))
                 elif not module.disable_adapters:
-                    self.weight[rows].addmm_(up, down, alpha=scaling)
-
-    def pack(self) -> None:
-        module: Any = self.modules[0]
-        if len(self.modules) == 1 and type(module) is nn.Linear:  # without a copy between: a head is large
-            self.weight, self.bias = pack(module.weight), None if module.bias is None else module.bias.clone()
-        else:
-            self.refresh()
-            self.weight = pack(self.weight)
+                    weight[rows].addmm_(up, down, alpha=scaling)
+        self.weight = pack(weight) if self.packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
         out = product(x, self.weight, self.bias)

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
 from grouprl.batch import LossOutputs, Rollouts
+from grouprl.ranks import gathered
 from grouprl.rewards import FAILURE_KINDS, Rewards
 
 
@@ -46,12 +47,7 @@ class Meter:
 
     def over_ranks(self, strategy: Strategy) -> Meter:
         """This meter with the tokens of all ranks."""
-        parts, world_size = [self], getattr(strategy, "world_size", 1)
-        if world_size > 1:  # and not where a process group is: an engine in this process forms one of its own
-            gathered: list[Meter] = [self] * world_size
-            torch.distributed.all_gather_object(gathered, self)
-            parts = gathered
-        total = Meter.sum_of(parts)
+        total = Meter.sum_of(gathered(self, getattr(strategy, "world_size", 1)))
         total.steps, total.skipped, total.norms = self.steps, self.skipped, self.norms
         return total
 
@@ -92,10 +88,7 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> 
     Returns:
         Their means over the ranks that have them, in float32 as Lightning logs them.
     """
-    parts = [metrics]
-    if trainer.world_size > 1:
-        parts = [{} for _ in range(trainer.world_size)]
-        torch.distributed.all_gather_object(parts, metrics)
+    parts = gathered(metrics, trainer.world_size)
     names = list(dict.fromkeys(name for part in parts for name in part))
     found = [[part[name] for part in parts if name in part] for name in names]
     means = torch.tensor([sum(row) / len(row) for row in found], dtype=torch.float32)

@@ -25,6 +25,7 @@ from grouprl.losses import PolicyLoss
 from grouprl.memory import MemoryLimits, OnOutOfMemory
 from grouprl.meter import Meter, describe_groups, log_metrics
 from grouprl.policy import Policy
+from grouprl.ranks import gathered
 from grouprl.rewards import Reward, Rewards
 from grouprl.sampling import Sampler
 from grouprl.scoring import OnUnscorable, Scorer
@@ -305,11 +306,8 @@ class GroupRLModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Estimates over the problems of all ranks."""
-        results, self._heldout = self._heldout, []
-        if self.trainer.world_size > 1:
-            gathered: list[list[evaluation.ProblemResult]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, results)
-            results = [result for part in gathered for result in part]
+        results = [result for part in gathered(self._heldout, self.trainer.world_size) for result in part]
+        self._heldout = []
         if not results:
             return
         estimates = evaluation.summarize(results)

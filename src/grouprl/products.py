@@ -11,17 +11,19 @@ from torch.nn.functional import linear, pad
 
 from grouprl.ladder import Ladder
 
-_PACKED_ROWS = 16
-"""Rows that packed weights are laid out for; other numbers work as well."""
 # oneDNN compiles a product for each number of rows and keeps it, in half a MiB: hence few numbers of rows.
-_MANY, _FEW = Ladder(32, 16), Ladder(1, 4)
-"""Rows of products with plain weights, for which callers round up (`row_count`), and with packed ones."""
+_ROWS = Ladder(32, 16)
+"""Rows of products with plain weights; callers round up (`row_count`)."""
+_PACKED_ROWS = Ladder(1, 4)
+"""Rows of products with packed weights, which are rounded up here."""
+_LAYOUT_ROWS = 16
+"""Rows that packed weights are laid out for; other numbers work as well."""
 _log = logging.getLogger(__name__)
 
 
 def row_count(rows: int, weight: Tensor) -> int:
     """How many rows to compute products with a plain weight for: a few more, where `product` is faster for them."""
-    return _MANY.rung(rows) if onednn_serves(weight, weight) else rows
+    return _ROWS.rung(rows) if onednn_serves(weight) else rows
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -32,9 +34,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if onednn_serves(x, weight):
         rows = len(x)
         if weight.is_mkldnn:
-            more = _FEW.rung(rows) - rows
+            more = _PACKED_ROWS.rung(rows) - rows
             return _onednn(pad(x, (0, 0, 0, more)) if more else x, weight, bias)[:rows]
-        if x.ndim == 2 and _MANY.rung(rows) == rows:
+        if x.ndim == 2 and _ROWS.rung(rows) == rows:
             return _onednn(x, weight, bias)
     return linear(x, weight, bias)
 
@@ -48,15 +50,14 @@ def pack(weight: Tensor) -> Tensor:
 
     BLAS spends most of the time of such a product on laying the weight out, at every call.
     """
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACKED_ROWS)
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _LAYOUT_ROWS)
 
 
-def onednn_serves(x: Tensor, weight: Tensor) -> bool:
+def onednn_serves(*factors: Tensor) -> bool:
     """Whether oneDNN can be called for a product: on a CPU, in float32, and not while the compiler traces."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return on_cpu and not torch.is_autocast_enabled("cpu") and _has_onednn()
+    return all(x.device.type == "cpu" and x.dtype == torch.float32 for x in factors) and _has_onednn()
 
 
 @lru_cache(maxsize=1)
