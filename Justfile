@@ -19,6 +19,10 @@ test *options:
 test-all *options:
     {{python}} -m pytest -m "slow or not slow" {{options}}
 
+# break the code in each way of tests/mutations.toml, and see that its test fails
+mutate *options:
+    {{python}} tests/mutate.py {{options}}
+
 # style, types, and the layering of the modules
 lint:
     {{python}} -m ruff check .

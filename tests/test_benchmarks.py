@@ -335,3 +335,9 @@ def test_exemplars_of_the_real_training_file(real_data):
     assert len(shots) == 8
     assert not test & {shot.problem for shot in shots}
     assert all(shot.answer in shot.solution and "<<" not in shot.solution for shot in shots)
+
+
+def test_a_limit_takes_the_first_problems(files):
+    problems = load_benchmark("gsm8k").problems(str(files), limit=2)
+    assert [problem.problem for problem in problems] == ["[gsm8k] What is 0 + 1?", "[gsm8k] What is 1 + 1?"]
+    assert len(load_benchmark("gsm8k").problems(str(files))) == 3

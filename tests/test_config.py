@@ -14,6 +14,7 @@ from grouprl import checks
 from grouprl.cli.build import build_reward, component
 from grouprl.cli.config import GROUPS, compose_job, run_name
 from grouprl.cli.preflight import check_command, check_job, options_of
+from grouprl.cli.results import identity, resume_hash
 from grouprl.cli.values import UsageError
 
 NEEDED = {
@@ -226,6 +227,15 @@ def test_contaminated_data_is_accepted_by_name():
     )
 
 
+@pytest.mark.parametrize("unread", ["beta=0.2", "eps_high=0.3"])
+def test_a_dial_that_no_component_reads_is_refused(unread):
+    key = unread.partition("=")[0]
+    given = {"beta": "loss.kl.beta=0.1", "eps_high": "loss.gate.eps_high=0.25"}[key]
+    with pytest.raises(UsageError, match=f"{unread}: no component of this run reads {key}"):
+        check_job("train", [given, unread])
+    check_job("train", [unread])
+
+
 def test_sweeps_check_every_job_first():
     assert len(check_command("train", ["advantage=rank,zscore", "eps_high=0.2,0.28"], multirun=True)) == 4
 
@@ -252,3 +262,47 @@ def test_one_device_is_one_however_it_is_said(devices):
 @pytest.mark.parametrize("devices", [2, -1, 0, [0, 1], [], "2", "-1", "0,1", "auto"])
 def test_several_devices_are_not_one(devices):
     assert not checks.on_one_device(devices)
+
+
+@pytest.mark.parametrize(
+    ("preset", "aggregation"),
+    [
+        ("repo", "GroupTokenMean"),
+        ("grpo", "SequenceMean"),
+        ("dapo", "BatchTokenMean"),
+        ("dr_grpo", "ConstantLength"),
+    ],
+)
+def test_a_preset_has_the_denominators_of_its_paper(preset, aggregation):
+    assert compose_job("train", [f"loss={preset}"]).loss.aggregation._target_ == f"grouprl.losses.{aggregation}"
+
+
+def test_the_default_advantage_gives_ties_their_average_rank():
+    advantage = compose_job("train", []).advantage
+    assert advantage._target_ == "grouprl.advantages.RankAdvantage"
+    assert (advantage.ties, advantage.resolution) == ("average", 1e-6)
+
+
+def test_the_hashes_of_a_run_hold_what_changes_it(tmp_path):
+    def hashes(*overrides):
+        config = compose_job("train", overrides)
+        return resume_hash(config), identity(config)["config_hash"], identity(config)["files"]
+
+    first = hashes()
+    assert hashes() == first
+    for override in ("lr=1e-3", "seed=1", "eps_high=0.3", "advantage.ties=min", "loss=grpo", "clip_norm=2"):
+        found = hashes(override)
+        assert found[0] != first[0], override
+        assert found[1] != first[1], override
+    for override in ("steps=100", "micro_batch_tokens=100", "policy.gradient_checkpointing=true"):
+        found = hashes(override)
+        assert found[0] == first[0], override
+        assert found[1] != first[1], override
+    (tmp_path / "mine.py").write_text("def f(): ...\n")
+    own = ["reward=custom", f"reward._target_={tmp_path}/mine.py:f"]
+    before = hashes(*own)
+    (tmp_path / "mine.py").write_text("def f(): pass\n")
+    after = hashes(*own)
+    assert before[:2] == after[:2]
+    assert None not in (before[2], after[2])
+    assert before[2] != after[2]

@@ -76,6 +76,14 @@ def test_a_long_run_alone_is_no_hit():
     assert overlaps([train], [f"It is m/n, {shared}."])[0].rule == "13-gram"
 
 
+def test_a_run_of_13_tokens_is_the_shortest():
+    shared = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu"
+    (hit,) = overlaps([f"one {shared}"], [f"two {shared}"])
+    assert (hit.rule, hit.ratio) == ("13-gram", 13 / 14)
+    shorter = shared.removesuffix(" nu")
+    assert overlaps([f"one {shorter}"], [f"two {shorter}"]) == []
+
+
 def test_a_fraction_of_the_test_problem():
     problem = FRUIT.format(a=3, b=4)
     inside = f"Here is a riddle for the evening that I heard from an old friend of mine. {problem} Think twice."

@@ -133,3 +133,10 @@ def test_test_sets_are_known_however_they_are_spelt(name, split, wanted):
     from grouprl.benchmarks import contaminated_by
 
     assert contaminated_by(name, split) == wanted
+
+
+def test_a_repeated_problem_is_on_one_side_of_the_split(tmp_path):
+    path = rows_to_file(tmp_path / "a.jsonl", MIXED[-10:] * 3)
+    splits = jsonl_problems(path, duplicates="keep", heldout_size=2)
+    assert (len(splits.train), len(splits.heldout)) == (24, 6)
+    assert not {row.problem for row in splits.train} & {row.problem for row in splits.heldout}

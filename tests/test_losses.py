@@ -202,3 +202,16 @@ def test_shapes_that_do_not_match_are_refused():
     assert PolicyLoss()(logprobs, good).loss.shape == ()
     with pytest.raises(ValueError, match=r"advantages has shape \[2, 2\].*\[4\]"):
         PolicyLoss()(logprobs, replace(good, advantages=torch.ones(2, 2)))
+
+
+def test_no_gradient_flows_through_the_ratio_of_cispo():
+    """The gradient of a token is its bounded ratio times its advantage, whatever the ratio."""
+    new = torch.tensor([[0.5], [1.5], [8.0], [8.0]], dtype=torch.float64).log().requires_grad_()
+    batch = LossInputs(
+        old_logprobs=torch.zeros(4, 1, dtype=torch.float64),
+        advantages=torch.tensor([1.0, -1.0, 1.0, -0.5], dtype=torch.float64),
+        mask=torch.ones(4, 1, dtype=torch.bool),
+        weights=torch.ones(4, dtype=torch.float64),
+    )
+    PolicyLoss(DetachedRatioGate(5.0))(new, batch).loss.backward()
+    torch.testing.assert_close(new.grad.flatten(), torch.tensor([-0.5, 1.5, -5.0, 2.5], dtype=torch.float64))

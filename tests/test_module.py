@@ -13,10 +13,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
+from grouprl.batch import LossOutputs, Prompts
 from grouprl.data import tiny_problems
-from grouprl.datamodule import PromptDataModule
+from grouprl.datamodule import PromptDataModule, PromptStream
 from grouprl.losses import K3
-from grouprl.meter import log_metrics
+from grouprl.meter import Meter, log_metrics
 from grouprl.statistics import clustered_ratio, wilson
 
 
@@ -205,3 +206,33 @@ def test_intervals_by_hand():
     standard_error = (sum((x - 0.5) ** 2 for x in (0.5, 0, 1, 0.5)) / 3 / 4) ** 0.5
     assert clustered.high - 0.5 == pytest.approx(1.959964 * standard_error, rel=1e-5)
     assert str(clustered_ratio([0, 0], [0, 0])) == "no data"
+
+
+def test_the_order_of_prompts_is_one_of_seed_and_epoch():
+    names = tuple("abcdef")
+    prompts = Prompts(names, names, ((1,),) * 6, tuple(range(6)))
+
+    def order(items=range(6), **settings):
+        stream = PromptStream(prompts, steps=6, prompts_per_step=2, **{"seed": 0, **settings})
+        return [problem for item in items for problem in stream[item].problems]
+
+    assert sorted(order()[:6]) == sorted(order()[6:]) == list(names)
+    assert order()[:6] != order()[6:]
+    assert order() == order() != order(seed=1)
+    assert order(range(3), first=3) == order()[6:]
+    ranks = [order(rank=rank, world_size=2) for rank in range(2)]
+    assert [name for pair in zip(*ranks, strict=True) for name in pair] == order()
+
+
+def test_metrics_are_means_over_tokens():
+    """Two tokens of mean ratio 1 and six of mean ratio 2."""
+    epochs = []
+    for tokens, ratio in ((2, 1.0), (6, 2.0)):
+        meter = Meter()
+        sums, maxima = {"ratio/mean": torch.tensor(tokens * ratio)}, {"ratio/max": torch.tensor(3.0 - ratio)}
+        meter.add(LossOutputs(torch.tensor(0.0), sums, maxima, torch.tensor(tokens)), torch.full((tokens,), ratio / 2))
+        meter.end_step(norm=ratio)
+        epochs.append(meter)
+    epochs[1].skip_step()
+    wanted = {"ratio/mean": 1.75, "ratio/max": 2.0, "entropy": 0.875, "grad_norm": 1.5, "skipped_steps": 1.0}
+    assert Meter.sum_of(epochs).means() == wanted

@@ -10,11 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from grouprl.checkpoint import CheckpointError, find_checkpoints, newest_checkpoint, read, verify
+from grouprl.checkpoint import (
+    FORMAT,
+    CheckpointError,
+    find_checkpoints,
+    newest_checkpoint,
+    random_state,
+    read,
+    restore_random_state,
+    verify,
+)
 from grouprl.cli.results import portable_message, read_result
 
 SMALL = [
@@ -390,3 +400,26 @@ def test_only_components_are_instantiated_from_a_run_folder(target):
     assert not SAFE_TARGETS.fullmatch(target)
     assert SAFE_TARGETS.fullmatch("grouprl.advantages.RankAdvantage")
     assert SAFE_TARGETS.fullmatch("torch.optim.AdamW")
+
+
+def test_random_states_go_on_where_they_were():
+    def drawn():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), random.gauss(0, 1)
+
+    drawn()
+    state = random_state()
+    first = drawn()
+    assert drawn() != first
+    restore_random_state(state)
+    assert drawn() == first
+
+
+def test_a_byte_that_changed_is_found(tmp_path):
+    """In the numbers of a tensor, which are loaded whatever they are."""
+    path = tmp_path / "iteration-000001.ckpt"
+    saved = {"format": FORMAT, "config_hash": "a", "iteration": 1}
+    torch.save({"grouprl": saved, "state_dict": {"weight": torch.arange(100_000.0)}}, path)
+    assert verify(path, "a") == 1
+    flip_a_byte(path)
+    with pytest.raises(CheckpointError, match="damaged: the checksum"):
+        verify(path, "a")

@@ -46,6 +46,14 @@ def test_dropout_is_off_in_sampling_and_training():
     assert torch.equal(recomputed(policy, rollouts), recomputed(policy, rollouts))
 
 
+def test_a_policy_that_is_put_into_training_mode_has_no_dropout():
+    """On the plain path, where the model's own dropout would act."""
+    policy = policy_of("gpt2", resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5)
+    policy.train()
+    rollouts = GroupSampler(group_size=4, max_new_tokens=12)(policy, PROMPTS, seed=0)
+    torch.testing.assert_close(recomputed(policy, rollouts), rollouts.sampler_logprobs, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "gpt2"])
 def test_greedy_equals_generate(kind):
     policy = policy_of(kind)
@@ -147,3 +155,15 @@ def test_rollouts_become_a_minibatch_row_by_row(tiny_policy, tiny_prompts):
     assert torch.equal(batch.prompt_ids[5], rollouts.prompt_ids[1])
     texts = tiny_policy.tokenizer.batch_decode(batch.completion_ids[:3], skip_special_tokens=True)
     assert tuple(texts) == rollouts.completions[4]
+
+
+def test_equal_prompts_and_the_samples_of_one_are_drawn_apart():
+    prompts = prompts_of([5, 6, 7], [5, 6, 7])
+    rollouts = GroupSampler(group_size=4, max_new_tokens=8)(policy_of(), prompts, seed=0)
+    assert len(set(map(tuple, rollouts.completion_ids.flatten(0, 1).tolist()))) == 8
+
+
+def test_an_end_at_the_limit_is_no_truncation():
+    sampler = GroupSampler(group_size=2, max_new_tokens=1)
+    assert not sampler(always(policy_of(), 2), PROMPTS, seed=0).truncated.any()
+    assert sampler(always(policy_of(), 99), PROMPTS, seed=0).truncated.all()
