@@ -11,7 +11,7 @@ setup:
 train *options:
     {{python}} train.py {{options}}
 
-# the fast test suite
+# the fast test suite, two tests at a time (just test -n 0 for one process)
 test *options:
     {{python}} -m pytest {{options}}
 
@@ -30,10 +30,23 @@ lint:
     {{python}} -m mypy
     .venv/bin/lint-imports
 
+# style and types mended where a program can
+fix:
+    {{python}} -m ruff check --fix .
+    {{python}} -m ruff format .
+
+# all that has to hold before a change lands, in a fresh environment
+ci:
+    .ci/run
+
+# the weights of three short runs on one thread: the same before and after a refactoring
+bits folder="bits":
+    {{python}} tests/bits.py {{folder}}
+
 # compare the runs of a folder
 tensorboard folder="runs":
     .venv/bin/tensorboard --logdir {{folder}}
 
 # rebuild the embedded model from nothing
-tiny-model folder="src/grouprl/tiny/model":
-    {{python}} -m grouprl.tiny.build {{folder}}
+tiny-model folder="src/grouprl/data/tiny/model":
+    {{python}} -m grouprl.data.tiny.build {{folder}}

@@ -14,7 +14,8 @@ from workload import EOS, SEED, Size, build_prompts, completion_lengths
 
 from grouprl import GroupSampler
 from grouprl.batch import Experience, Minibatch
-from grouprl.policy import Policy, pad_left
+from grouprl.policy.plain import pad_left
+from grouprl.policy.policy import Policy
 
 BOUND = 1e-5
 """Of logprobs in nats, and of gradients relative to their norm, in float32."""

@@ -8,7 +8,7 @@ import torch
 from sides import Setting
 from workload import Clock, Size, build_prompts, completion_lengths
 
-from grouprl.products import product
+from grouprl.policy.engine.products import product
 
 
 def measure_rates(setting: Setting) -> dict[str, float]:

@@ -20,8 +20,9 @@ class GroupRLSide(Side):
         import lightning as L
 
         from grouprl import GroupRLModule, GroupSampler, LoraAdapter, Policy, PolicyLoss
-        from grouprl.advantages import ZScoreAdvantage
-        from grouprl.losses import K3, SequenceMean
+        from grouprl.advantages.baselines import ZScoreAdvantage
+        from grouprl.losses.aggregations import SequenceMean
+        from grouprl.losses.kl import K3
 
         quiet()
         self.clock, self.size = Clock(setting.device, wall=setting.wall), size
@@ -49,9 +50,9 @@ class GroupRLSide(Side):
             ppo_epochs=size.epochs,
             micro_batch_size=setting.micro_batch_size,
             micro_batch_tokens=0,  # else long batches would be cut finer than TRL's
-            clip_norm=CLIP_NORM,
+            max_grad_norm=CLIP_NORM,
             lr_decay=False,
-            ratio_tolerance=10.0,  # forced ends are recorded with the forced distribution's logprobs
+            mismatch_tolerance=10.0,  # forced ends are recorded with the forced distribution's logprobs
         )
         self.module, side = module, self
 
@@ -93,7 +94,7 @@ class GroupRLSide(Side):
     @contextlib.contextmanager
     def forced_lengths(self) -> Iterator[None]:
         """Completions end where the workload says, in sampling."""
-        from grouprl import decoding
+        from grouprl.sampling import decoding
 
         lengths = self.forced.to(self.policy.device)
         draw = decoding.Decoder._draw

@@ -3,6 +3,7 @@
 import csv
 import functools
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +15,11 @@ from lightning.pytorch.loggers import CSVLogger
 
 from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage, load_policy
 from grouprl.batch import LossOutputs, Prompts
-from grouprl.data import tiny_problems
-from grouprl.datamodule import PromptDataModule, PromptStream
-from grouprl.losses import K3
-from grouprl.meter import Meter, log_metrics
+from grouprl.data.problems import tiny_problems
+from grouprl.losses.kl import K3
+from grouprl.runtime.meter import Meter, log_metrics
 from grouprl.statistics import clustered_ratio, wilson
+from grouprl.training.datamodule import PromptDataModule, PromptStream
 
 
 def fit(policy=None, loss=None, steps=1, module_arguments=None, reward=None, accelerator="cpu", **trainer):
@@ -105,10 +106,10 @@ def test_an_epoch_that_was_left_out_leaves_no_metrics():
     class StopEarly(L.Callback):
         def on_train_batch_end(self, trainer, module, *_):
             seen.append(dict(module.last_metrics))
-            module.kl_stop = -1.0
+            module.target_kl = -1.0
 
     seen = []
-    fit(steps=2, module_arguments={"ppo_epochs": 2, "kl_stop": 1e9}, callbacks=[StopEarly()])
+    fit(steps=2, module_arguments={"ppo_epochs": 2, "target_kl": 1e9}, callbacks=[StopEarly()])
     assert [metrics["ppo/epochs"] for metrics in seen] == [2, 1]
     assert ["ppo_epoch_2/entropy" in metrics for metrics in seen] == [True, False]
 
@@ -185,7 +186,7 @@ def test_minibatches_hold_every_group_once_in_an_order_of_seed_and_iteration():
 
 def test_learning_rate_rises_and_falls():
     module, _ = fit(module_arguments={"warmup_steps": 4})
-    module.steps = 24
+    module.schedule = replace(module.schedule, steps=24)
     (optimizer,), (schedule,) = module.configure_optimizers()
     rates = []
     for _ in range(24):

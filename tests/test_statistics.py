@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from grouprl.answers import equal
+from grouprl.answers.grading import equal
 from grouprl.statistics import (
     PairedTest,
     Vote,

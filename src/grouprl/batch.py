@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+PerToken = Float[Tensor, "sequences tokens"]
+PerSample = Float[Tensor, "prompts group"]
 
 _Batch = TypeVar("_Batch")
 _Item = TypeVar("_Item")
@@ -73,7 +76,7 @@ class Rollouts:
     sampled_mask: Bool[Tensor, "prompts group tokens"] | None = None
     """False for tokens a tool wrote, which are attended to and not trained on; None: the policy drew all."""
     tool_calls: tuple[Any, ...] = ()
-    """What tools gave (`grouprl.tools.ToolOutput`)."""
+    """What tools gave (`grouprl.sampling.tools.sandbox.ToolOutput`)."""
 
     @property
     def drawn(self) -> Bool[Tensor, "prompts group tokens"]:
@@ -86,18 +89,26 @@ class Rollouts:
         return self.completion_mask.sum(-1)
 
 
+class TokenLogprobs(NamedTuple):
+    """Results of one forward pass for each completion token, in nats; 0 where masked."""
+
+    logprobs: PerToken
+    entropy: PerToken
+    """Entropy of the distribution each token was drawn from, without gradient."""
+
+
 @dataclass(frozen=True)
 class LossInputs:
     """What a loss needs beside the current logprobs. One row per sequence."""
 
-    old_logprobs: Float[Tensor, "sequences tokens"]
+    old_logprobs: PerToken
     advantages: Float[Tensor, " sequences"]
     mask: Bool[Tensor, "sequences tokens"]
-    weights: Float[Tensor, " sequences"]
-    """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.Aggregation`)."""
-    ref_logprobs: Float[Tensor, "sequences tokens"] | None = None
-    sampler_logprobs: Float[Tensor, "sequences tokens"] | None = None
-    """The sampler's own, where those are not the old logprobs (see `grouprl.corrections.SamplerCorrection`)."""
+    token_weights: Float[Tensor, " sequences"]
+    """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.aggregations`)."""
+    ref_logprobs: PerToken | None = None
+    sampler_logprobs: PerToken | None = None
+    """The sampler's own, where those are not the old logprobs (see `grouprl.losses.corrections`)."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +228,12 @@ class Experience:
         """Tokens that are trained on."""
         return self.rollouts.drawn & self.trained.unsqueeze(-1)
 
-    def minibatch(self, groups: Int[Tensor, " groups"], weights: Float[Tensor, "groups group"]) -> Minibatch:
+    def minibatch(self, groups: Int[Tensor, " groups"], token_weights: Float[Tensor, "groups group"]) -> Minibatch:
         """Flatten the chosen groups into sequences. This is the one place where the group axis goes.
 
         Args:
             groups: Rows of the chosen groups.
-            weights: Weight of each token of each of their sequences.
+            token_weights: Weight of each token of each of their sequences.
         """
         rollouts, group_size = self.rollouts, self.advantages.shape[1]
         mask = self.mask[groups]
@@ -231,7 +242,7 @@ class Experience:
             old_logprobs=sampler_logprobs if self.old_logprobs is None else self.old_logprobs[groups].flatten(0, 1),
             advantages=self.advantages[groups].flatten(),
             mask=mask.flatten(0, 1),
-            weights=weights.flatten(),
+            token_weights=token_weights.flatten(),
             ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[groups].flatten(0, 1),
             sampler_logprobs=None if self.old_logprobs is None else sampler_logprobs,
         )
@@ -246,7 +257,7 @@ class Experience:
 
 
 @dataclass(frozen=True)
-class Totals:
+class MinibatchCounts:
     """Counts over the whole minibatch (all micro-batches, all ranks), from which denominators are made."""
 
     groups: float

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
-from grouprl import evaluation
-from grouprl.advantages import Advantage
-from grouprl.batch import Experience, LossOutputs, Minibatch, Prompts, Rollouts, Totals
-from grouprl.guards import FiniteSteps, SamplerMismatch, TrainingError, peak_memory
-from grouprl.logprobs import TokenLogprobs
-from grouprl.losses import PolicyLoss
-from grouprl.memory import MemoryLimits, OnOutOfMemory
-from grouprl.meter import Meter, describe_groups, log_metrics
-from grouprl.policy import Policy
-from grouprl.ranks import gathered
-from grouprl.rewards import Reward, Rewards
-from grouprl.sampling import Sampler
-from grouprl.scoring import OnUnscorable, Scorer
+from grouprl.advantages.base import Advantage
+from grouprl.batch import Experience, LossOutputs, Minibatch, Prompts, Rollouts, TokenLogprobs
+from grouprl.evaluation import heldout
+from grouprl.losses.policy_loss import PolicyLoss
+from grouprl.policy.policy import Policy
+from grouprl.rewards.base import Reward, Rewards
+from grouprl.rewards.scoring import OnUnscorable, Scorer
+from grouprl.runtime.guards import FiniteSteps, SamplerMismatch, TrainingError
+from grouprl.runtime.memory import MemoryLimits, OnOutOfMemory
+from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_groups, log_metrics, peak_memory
+from grouprl.runtime.minibatches import minibatch_groups, token_weights
+from grouprl.runtime.ranks import gathered
+from grouprl.runtime.schedule import WarmupDecay
+from grouprl.sampling.base import Sampler
 from grouprl.statistics import Estimate
 
 
@@ -51,10 +50,10 @@ class GroupRLModule(L.LightningModule):
         micro_batch_tokens: int = 8192,
         warmup_steps: int = 0,
         lr_decay: bool = True,
-        clip_norm: float = 1.0,
+        max_grad_norm: float = 1.0,
         mask_truncated: bool = False,
-        ratio_tolerance: float | None = None,
-        kl_stop: float | None = None,
+        mismatch_tolerance: float | None = None,
+        target_kl: float | None = None,
         max_skipped_steps: int = 3,
         on_unscorable: OnUnscorable = "drop_sample",
         on_out_of_memory: OnOutOfMemory = "stop",
@@ -79,15 +78,15 @@ class GroupRLModule(L.LightningModule):
                 A 1.5B policy keeps about 3.5 MB of activations a token, 0.2 MB with gradient checkpointing.
             warmup_steps: Iterations over which the learning rate rises.
             lr_decay: Let the learning rate fall linearly to a tenth afterwards.
-            clip_norm: Largest gradient norm.
+            max_grad_norm: Largest gradient norm.
             mask_truncated: Leave truncated completions out of the loss and of its denominators.
-            ratio_tolerance: Largest deviation from 1 of a rollout's ratios before its first optimizer step (in the
+            mismatch_tolerance: Largest deviation from 1 of a rollout's ratios before its first optimizer step (in the
                 mean under reduced precision or an inexact sampler). None: 1e-3 in float32, 0.02 in the mean elsewhere.
-            kl_stop: Leave the PPO epochs of an iteration when the approximate KL of one exceeds this; None: never.
+            target_kl: Leave the PPO epochs of an iteration when the approximate KL of one exceeds this; None: never.
             max_skipped_steps: Optimizer steps in a row that may be skipped for a loss or gradient that is not finite.
-            on_unscorable: What a completion without a reward costs, see `grouprl.scoring.Scorer`.
-            on_out_of_memory: ``stop``: a `TrainingError` names the dial to turn. ``halve``: the work is begun again in
-                halves, with the same result up to rounding; on one device alone.
+            on_unscorable: What a completion without a reward costs, see `grouprl.rewards.scoring.Scorer`.
+            on_out_of_memory: ``stop``: a `TrainingError` names the option to change. ``halve``: the work is begun
+                again in halves, with the same result up to rounding; on one device alone.
             eval_samples: Samples of each held-out problem.
             seed: Seed of sampling and of the order of minibatches.
         """
@@ -103,12 +102,11 @@ class GroupRLModule(L.LightningModule):
             micro_batch_tokens=micro_batch_tokens,
             on_out_of_memory=on_out_of_memory,
         )
-        self.warmup_steps, self.lr_decay = warmup_steps, lr_decay
-        self.clip_norm, self.mask_truncated, self.ratio_tolerance = clip_norm, mask_truncated, ratio_tolerance
-        self.kl_stop, self.finite_steps = kl_stop, FiniteSteps(max_skipped_steps)
+        self.schedule = WarmupDecay(steps, warmup_steps, lr_decay)
+        self.max_grad_norm, self.mask_truncated = max_grad_norm, mask_truncated
+        self.mismatch_tolerance = mismatch_tolerance
+        self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
-        self.exact = bool(getattr(sampler, "exact", True))
-        """Whether the sampler's logprobs are the old logprobs, which is taken for true of samplers that do not say."""
         self.iteration = 0
         self.stop_requested = False
         """Whether the iteration under way is the last."""
@@ -118,7 +116,7 @@ class GroupRLModule(L.LightningModule):
         """Prompts, rollouts, rewards and advantages of the latest iteration, for callbacks that show samples."""
         self.last_metrics: dict[str, float] = {}
         """What the latest iteration logged."""
-        self._heldout: list[evaluation.ProblemResult] = []
+        self._heldout: list[heldout.ProblemResult] = []
         if loss.needs_reference:
             policy.keep_reference()
 
@@ -132,52 +130,44 @@ class GroupRLModule(L.LightningModule):
 
     def training_step(self, prompts: Prompts, batch_idx: int) -> None:
         """One RL iteration."""
-        started = time.perf_counter()
-        rollouts = self.memory.sample(
-            self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
-        )
-        sampled = time.perf_counter()
-        rewards = self.scorer(rollouts.completions, prompts).to(self.device)
-        advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
-        scored = time.perf_counter()
-        experience = self.make_experience(rollouts, rewards, advantages)
-        mismatch = SamplerMismatch(self.policy.tokenizer)
+        clock = Stopwatch()
+        with clock("sampling"):
+            rollouts = self.memory.sample(
+                self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
+            )
+        with clock("scoring"):
+            rewards = self.scorer(rollouts.completions, prompts).to(self.device)
+            advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+        with clock("training"):
+            experience = self.make_experience(rollouts, rewards, advantages)
+            mismatch = SamplerMismatch(self.policy.tokenizer, exact=self.is_exact, tolerance=self.mismatch_tolerance)
+            epochs = self.take_epochs(experience, mismatch)
+            rate = self.step_schedule()
+        self.iteration += 1
+        self.last_rollouts = (prompts, rollouts, rewards, advantages)
+        metrics = describe_groups(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
+        metrics |= self.memory.metrics() | clock.metrics(rollouts, len(epochs), self.trainer.world_size)
+        metrics |= {"lr": rate} | describe_epochs(epochs)
+        self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
+
+    def take_epochs(self, experience: Experience, mismatch: SamplerMismatch) -> list[Meter]:
+        """The PPO loop over one rollout; what the losses of each epoch measured."""
         epochs: list[Meter] = []
         for epoch in range(self.ppo_epochs):
             meter = Meter()
-            for groups in self.minibatch_groups(len(prompts), epoch):
-                minibatch = experience.minibatch(groups, self.token_weights(experience, groups))
-                self.optimize(minibatch, meter, mismatch if not mismatch.tokens else None)
+            for groups in self.minibatch_groups(len(experience.advantages), epoch):
+                weights = token_weights(self.loss.aggregation, experience, groups, self.trainer.strategy)
+                self.optimize(experience.minibatch(groups, weights), meter, mismatch)
             epochs.append(meter.over_ranks(self.trainer.strategy))
-            if self.kl_stop is not None and epochs[-1].means().get("approx_kl", 0.0) > self.kl_stop:
+            if self.target_kl is not None and epochs[-1].means().get("approx_kl", 0.0) > self.target_kl:
                 break
-        rate = float(self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr, arg-type]
-        self.lr_schedulers().step()  # type: ignore[union-attr]
-        self.iteration += 1
-        self.last_rollouts = (prompts, rollouts, rewards, advantages)
-
-        trained = time.perf_counter()
-        # Ranks work at the same time, and the means below are over ranks.
-        tokens = int(rollouts.lengths.sum()) * self.trainer.world_size
-        metrics = describe_groups(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
-        metrics |= self.memory.metrics()
-        metrics |= {
-            "time/sampling": sampled - started,
-            "time/scoring": scored - sampled,
-            "time/training": trained - scored,
-            "time/scoring_share": (scored - sampled) / (trained - started),
-            "tokens_per_s": tokens / (trained - started),
-            "tokens_per_s/sampling": tokens / (sampled - started),
-            "tokens_per_s/training": tokens * len(epochs) / (trained - scored),
-        }
-        metrics |= {"lr": rate} | _ppo_metrics(epochs)
-        self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
+        return epochs
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
         """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, old and ref logprobs."""
         trained = rewards.valid & ~rollouts.truncated if self.mask_truncated else rewards.valid
         experience = Experience(rollouts, advantages, trained)
-        if not self.exact:
+        if not self.sampler.exact:
             old_logprobs = self.logprobs_of_all(experience, lambda rows: self.policy.logprobs(rows).logprobs)
             experience = replace(experience, old_logprobs=old_logprobs)
         if self.loss.needs_reference:
@@ -203,56 +193,45 @@ class GroupRLModule(L.LightningModule):
         return self.memory.fitting(passes)
 
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
-        """The groups of each optimizer step of a PPO epoch, by their row on this rank.
+        """The groups of each optimizer step of a PPO epoch, by their row on this rank."""
+        seed, rank = (self.seed, self.iteration, epoch), self.trainer.global_rank
+        for groups in minibatch_groups(prompts, self.minibatches, seed=seed, rank=rank):
+            yield groups.to(self.device)
 
-        The prompts of all ranks are cut into strata of as many groups as there are minibatches, and each minibatch
-        takes one group of each stratum, drawn from (seed, iteration, epoch, stratum). So minibatches are the same sets
-        of groups on any number of ranks, and each rank holds as many groups of each.
-        """
-        strata = prompts // self.minibatches
-        rows = np.stack(
-            [
-                stratum * self.minibatches
-                + np.random.default_rng(
-                    (self.seed, self.iteration, epoch, self.trainer.global_rank * strata + stratum)
-                ).permutation(self.minibatches)
-                for stratum in range(strata)
-            ]
-        )
-        yield from torch.from_numpy(rows).to(self.device).unbind(dim=1)
-
-    def token_weights(self, experience: Experience, groups: Tensor) -> Tensor:
-        """Weight of each token of each sequence of a minibatch, from counts over all ranks, [groups, group]."""
-        lengths = experience.mask[groups].sum(-1)
-        counts = self.trainer.strategy.reduce(Totals.count(lengths), reduce_op="sum")
-        return self.loss.aggregation.weights(lengths, Totals(*counts.tolist()))
-
-    def optimize(self, minibatch: Minibatch, meter: Meter, mismatch: SamplerMismatch | None) -> None:
-        """One optimizer step on a minibatch.
-
-        Before a rollout's first step, ``mismatch`` compares the logprobs with the sampler's.
-        """
+    def optimize(self, minibatch: Minibatch, meter: Meter, mismatch: SamplerMismatch) -> None:
+        """One optimizer step on a minibatch; before a rollout's first one, the policy is compared with the sampler."""
         optimizer = self.optimizers()
         rows = minibatch if self.loss.needs_reference else minibatch.with_signal()
-        total_loss = 0.0
+        loss = 0.0
         for micro_batch, current, outputs in self.memory.fitting(lambda: self.accumulate_gradient(rows)):
             meter.add(outputs, current.entropy)
-            total_loss += float(outputs.loss)
-            if mismatch is not None:
-                mismatch.add(current.logprobs, micro_batch)
-        if mismatch is not None and not len(rows):
-            self.measure_mismatch(minibatch, mismatch)
-        if mismatch is not None:
-            exact = self.trainer.precision == "32-true" and self.policy.base.dtype in (torch.float32, torch.float64)
-            mismatch.check(self.trainer.strategy, self.iteration, self.ratio_tolerance, exact=exact and self.exact)
-        norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.clip_norm)
-        if self.finite_steps.allows(self.trainer.strategy, total_loss, norm):
+            mismatch.add(current.logprobs, micro_batch)
+            loss += float(outputs.loss)
+        if not mismatch.done:
+            if not len(rows):
+                self.measure_mismatch(minibatch, mismatch)
+            mismatch.check(self.trainer.strategy, self.iteration)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.max_grad_norm)
+        if self.finite_steps.allows(self.trainer.strategy, loss, norm):
             with self.memory.stepping():
                 optimizer.step()  # type: ignore[union-attr]
             meter.end_step(float(norm))
         else:
             meter.skip_step()
         optimizer.zero_grad()  # type: ignore[union-attr] # the memory is the next rollout's
+
+    def step_schedule(self) -> float:
+        """Go on to the next iteration's learning rate; this one's."""
+        schedule = self.lr_schedulers()
+        rate = float(schedule.get_last_lr()[0])  # type: ignore[union-attr, arg-type]
+        schedule.step()  # type: ignore[union-attr]
+        return rate
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether trainer and sampler give the same logprobs up to rounding in full precision."""
+        full = self.policy.base.dtype in (torch.float32, torch.float64)
+        return self.sampler.exact and full and self.trainer.precision == "32-true"
 
     def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
         """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.
@@ -300,7 +279,7 @@ class GroupRLModule(L.LightningModule):
         self._heldout += self.memory.sample(
             self.sampler,
             prompts,
-            lambda sampler: evaluation.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
+            lambda sampler: heldout.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
             group=samples,
         )
 
@@ -310,22 +289,14 @@ class GroupRLModule(L.LightningModule):
         self._heldout = []
         if not results:
             return
-        estimates = evaluation.summarize(results)
+        estimates = heldout.summarize(results)
         self.evaluations[self.iteration] = estimates
         self.log_dict({f"heldout/{name}": estimate.value for name, estimate in estimates.items()}, batch_size=1)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """The optimizer, and a schedule that is stepped once an iteration."""
         optimizer = self.make_optimizer(self.trained_parameters())
-
-        def scale(iteration: int) -> float:
-            if iteration < self.warmup_steps:
-                return (iteration + 1) / (self.warmup_steps + 1)
-            if not self.lr_decay:
-                return 1.0
-            return 1 - 0.9 * (iteration - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-
-        return [optimizer], [LambdaLR(optimizer, scale)]
+        return [optimizer], [LambdaLR(optimizer, self.schedule)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights alone, and what an exact resume needs beside them."""
@@ -371,12 +342,3 @@ class GroupRLModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Prompts, device: torch.device, dataloader_idx: int) -> Prompts:
         """Prompts hold no tensors."""
         return batch
-
-
-def _ppo_metrics(epochs: list[Meter]) -> dict[str, float]:
-    """Means over all PPO epochs as ``ppo/...``, and of each epoch as ``ppo_epoch_1/...``."""
-    metrics = {f"ppo/{name}": value for name, value in Meter.sum_of(epochs).means().items()}
-    metrics["ppo/epochs"] = float(len(epochs))
-    for number, meter in enumerate(epochs, start=1):
-        metrics |= {f"ppo_epoch_{number}/{name}": value for name, value in meter.means().items()}
-    return metrics

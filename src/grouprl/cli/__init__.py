@@ -1,1 +1,1 @@
-"""Command line: configuration with Hydra, and the scripts. Hydra is imported here and nowhere below."""
+"""The command lines: compose and check a configuration, build its objects, do the job. Hydra is imported here alone."""

@@ -5,136 +5,150 @@ python evaluate.py policy=POLICY benchmark=[gsm8k,math500] mode=[cot,tir]
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import hydra.utils
+from omegaconf import DictConfig
 
-from grouprl.benchmarks import GROUPS, Benchmark
-from grouprl.cli.preflight import UsageError, unknown_component
-from grouprl.cli.results import read_result, source_commit, versions
+from grouprl.checks import choice
+from grouprl.cli.config.messages import UsageError
+from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
+from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
+from grouprl.files import Row, write_parquet, write_text
+from grouprl.training.records import read_result, source_commit, versions
 
-RESULTS_FILE = "results.json"
+if TYPE_CHECKING:
+    from grouprl.evaluation.exemplars import Exemplar
+    from grouprl.evaluation.runner import EvaluationSettings
+    from grouprl.policy.policy import Policy
+
 MODES = ("cot", "tir")
-
-
-def names_of(value: Any, what: str) -> list[str]:
-    """Names of a list, ``[a,b]`` or ``a``, in their order."""
-    found = OmegaConf.to_container(value) if OmegaConf.is_config(value) else str(value).strip("[] ").split(",")
-    names = [str(name).strip(" '\"") for name in found]  # type: ignore[union-attr]
-    if not names or "" in names:
-        raise UsageError(f"{what}={value}: name at least one.")
-    return list(dict.fromkeys(names))
-
-
-def benchmarks_of(value: Any) -> list[str]:
-    """Names of benchmarks; ``all``, ``cot`` and ``tir`` stand for several."""
-    known = sorted(Path(str(file)).stem for file in files("grouprl.conf").joinpath("benchmark").iterdir())
-    names = [name for given in names_of(value, "benchmark") for name in GROUPS.get(given, (given,))]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"{unknown_component('benchmark', name)} Or several: all, cot, tir.")
-    return list(dict.fromkeys(names))
-
-
-def load_benchmark(name: str) -> Benchmark:
-    """A benchmark of `conf/benchmark`."""
-    config = OmegaConf.create(files("grouprl.conf").joinpath("benchmark", f"{name}.yaml").read_text(encoding="utf-8"))
-    return hydra.utils.instantiate(config, _convert_="all")
+_OF_THE_ANSWERS = ("samples", "temperature", "max_new_tokens", "limit", "seed", "extraction", "shots")
+"""Options that decide what is sampled and how it is graded."""
 
 
 def check(config: DictConfig) -> None:
     """Refuse what cannot be evaluated, before a model is loaded."""
-    benchmarks_of(config.benchmark)
-    for mode in names_of(config.mode, "mode"):
-        if mode not in MODES:
-            raise UsageError(f"mode={mode}: there is no such mode. Choices: {', '.join(MODES)}.")
+    try:
+        benchmarks_of(config.benchmark)
+        for mode in names_of(config.mode, "mode"):
+            choice("mode", mode, MODES)
+        choice("extraction", config.extraction, ("lenient", "boxed"))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if config.samples < 0 or config.samples == 1 or (config.limit is not None and config.limit < 1):
         raise UsageError("samples: 0 for one greedy completion, or at least 2; limit: at least 1.")
-    if config.extraction not in ("lenient", "boxed"):
-        raise UsageError(f"extraction={config.extraction}: there is no such rule. Choices: lenient, boxed.")
     if config.data_dir is not None and not Path(config.data_dir).is_dir():
         raise UsageError(f"data_dir={config.data_dir}: there is no such folder. Give one with the JSONL files.")
 
 
-def run(config: DictConfig, folder: str, name: str) -> None:
-    """Evaluate a policy on benchmarks; results as JSON, Markdown, Parquet and TensorBoard."""
-    from tqdm import tqdm
+@dataclass(frozen=True)
+class _Work:
+    """All that is to be measured, loaded."""
 
-    from grouprl.benchmarking import Evaluation, Protocol, digest, limits_of, summarize, write_rows
+    policy: Policy
+    benchmarks: dict[str, Benchmark]
+    problems: dict[str, list[BenchmarkProblem]]
+    exemplars: dict[str, list[Exemplar]]
+    settings: dict[str, EvaluationSettings]
+    """By mode."""
+
+
+def run(config: DictConfig, folder: str, name: str) -> None:
+    """Evaluate a policy on benchmarks; results as JSON, Markdown, Parquet and TensorBoard.
+
+    Args:
+        config: The composed options.
+        folder: Hugging Face folder or hub id of the policy.
+        name: What results call it.
+    """
     from grouprl.cli.build import quiet_libraries
-    from grouprl.guards import TrainingError
-    from grouprl.policy import load_policy
-    from grouprl.tools import SandboxError
-    from grouprl.tools.attacks import NOT_STOPPED
 
     quiet_libraries()
-    modes, names = names_of(config.mode, "mode"), benchmarks_of(config.benchmark)
-    benchmarks = {name: load_benchmark(name) for name in names}
+    work = _load(config, folder)
+    asked = {key: config[key] for key in (*_OF_THE_ANSWERS, "exemplars")} | {"name": name}
+    out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
+    results: dict[str, Any] = read_results(out) or {}
+    results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}
+    measured = results.setdefault("measured", {})
+    for key, rows, summary in _measure(work, out, name, contaminated_problems(config.policy)):
+        measured[key] = summary
+        write_parquet(out / f"{key.replace('/', '-')}.parquet", rows)
+        write_results(out, results)
+    table = markdown(measured, {n: b.title for n, b in work.benchmarks.items()})
+    write_text(out / "results.md", table + "\n")
+    _log(out, measured, table)
+    print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {out}")
+
+
+def _load(config: DictConfig, folder: str) -> _Work:
+    from grouprl.evaluation.exemplars import exemplars_for
+    from grouprl.evaluation.runner import EvaluationSettings
+    from grouprl.policy.load import load_policy
+    from grouprl.sampling.tools.attacks import NOT_STOPPED
+    from grouprl.sampling.tools.sandbox import SandboxError
+
+    benchmarks = {name: load_benchmark(name) for name in benchmarks_of(config.benchmark)}
+    for absent in _missing_of_a_group(config, benchmarks):
+        print(f"not measured: {absent} (data_dir has no {benchmarks.pop(absent).file})", file=sys.stderr)
+    modes = names_of(config.mode, "mode")
     try:
-        missing = _missing_of_a_group(config, benchmarks)
-        for absent in missing:
-            print(f"not measured: {absent} (data_dir has no {benchmarks.pop(absent).file})", file=sys.stderr)
-        problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
-        shots = {n: b.exemplar_rows(config.exemplars, config.data_dir) for n, b in benchmarks.items()}
-        policy = load_policy(folder, temperature=config.temperature)
         tools = hydra.utils.instantiate(config.tools)
+        settings = {
+            mode: EvaluationSettings(
+                mode=mode,  # type: ignore[arg-type]
+                **{key: config[key] for key in _OF_THE_ANSWERS},
+                block=config.block,
+                tools=tools,
+            )
+            for mode in modes
+        }
+        problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
+        exemplars = {n: exemplars_for(b, config.exemplars, config.data_dir) for n, b in benchmarks.items()}
+        policy = load_policy(folder, temperature=config.temperature)
         if "tir" in modes:
             tools.sandbox.check()
             print(f"tools: sandboxed; not limited: {'; '.join(NOT_STOPPED)} (docs/tools.md)", file=sys.stderr)
     except (ValueError, OSError, SandboxError) as error:
         raise UsageError(str(error)) from error
-    kept = {key: config[key] for key in ("samples", "temperature", "max_new_tokens", "limit", "seed", "extraction")}
-    protocols = {
-        mode: Protocol(
-            mode=mode,  # type: ignore[arg-type]
-            **kept,
-            shots=config.shots,
-            block=config.block,
-            tools=tools,
-        )
-        for mode in modes
-    }
-    asked = kept | {"shots": config.shots, "exemplars": config.exemplars, "name": name}
-    out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
-    memory, overlaps = limits_of(policy), contaminated_problems(config.policy)
-    results: dict[str, Any] = read_results(out) or {}
-    results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(policy)}
-    measured: dict[str, Any] = results.get("measured", {})
-    total = len(modes) * sum(map(len, problems.values()))
+    return _Work(policy, benchmarks, problems, exemplars, settings)
+
+
+def _measure(
+    work: _Work, out: Path, name: str, trained_on: Mapping[str, Sequence[int]] | None
+) -> Iterator[tuple[str, list[Row], dict[str, Any]]]:
+    """Of each benchmark in each mode its key, the rows of all samples and their summary."""
+    from tqdm import tqdm
+
+    from grouprl.evaluation.runner import Evaluation, limits_of
+    from grouprl.runtime.guards import TrainingError
+
+    memory = limits_of(work.policy)
+    total = len(work.settings) * sum(map(len, work.problems.values()))
     with tqdm(total=total, unit="problem", file=sys.stderr, mininterval=1.0) as bar:
-        for benchmark_name, benchmark in benchmarks.items():
-            for mode, protocol in protocols.items():
-                key = f"{benchmark_name}/{mode}"
-                bar.set_description(key)
-                try:
-                    place, shown = out / "samples" / benchmark_name / mode, shots[benchmark_name]
-                    evaluation = Evaluation(
-                        policy, benchmark, protocol, place, name=name, exemplars=shown, memory=memory
-                    )
-                    rows = evaluation.run(problems[benchmark_name], bar.update)
-                except (ValueError, TrainingError) as error:
-                    raise UsageError(str(error)) from error
-                measured[key] = {
-                    **summarize(rows),
-                    "limited": len(problems[benchmark_name]) < benchmark.size,
-                    "protocol": evaluation.description,
-                    "contamination": _verdict(rows, overlaps, benchmark_name),
-                }
-                write_rows(out / f"{benchmark_name}-{mode}.parquet", rows)
-                results["measured"] = measured
-                _write_results(out, results)
-    table = markdown(measured, {n: b.title for n, b in benchmarks.items()})
-    (out / "results.md").write_text(table + "\n")
-    _log(out, measured, table)
-    print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {out}")
+        for (which, benchmark), (mode, settings) in itertools.product(work.benchmarks.items(), work.settings.items()):
+            bar.set_description(f"{which}/{mode}")
+            place, problems = out / "samples" / which / mode, work.problems[which]
+            try:
+                evaluation = Evaluation(
+                    work.policy, benchmark, settings, place, name=name, exemplars=work.exemplars[which], memory=memory
+                )
+                rows = evaluation.run(problems, bar.update)
+            except (ValueError, TrainingError) as error:
+                raise UsageError(str(error)) from error
+            summary = {
+                **summarize(rows),
+                "limited": len(problems) < benchmark.size,
+                "settings": evaluation.description,
+                "contamination": verdict_of(rows, trained_on, which),
+            }
+            yield f"{which}/{mode}", rows, summary
 
 
 def _missing_of_a_group(config: DictConfig, benchmarks: Mapping[str, Benchmark]) -> list[str]:
@@ -153,48 +167,6 @@ def contaminated_problems(policy: str) -> Mapping[str, Sequence[int]] | None:
     return None if found is None else {name: report["indices"] for name, report in found.items()}
 
 
-def _verdict(rows: Sequence[dict[str, Any]], overlaps: Mapping[str, Sequence[int]] | None, name: str) -> dict[str, Any]:
-    from grouprl.benchmarking import summarize
-
-    if overlaps is None or name not in overlaps:
-        return {"verdict": "not checked"}
-    hit = set(overlaps[name])
-    if not hit:
-        return {"verdict": "no overlap with the training problems"}
-    return {
-        "verdict": f"trained on {len(hit)} of its problems",
-        "without_overlap": summarize(rows, without=sorted(hit)),
-    }
-
-
-def markdown(measured: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """A table of what was measured, one row for each benchmark and mode."""
-    lines = [
-        "| benchmark | mode | accuracy | questions | truncated | tokens | unparsable | timeouts | contamination |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for key, summary in measured.items():
-        name, _, mode = key.partition("/")
-        extra = "".join(
-            f", {n} {_percent(summary[n])}"
-            for n in summary
-            if n.startswith(("pass@", "maj@")) and summary["samples"] > 1
-        )
-        contamination = summary["contamination"]["verdict"]
-        if "without_overlap" in summary["contamination"]:
-            contamination += f"; without them {_percent(summary['contamination']['without_overlap']['accuracy'])}"
-        lines.append(
-            f"| {titles.get(name, name)} | {mode} | {_percent(summary['accuracy'])}{extra} | {summary['questions']}"
-            f"{' (limited)' if summary['limited'] else ''} | {100 * summary['truncated']:.1f} % | "
-            f"{summary['mean_tokens']:.0f} | {summary['unparsable']} | {summary['timeout']} | {contamination} |"
-        )
-    return "\n".join(lines)
-
-
-def _percent(estimate: Mapping[str, float]) -> str:
-    return f"{100 * estimate['value']:.1f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
-
-
 def _log(out: Path, measured: Mapping[str, Any], table: str) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -211,17 +183,3 @@ def _template(policy: Any) -> str:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "policy"
-
-
-def read_results(out: Path) -> dict[str, Any] | None:
-    """What an evaluation folder holds, or None."""
-    try:
-        return json.loads((out / RESULTS_FILE).read_text())
-    except (OSError, ValueError, OmegaConfBaseException):
-        return None
-
-
-def _write_results(out: Path, results: Mapping[str, Any]) -> None:
-    temporary = out / f".{RESULTS_FILE}"
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(out / RESULTS_FILE)

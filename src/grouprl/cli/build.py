@@ -7,6 +7,7 @@ import inspect
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
-from grouprl import prefilter
 from grouprl.batch import Prompts, Rollouts
-from grouprl.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
-from grouprl.checkpoint import Checkpoints
-from grouprl.cli.overlap import check_overlap
-from grouprl.cli.values import UsageError
-from grouprl.datamodule import PromptDataModule
-from grouprl.isolation import IsolatedReward, load_object
+from grouprl.cli.config.messages import UsageError
+from grouprl.evaluation.benchmarks import BenchmarkProblem
 from grouprl.module import GroupRLModule
-from grouprl.policy import Policy
-from grouprl.stopping import GracefulStop
+from grouprl.policy.policy import Policy
+from grouprl.rewards.isolation import IsolatedReward, load_object
+from grouprl.training import selection
+from grouprl.training.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
+from grouprl.training.checkpoint import Checkpoints
+from grouprl.training.datamodule import PromptDataModule
+from grouprl.training.selection import benchmark_problems, check_overlap
+from grouprl.training.stopping import GracefulStop
 
 
 @dataclass(frozen=True)
@@ -49,47 +51,17 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     _check_accelerator(config)
     find_own_files()
     advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
-    reward = build_reward(config)
-    splits, contamination = check_overlap(config, component(config, "data"))
-    L.seed_everything(config.seed, verbose=False)
-    policy: Policy = component(config, "policy")
+    reward, splits = build_reward(config), component(config, "data")
+    sources = _benchmark_problems(config)
     try:
-        module = GroupRLModule(
-            policy,
-            sampler,
-            reward,
-            advantage,
-            loss,
-            component(config, "optimizer"),
-            steps=config.steps,
-            ppo_epochs=config.ppo_epochs,
-            minibatches=config.minibatches,
-            micro_batch_size=config.micro_batch_size,
-            micro_batch_tokens=config.micro_batch_tokens,
-            warmup_steps=config.warmup_steps,
-            lr_decay=config.lr_decay,
-            clip_norm=config.clip_norm,
-            mask_truncated=config.mask_truncated,
-            ratio_tolerance=config.ratio_tolerance,
-            kl_stop=config.kl_stop,
-            max_skipped_steps=config.max_skipped_steps,
-            on_unscorable=config.on_unscorable,
-            on_out_of_memory=config.on_out_of_memory,
-            eval_samples=config.eval_samples,
-            seed=config.seed,
+        splits, contamination = check_overlap(
+            splits, sources, allow=config.overlap.allow, drop=config.overlap.action == "drop"
         )
-        data = PromptDataModule(
-            splits,
-            policy,
-            steps=config.steps,
-            prompts_per_step=config.prompts_per_step,
-            max_new_tokens=config.max_new_tokens,
-            seed=config.seed,
-            style=config.prompt.style,
-            system=config.prompt.system,
-            context=config.prompt.context,
-            overlong=config.prompt.overlong,
-        )
+        L.seed_everything(config.seed, verbose=False)
+        policy: Policy = component(config, "policy")
+        parts = (policy, sampler, reward, advantage, loss, component(config, "optimizer"))
+        module = GroupRLModule(*parts, **_options_for(GroupRLModule, config))
+        data = PromptDataModule(splits, policy, **_options_for(PromptDataModule, config), **config.prompt)
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)
     except ValueError as error:
@@ -102,25 +74,42 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     return Run(module, data, trainer, stop, contamination)
 
 
+def _options_for(factory: Callable[..., Any], config: DictConfig) -> dict[str, Any]:
+    """The options of a run that a class takes as keywords of the same name."""
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name: config[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in config}
+
+
+def _benchmark_problems(config: DictConfig) -> dict[str, list[BenchmarkProblem]]:
+    """Problems of the benchmarks that training problems are compared with; none where that makes no sense or is off."""
+    folder, names = config.overlap.data_dir, config.overlap.benchmarks
+    named_data = "name" in config.data or "path" in config.data  # and not made by the package itself
+    if not named_data or not names:
+        return {}
+    from_hub = "name" in config.data and not Path(str(config.data.name)).exists()
+    if folder is None and not from_hub:
+        print("overlap with benchmarks: not checked (set overlap.data_dir=FOLDER of benchmark files to check it)")
+        return {}
+    return benchmark_problems(names, folder)
+
+
 def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule) -> Prompts:
-    """The training prompts whose problems the policy solves neither always nor never; see `grouprl.prefilter`."""
+    """The training prompts whose problems the policy solves neither always nor never."""
     wanted, prompts = config.prefilter, data.train_prompts
-    counts = prefilter.remembered(folder, prompts.problems)
+    counts = selection.remembered(folder, prompts.problems)
     if counts is None:
         drawing = replace(module.sampler, group_size=wanted.samples)
 
         def draw(policy: Policy, part: Prompts, *, seed: int) -> Rollouts:
             return module.memory.sample(drawing, part, lambda sampler: sampler(policy, part, seed=seed))
 
-        counts = prefilter.count_solved(module.policy, draw, prompts, seed=config.seed)
-        prefilter.remember(folder, counts, wanted.samples)
-    most = wanted.samples - 1 if wanted.most is None else wanted.most
-    kept = prefilter.solved_sometimes(counts, wanted.least, most)
-    print(
-        f"prefilter: {len(kept)} of {len(prompts)} problems solved {wanted.least} to {most} of {wanted.samples} times"
-    )
+        counts = selection.count_solved(module.policy, draw, prompts, seed=config.seed)
+        selection.remember(folder, counts, wanted.samples)
+    least, most = wanted.min_correct, wanted.samples - 1 if wanted.max_correct is None else wanted.max_correct
+    kept = selection.solved_sometimes(counts, least, most)
+    print(f"prefilter: {len(kept)} of {len(prompts)} problems solved {least} to {most} of {wanted.samples} times")
     if not kept:
-        raise ValueError(f"prefilter.least={wanted.least}, most={most}: no problem is left. Widen them.")
+        raise ValueError(f"prefilter.min_correct={least}, max_correct={most}: no problem is left. Widen them.")
     return prompts.take(kept)
 
 
@@ -143,9 +132,9 @@ def find_own_files() -> None:
 
 
 def component(config: DictConfig, group: str) -> Any:
-    """Instantiate one component; a function without call arguments comes back as a partial."""
+    """Instantiate one component of a group or axis; a function without call arguments comes back as a partial."""
     try:
-        return hydra.utils.instantiate(config[group], _convert_="all")
+        return hydra.utils.instantiate(OmegaConf.select(config, group.replace("/", ".")), _convert_="all")
     except InstantiationException as error:
         raise UsageError(_cause(error, group)) from error
 
@@ -194,7 +183,7 @@ def _callbacks(
             folder,
             stop,
             config_hash=config_hash,
-            every=config.save_every,
+            every=config.checkpoint_every,
             keep=config.keep_checkpoints,
             eval_every=config.eval_every if _evaluates(config, has_heldout) else 0,
         ),

@@ -11,10 +11,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli import benchmark
-from grouprl.cli.config import without_hydra
-from grouprl.cli.helptext import help_text
-from grouprl.cli.preflight import UsageError, check_command, guarded, overrides_of
-from grouprl.model_folder import check_policy_folder
+from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.help import help_text
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.policy.folder import check_policy_folder
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
@@ -111,12 +112,12 @@ def policy_folder(policy: str) -> str:
 
 
 def _show_group(config: DictConfig, folder: str) -> None:
-    from grouprl import prompts as prompt_layout
     from grouprl.cli.build import build_reward, component, find_own_files, quiet_libraries
-    from grouprl.data import Problem
-    from grouprl.policy import load_policy
-    from grouprl.rewards import as_rewards
-    from grouprl.sampling import GroupSampler
+    from grouprl.data import prompts as prompt_layout
+    from grouprl.data.rows import Problem
+    from grouprl.policy.load import load_policy
+    from grouprl.rewards.base import as_rewards
+    from grouprl.sampling.group import GroupSampler
 
     quiet_libraries()
     find_own_files()

@@ -14,12 +14,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from grouprl.cli import results
-from grouprl.cli.config import without_hydra
-from grouprl.cli.values import UsageError
+from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.identity import identity, portable, resume_hash
+from grouprl.cli.config.messages import UsageError
+from grouprl.files import write_text
+from grouprl.training.records import (
+    RESULT_FILE,
+    portable_message,
+    portable_override,
+    read_result,
+    shown,
+    versions,
+    write_result,
+)
 
 LOCK_FILE = ".lock"
-_OWN_FILES = (results.RESULT_FILE, "config.yaml", LOCK_FILE)
+_OWN_FILES = (RESULT_FILE, "config.yaml", LOCK_FILE)
 """What a run writes before its components are built."""
 
 
@@ -27,7 +37,7 @@ class FolderError(UsageError):
     """A run folder that is somebody else's; nothing in it is touched."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """A run that is to be done, or gone on with."""
 
@@ -49,22 +59,22 @@ class Job:
         result = {
             "run": folder.name,
             "state": "running",
-            "overrides": [results.portable_override(override) for override in overrides],
+            "overrides": [portable_override(override) for override in overrides],
             "choices": choices,
             "seed": config.seed,
-            "identity": results.identity(config),
-            "versions": results.versions(),
+            "identity": identity(config),
+            "versions": versions(),
         }
-        named = " ".join(o for o in overrides if results.portable_override(o) != o or "._target_=" in o)
-        command = " ".join(filter(None, (f"python train.py resume={results.shown(folder)}", named)))
+        named = " ".join(o for o in overrides if portable_override(o) != o or "._target_=" in o)
+        command = " ".join(filter(None, (f"python train.py resume={shown(folder)}", named)))
         return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
 
     def write(self, **changes: Any) -> None:
         """Write ``result.json`` with some of it changed."""
         if "error" in changes:
-            changes["error"] = results.portable_message(changes["error"])
+            changes["error"] = portable_message(changes["error"])
         if _is_first_process():
-            results.write_result(self.folder, self.result | changes)
+            write_result(self.folder, self.result | changes)
 
 
 def execute(job: Job) -> int:
@@ -80,9 +90,9 @@ def execute(job: Job) -> int:
 
 
 def _execute(job: Job) -> int:
-    from grouprl.checkpoint import CheckpointError
-    from grouprl.guards import TrainingError
-    from grouprl.scoring import ScoringError
+    from grouprl.rewards.scoring import ScoringError
+    from grouprl.runtime.guards import TrainingError
+    from grouprl.training.checkpoint import CheckpointError
 
     if _is_first_process() and not job.resumed:
         _make_way(job.folder)
@@ -111,18 +121,18 @@ def _execute(job: Job) -> int:
 
 
 def _train(job: Job) -> int:
-    from grouprl.checkpoint import iteration_of
     from grouprl.cli.build import build, quiet_libraries
-    from grouprl.cli.report import describe_run, log_hyperparameters, metrics_of, seconds_of
-    from grouprl.training import run_training
+    from grouprl.training.checkpoint import iteration_of
+    from grouprl.training.report import describe_run, log_hyperparameters, metrics_of, seconds_of
+    from grouprl.training.run import run_training
 
     quiet_libraries()
     config, folder = job.config, job.folder
     if _is_first_process():
-        print(f"run folder {results.shown(folder)}", flush=True)
-        results.write_text(folder / "config.yaml", OmegaConf.to_yaml(results.portable(without_hydra(config))))
+        print(f"run folder {shown(folder)}", flush=True)
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
-    run = build(config, folder, config_hash=results.resume_hash(config), resumed_after=after)
+    run = build(config, folder, config_hash=resume_hash(config), resumed_after=after)
     if run.contamination is not None:
         job.result["contamination"] = run.contamination
     run.stop.on_giving_up = lambda: job.write(state="interrupted")
@@ -139,7 +149,7 @@ def _train(job: Job) -> int:
     if config.save_merged and run.module.policy.has_adapter:
         run.module.policy.save(folder / "policy_merged", merged=True)
     metrics = metrics_of(report, folder)
-    log_hyperparameters(run.trainer, config, job.result["choices"], metrics)
+    log_hyperparameters(run.trainer, dict(config), job.result["choices"], metrics)
     state = "interrupted" if report.exit_code else "finished"
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
     print(describe_run(report, folder, job.command_to_resume))
@@ -173,17 +183,17 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise FolderError(f"{results.shown(folder)}: another process is working in this run folder.") from error
+            raise FolderError(f"{shown(folder)}: another process is working in this run folder.") from error
         yield
 
 
 def _make_way(folder: Path) -> None:
     """Put an earlier run that stands in the way out of TensorBoard's sight; nothing is deleted."""
     others = [file.name for file in folder.iterdir() if file.name != LOCK_FILE]
-    if not results.read_result(folder) and not (folder / "metrics.jsonl").exists():
+    if not read_result(folder) and not (folder / "metrics.jsonl").exists():
         if others:
             raise FolderError(
-                f"{results.shown(folder)}: it holds other files ({', '.join(sorted(others)[:3])}) and is no run "
+                f"{shown(folder)}: it holds other files ({', '.join(sorted(others)[:3])}) and is no run "
                 "folder. Set hydra.run.dir to an empty or new folder."
             )
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,17 +14,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grouprl.cli import results
-from grouprl.cli.config import TrainConfig
+from grouprl.cli.config.compose import shipped_targets
+from grouprl.cli.config.identity import HARMLESS, OF_MEMORY, resume_hash
+from grouprl.cli.config.messages import UsageError, explain
+from grouprl.cli.config.schema import TrainConfig
+from grouprl.cli.config.values import check_values
 from grouprl.cli.job import Job
-from grouprl.cli.preflight import explain
-from grouprl.cli.values import UsageError, check_values
+from grouprl.training.records import WITHHELD, portable_text, read_result, shown, source_commit
 
-SAFE_TARGETS = re.compile(
-    r"grouprl\.(?:advantages|corrections|data|losses|policy|rewards|sampling|tool_decoding|tools|vllm_sampler)\.[A-Za-z]\w*"
-    r"|torch\.optim\.[A-Z]\w*|lightning\.Trainer"
-)
-"""What a configuration read from a run folder may instantiate unasked: components, and nothing that loads others."""
+_SAFE_BESIDE = re.compile(r"torch\.optim\.[A-Z]\w*")
+"""Beside what ships (`shipped_targets`): what a configuration read from a run folder may instantiate unasked."""
 
 
 def is_resume(overrides: Sequence[str]) -> bool:
@@ -38,13 +38,15 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     values = _values(overrides)
     folder = Path(str(values.pop("resume"))).expanduser()
     fall_back = bool(values.pop("resume_fall_back", False))
-    saved_result = results.read_result(folder)
+    saved_result = read_result(folder)
     if saved_result is None or not (folder / "config.yaml").is_file():
         raise UsageError(
             f"resume={folder}: not a run folder (it needs result.json and config.yaml).{_unfinished_beside(folder)}"
         )
     values = {key: value for key, value in values.items() if saved_result.get("choices", {}).get(key) != value}
-    config = _changed(_read_config(folder), values)
+    saved = _read_config(folder)
+    _refuse_other_names(folder, saved, saved_result)
+    config = _changed(saved, values)
     _refuse_targets(config, values)
     check_values(config)
     _refuse_finished_or_say(saved_result, config)
@@ -52,8 +54,8 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
         print(f"{folder} is finished: nothing to do. To go on, give more steps: steps={2 * config.steps}")
         return None
     commit = saved_result["identity"].get("commit")
-    if commit != results.source_commit():
-        print(f"note: the run was started with commit {commit}, this is {results.source_commit()}")
+    if commit != source_commit():
+        print(f"note: the run was started with commit {commit}, this is {source_commit()}")
     again = " ".join(override for override in overrides if override.partition("=")[0] != "resume_fall_back")
     job = Job(
         config, folder, {**saved_result, "state": "running"}, resumed=True, command_to_resume=f"python train.py {again}"
@@ -67,7 +69,7 @@ def _unfinished_beside(folder: Path) -> str:
     """The newest runs that could be resumed, to choose from."""
     parent = folder.parent if folder.parent.is_dir() and folder.parent != Path() else Path("runs")
     found = [file.parent for file in [*parent.glob("*/result.json"), *parent.glob("*/*/result.json")]]
-    found = [run for run in found if (results.read_result(run) or {}).get("state") not in (None, "finished")]
+    found = [run for run in found if (read_result(run) or {}).get("state") not in (None, "finished")]
     found.sort(key=lambda run: run.stat().st_mtime, reverse=True)
     return "\nUnfinished runs, newest first: " + ", ".join(map(str, found[:5])) if found else ""
 
@@ -88,6 +90,15 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
     return {override.key_or_group.lstrip("+"): override.value() for override in parsed}
 
 
+def _is_here(target: str) -> bool:
+    """Whether a ``_target_`` of this package names a file, as all do now; nothing but packages is imported."""
+    try:
+        found = importlib.util.find_spec(target.rpartition(".")[0])
+    except ModuleNotFoundError:
+        return False
+    return found is not None and found.submodule_search_locations is None
+
+
 def _read_config(folder: Path) -> DictConfig:
     try:
         config = OmegaConf.load(folder / "config.yaml")
@@ -97,6 +108,20 @@ def _read_config(folder: Path) -> DictConfig:
     return config
 
 
+def _refuse_other_names(folder: Path, config: DictConfig, result: dict[str, Any]) -> None:
+    """A run of a version that called its components or options otherwise."""
+    targets = {str(target) for key, target in _leaves(config) if key.endswith("_target_")}
+    gone = {t for t in targets if t.startswith("grouprl.") and not _is_here(t)}
+    if gone or set(config) - set(TrainConfig.__dataclass_fields__):
+        version = result.get("identity", {}).get("commit") or result.get("versions", {}).get(
+            "grouprl", "another version"
+        )
+        raise UsageError(
+            f"resume={folder}: the run was started by an older grouprl ({version}), whose components and options have "
+            "other names. Go on with that version, or start anew (CHANGELOG.md)."
+        )
+
+
 def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
     """The run's configuration with what may change, and with the paths that were not written down."""
     for key, value in values.items():
@@ -104,23 +129,23 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
             old = OmegaConf.select(config, key, throw_on_missing=True)
         except OmegaConfBaseException:
             old = None
-        portable = results.portable_text(value) if isinstance(value, str) else value
+        portable = portable_text(value) if isinstance(value, str) else value
         if old is None and key not in config:
             raise UsageError(f"{key}: the run has no such option. A resumed run takes its own configuration.")
-        if portable != old and key not in results.HARMLESS:
-            harmless = ", ".join(sorted(results.HARMLESS))
+        if portable != old and key not in HARMLESS:
+            harmless = ", ".join(sorted(HARMLESS))
             raise UsageError(
                 f"{key}={value}: the run was started with {key}={old}, and changing it would make another run. "
                 f"Leave it out, or start anew. What may change: {harmless}."
             )
-        if portable != old and key in results.OF_MEMORY:
+        if portable != old and key in OF_MEMORY:
             print(f"note: {key}={value} and not {old} as before: the run goes on as well, but not bit for bit")
         OmegaConf.update(config, key, value)
     try:
         OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
     except OmegaConfBaseException as error:
         raise UsageError(explain("train", error, [])) from error
-    withheld = [key for key, value in _leaves(config) if isinstance(value, str) and value.startswith(results.WITHHELD)]
+    withheld = [key for key, value in _leaves(config) if isinstance(value, str) and value.startswith(WITHHELD)]
     if withheld:
         hints = " ".join(f"{key}=PATH/{str(OmegaConf.select(config, key)).rpartition('/')[2]}" for key in withheld)
         raise UsageError(f"{', '.join(withheld)}: paths outside the working folder are not written down. Add: {hints}")
@@ -128,12 +153,14 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
 
 
 def _refuse_targets(config: DictConfig, values: dict[str, Any]) -> None:
+    """Code that a configuration names is run where it ships with the package, or the command line names it, too."""
+    shipped = shipped_targets()
     for key, target in _leaves(config):
         name = key.rpartition(".")[2]
         if name == "trust_remote_code":
             if not target:
                 continue
-        elif name != "_target_" or SAFE_TARGETS.fullmatch(str(target)):
+        elif name != "_target_" or target in shipped or _SAFE_BESIDE.fullmatch(str(target)):
             continue
         if values.get(key) != target:
             raise UsageError(
@@ -155,13 +182,13 @@ def _leaves(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _checkpoint(folder: Path, config: DictConfig, *, fall_back: bool) -> Path | None:
-    from grouprl.checkpoint import CheckpointError, newest_checkpoint
+    from grouprl.training.checkpoint import CheckpointError, newest_checkpoint
 
     try:
-        path = newest_checkpoint(folder, results.resume_hash(config), fall_back=fall_back)
+        path = newest_checkpoint(folder, resume_hash(config), fall_back=fall_back)
     except CheckpointError as error:
         hint = "" if fall_back else "\nTo go on from the one before it, add resume_fall_back=true."
         raise UsageError(f"{error}{hint}") from error
     where = f"after {path.name}" if path else "from the start (there is no checkpoint)"
-    print(f"resuming {results.shown(folder)} {where}", flush=True)
+    print(f"resuming {shown(folder)} {where}", flush=True)
     return path

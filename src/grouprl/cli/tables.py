@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grouprl.cli.benchmark import load_benchmark, read_results
-from grouprl.published import FEW_SHOT, TOOL_TABLE, recipe_tables
+from grouprl.evaluation.benchmarks import load_benchmark
+from grouprl.evaluation.published import FEW_SHOT, TOOL_TABLE, recipe_tables
+from grouprl.evaluation.results import read_results
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

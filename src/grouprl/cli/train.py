@@ -15,13 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from grouprl.checks import on_one_device
-from grouprl.cli import results
-from grouprl.cli.config import register
-from grouprl.cli.helptext import help_text
+from grouprl.cli.config.compose import register
+from grouprl.cli.config.help import help_text
+from grouprl.cli.config.identity import is_finished
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.job import Job, execute
-from grouprl.cli.preflight import UsageError, check_command, guarded, overrides_of
 from grouprl.cli.resume import is_resume, resumed_job
-from grouprl.cli.study import table_of
+from grouprl.studies.table import table_of
+from grouprl.training.records import read_result, shown
 
 PROGRAM = "train.py"
 _interrupted: list[int] = []
@@ -90,11 +92,11 @@ def _run_job(config: DictConfig) -> None:
     choices = {k: v for k, v in settings.runtime.choices.items() if not k.startswith("hydra")}
     sweeping = settings.mode == RunMode.MULTIRUN
     job = Job.new(config, folder, list(settings.overrides.task), choices, sweeping=sweeping)
-    if sweeping and results.is_finished(folder, config):
+    if sweeping and is_finished(folder, config):
         print(f"{folder.name}: finished before, skipped (same configuration, version and commit)")
         return
     if sweeping and _interrupted:
-        if results.read_result(folder) is None:
+        if read_result(folder) is None:
             job.write(state="not run")
         return
     if sweeping:
@@ -108,14 +110,14 @@ def _run_job(config: DictConfig) -> None:
 
 def _close_sweep(folders: Sequence[Path], started: float) -> int:
     """Print the table of a sweep's jobs; the exit code of the sweep."""
-    found = [results.read_result(folder) or {"run": folder.name, "state": "not run"} for folder in folders]
+    found = [read_result(folder) or {"run": folder.name, "state": "not run"} for folder in folders]
     print(f"\n{table_of(found)}\n")
     for result in found:
         if result["state"] == "failed":
             print(f"{result['run']} failed: {result['error']}")
     print(
         f"{len(found)} runs, {time.time() - started:.0f} s. "
-        f"Compare them: tensorboard --logdir {results.shown(folders[0].parent)}"
+        f"Compare them: tensorboard --logdir {shown(folders[0].parent)}"
     )
     if _interrupted:
         return _interrupted[0]

@@ -1,0 +1,1 @@
+"""From the rewards of a group to how much each of its completions is reinforced."""

@@ -1,0 +1,144 @@
+r"""Grading of final answers.
+
+``grade(completion, gold)`` finds the answer in a completion and compares it with the gold answer, by the first rule
+that decides: same text, letters of a choice, exact numbers, and last the structures and symbols of `compare`, in worker
+processes that can be killed. No text of a model is ever evaluated: `latex` builds sympy objects token by token.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from grouprl.answers import text as texts
+from grouprl.answers.pool import Pool, shared_pool
+from grouprl.answers.text import Extraction, extract, last_box
+
+__all__ = ["GRADER_VERSION", "Pool", "Verdict", "compare_answers", "equal", "extract", "grade", "last_box"]
+
+
+GRADER_VERSION = "1"
+"""Changes whenever a verdict may; written beside every score."""
+
+
+AnswerKind = Literal["auto", "choice"]
+
+
+Status = Literal["correct", "wrong", "unparsable", "timeout"]
+
+
+_LONGEST = 100_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of grading."""
+
+    correct: bool
+    status: Status
+    """``unparsable``: there is no answer, or it is outside of the grammar; ``timeout``: the comparison was killed."""
+    answer: str | None
+    """The answer as found, None where there is none."""
+    rule: str
+    """What decided: text, choice, number, symbolic, list, tuple, ..., or why nothing could."""
+
+
+def grade(
+    prediction: str,
+    gold: str,
+    kind: AnswerKind = "auto",
+    extraction: Extraction | Literal["none"] = "boxed",
+    *,
+    tolerance: float = 0.0,
+    pool: Pool | None = None,
+    cached: bool = True,
+) -> Verdict:
+    """Grade a completion.
+
+    Args:
+        prediction: The completion, or with ``extraction="none"`` the answer itself.
+        gold: The gold answer, with or without dollar signs.
+        kind: ``choice``: letters alone count; ``auto``: what the gold answer looks like.
+        extraction: Where the answer is read: the last ``\\boxed{}`` (the only one for rewards), ``lenient`` (for
+            evaluation), see `grouprl.answers.text.extract`.
+        tolerance: Relative difference that numbers may have.
+        pool: Worker processes; by default those this process shares.
+        cached: Remember verdicts by (answer, gold).
+    """
+    answer = prediction if extraction == "none" else extract(prediction, extraction)
+    if answer is None or not answer.strip():
+        return Verdict(False, "unparsable", answer, "no answer")
+    status, rule = compare_answers(answer, gold, kind, tolerance=tolerance, pool=pool, cached=cached)
+    return Verdict(status == "correct", status, answer, rule)
+
+
+def compare_answers(
+    answer: str,
+    gold: str,
+    kind: AnswerKind = "auto",
+    *,
+    tolerance: float = 0.0,
+    pool: Pool | None = None,
+    cached: bool = True,
+) -> tuple[Status, str]:
+    """Whether an answer is the gold answer, and the rule that decided."""
+    if pool is not None or not cached:
+        return _compare(answer, gold, kind, tolerance, pool or shared_pool())
+    return _compare_cached(answer, gold, kind, tolerance)
+
+
+def equal(prediction: str, gold: str) -> bool:
+    """Whether two answers are the same."""
+    return compare_answers(prediction, gold)[0] == "correct"
+
+
+@functools.lru_cache(maxsize=2**16)
+def _compare_cached(answer: str, gold: str, kind: AnswerKind, tolerance: float) -> tuple[Status, str]:
+    return _compare(answer, gold, kind, tolerance, shared_pool())
+
+
+def _compare(answer: str, gold: str, kind: AnswerKind, tolerance: float, pool: Pool) -> tuple[Status, str]:
+    if answer.strip() == gold.strip():
+        return ("correct", "text") if answer.strip() else ("unparsable", "no answer")
+    if len(answer) > texts.MAX_ANSWER or len(gold) > texts.MAX_ANSWER:
+        return "wrong" if len(answer) <= _LONGEST else "unparsable", "too long"
+    answer, gold = texts.tidy(answer), texts.tidy(gold)
+    if not answer or not gold:
+        return "unparsable", "no answer"
+    if texts.key_of(answer) == texts.key_of(gold):
+        return "correct", "text"
+    wanted = texts.as_choice(gold)
+    if kind == "choice" or (wanted and wanted != "I"):
+        chosen = texts.as_choice(answer)
+        if chosen is not None or kind == "choice":
+            return _verdict(chosen is not None and chosen == wanted), "choice"
+    decided = _by_number(answer, gold, tolerance)
+    if decided is not None:
+        return _verdict(decided), "number"
+    reply = pool.ask({"prediction": answer, "gold": gold, "tolerance": tolerance})
+    if reply["status"] == "crash":
+        return "timeout", "the comparison ended its process"
+    return reply["status"], reply.get("rule", "killed after its time")
+
+
+def _by_number(answer: str, gold: str, tolerance: float) -> bool | None:
+    """The verdict where both are plain numbers; a percent is its number or a hundredth of it."""
+    (answer, unit), (gold, wanted_unit) = texts.split_unit(answer), texts.split_unit(gold)
+    values = [texts.as_number(texts.key_of(texts.without_thousands(side)).removesuffix("%")) for side in (answer, gold)]
+    found, wanted = values
+    if found is None or wanted is None:
+        return None
+    if texts.units_differ(unit, wanted_unit):
+        return False
+    percents = answer.endswith("%"), gold.endswith("%")
+    scales = (1,) if percents[0] == percents[1] else (1, 100)
+    for scale in scales:
+        a, b = (found / scale, wanted) if percents[0] else (found, wanted / scale)
+        if abs(a - b) <= tolerance * max(abs(a), abs(b)):
+            return True
+    return False
+
+
+def _verdict(correct: bool) -> Status:
+    return "correct" if correct else "wrong"

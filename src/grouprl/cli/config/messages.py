@@ -1,0 +1,95 @@
+"""What is said of a command line that cannot be used: one screen that names key, value and way out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from grouprl.checks import no_such_option
+from grouprl.cli.config.compose import compose_job, options_of
+from grouprl.cli.config.schema import GROUPS, RENAMED
+
+_ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
+
+
+class UsageError(Exception):
+    """A command line that cannot be run. Its text is shown alone, without a traceback."""
+
+
+def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str:
+    """A message for an error of Hydra or OmegaConf."""
+    text = "\n".join(_chain(error))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match.group(1)
+        written = next((o for o in overrides if o.lstrip("+~").startswith(key + "=")), key)
+        converted = re.search(r"Value '(.*?)' .*could not be converted to (\w+)", text)
+        if converted:
+            return f"{written}: expected {_article(converted.group(2))}, got {converted.group(1)!r}."
+        if "/" in key:
+            return _no_such_axis(key, written)
+        known = _keys_beside(config_name, key, overrides)
+        if key.rpartition(".")[2] in known:
+            return f"{written}: this value cannot be used for {key}. {_ONE_BY_ONE}"
+        group = key.rpartition(".")[0].replace(".", "/")
+        if f"{group}=custom" in overrides and not written.startswith("+"):
+            return f"{written}: not in the configuration. Write +{written} to give it to your own class or function."
+        return unknown_key(config_name, key, written, known)
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, option = match.groups()
+        return no_such_option(group, option, options_of(group))
+    if match := re.search(r"Value '(.*?)' [^\n]*?(\w+)(?: \(type \w+\))?\s+full_key: (\S+)", text):
+        return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
+    return f"the configuration cannot be composed: {first_line(error)}"
+
+
+def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) -> str:
+    """What to say of an option that is not there, among those that are: its new name, where it was renamed."""
+    if key in RENAMED:
+        return f"{written}: {key} is called {RENAMED[key]} now."
+    parent, _, name = key.rpartition(".")
+    known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
+    close = difflib.get_close_matches(name, known, n=1)
+    full = [f"{parent}.{k}" if parent else k for k in known]
+    hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
+    script = f"python {config_name}.py --help"
+    return f"{written}: unknown option '{key}'.{hint}\nOptions here: {', '.join(full) or 'none'}.\nSee {script}."
+
+
+def _no_such_axis(key: str, written: str) -> str:
+    if key in GROUPS:
+        parent, _, axis = key.rpartition("/")
+        return f"{written}: the chosen {parent} has no {axis}. Leave it out, or choose another: {parent}=OPTION."
+    close = difflib.get_close_matches(key, GROUPS, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{written}: there is no group '{key}'.{hint}\nGroups: {', '.join(GROUPS)}."
+
+
+def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> list[str]:
+    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    try:
+        node: Any = compose_job(config_name, groups)
+        for part in key.split(".")[:-1]:
+            node = node[part]
+        return list(node)
+    except Exception as error:  # noqa: BLE001 - only a hint is lost, and the message says which key is wrong
+        return [f"(not listed: {type(error).__name__})"]
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    texts: list[str] = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return texts
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error, or one behind it, says."""
+    return next((line for text in _chain(error) for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+def _article(kind: str) -> str:
+    kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+    return kinds.get(kind, f"a {kind}")

@@ -1,0 +1,184 @@
+"""Checks of a command line before anything heavy is imported: each failure is one message that says what to do."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grouprl.cli.config.compose import compose_job, options_of, without_hydra
+from grouprl.cli.config.messages import UsageError, explain, first_line, unknown_key
+from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
+from grouprl.cli.config.values import check_values
+
+_FLAGS = ("-h --help", "-m --multirun", "-r --run", "--hydra-help", "--version", "--resolve")
+_FLAGS_WITH_VALUES = (
+    *("-c --cfg", "-p --package", "-i --info", "-sc --shell-completion"),
+    *("-cp --config-path", "-cn --config-name", "-cd --config-dir", "--experimental-rerun"),
+)
+_EXAMPLES = {
+    "policy.path": "FOLDER_OR_HUB_ID",
+    "data.path": "FILE.jsonl",
+    "data.name": "DATASET_OR_FOLDER",
+    "reward._target_": "my_file.my_reward",
+    "advantage._target_": "my_file.MyAdvantage",
+    "optimizer._target_": "torch.optim.Adam",
+}
+
+
+class _FlagParser(argparse.ArgumentParser):
+    """Hydra's flags, so that overrides can be told from them."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        for flag in _FLAGS:
+            self.add_argument(*flag.split(), action="store_true")
+        for flag in _FLAGS_WITH_VALUES:
+            self.add_argument(*flag.split(), nargs="?" if "info" in flag else None)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """The overrides among command-line arguments, told from Hydra's own flags and their values."""
+    _, others = _FlagParser().parse_known_args(list(arguments))
+    unknown_flags = [argument for argument in others if argument.startswith("-")]
+    if unknown_flags:
+        raise UsageError(f"{unknown_flags[0]}: there is no such flag. Options are written key=value; see --help.")
+    return others
+
+
+def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
+    """Compose and check every job of a command line; the composed jobs, or a `UsageError`."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UsageError(
+            f"cannot read the command line: {first_line(error)}\n"
+            "Write options as key=value, and quote what holds spaces."
+        ) from error
+    for override in parsed:
+        _refuse_spelling(override, multirun=multirun)
+    jobs = _jobs_of(parsed) if multirun else [list(overrides)]
+    return [check_job(config_name, job) for job in jobs]
+
+
+def _jobs_of(parsed: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep as Hydra writes them, the last swept option changing fastest.
+
+    Of an option that is given twice the last value counts.
+    """
+    choices: dict[str, list[str]] = {}
+    for override in parsed:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UsageError(f"{override.input_line}: an interval has no end of values. List them: {key}=A,B,C.")
+    return [list(job) for job in itertools.product(*choices.values())]
+
+
+def _refuse_spelling(override: Override, *, multirun: bool) -> None:
+    """What Hydra would take for something else than was meant."""
+    line = override.input_line or ""
+    key, value = override.key_or_group, line.partition("=")[2]
+    group = key.replace(".", "/")
+    if "${oc.env" in line:
+        raise UsageError(
+            f"{key}: values of the environment are not taken, as they would be written down "
+            "beside the run. Write the value itself, or keep secrets to the libraries that read them (HF_TOKEN)."
+        )
+    if override.is_sweep_override() and not multirun:
+        a_list = "" if key in GROUPS else f", or write {key}=[{value}] for a list"
+        raise UsageError(f"{key}={value}: several values need a sweep. Add -m to run one job each{a_list}.")
+    if group in GROUPS and "/" in group and (key != group or override.is_delete() or value in ("null", "")):
+        what = "written with a slash" if key != group else "chosen"
+        raise UsageError(f"{line}: an axis is {what}: {group}=OPTION.\nChoices: {', '.join(options_of(group))}.")
+    if override.is_delete() and key in GROUPS:
+        raise UsageError(f"{line}: a run needs a {key}. Choose another: {key}={'|'.join(options_of(key))}.")
+
+
+def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose and check one job."""
+    try:
+        config = compose_job(config_name, overrides)
+        _refuse_added_options(config_name, overrides)
+        _refuse_missing(config)
+        OmegaConf.resolve(without_hydra(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(config_name, error, overrides)) from error
+    if config_name == "train":
+        _refuse_bare_targets(overrides)
+        check_values(config)
+        _refuse_unread(config, overrides)
+    return config
+
+
+def _refuse_added_options(config_name: str, overrides: Sequence[str]) -> None:
+    """``+key=value`` makes Hydra accept any key; at the top level nothing would read it."""
+    added = [key for key in (override.partition("=")[0] for override in overrides) if key.startswith("+")]
+    known = {*map(str, compose_job(config_name, [])), *GROUPS} if added else set()
+    for key in added:
+        name = key.lstrip("+")
+        if "." not in name and "/" not in name and name not in known:
+            raise UsageError(unknown_key(config_name, name, key, known))
+
+
+def _refuse_bare_targets(overrides: Sequence[str]) -> None:
+    """Another class with the arguments of the option that was chosen."""
+    for override in overrides:
+        parent, _, name = override.partition("=")[0].lstrip("+").rpartition(".")
+        group = parent.replace(".", "/")
+        if name == "_target_" and "custom" in options_of(group) and f"{group}=custom" not in overrides:
+            raise UsageError(f"{override}: its options would still be those of the default. Add {group}=custom.")
+
+
+def _refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
+    """An option that is set in vain: no chosen component refers to it, or another value undoes it."""
+    read = set(_references(without_hydra(config)))
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key in READ_BY_COMPONENTS and key not in read:
+            raise UsageError(f"{override}: no component of this run reads {key}. Leave it out, or refer to ${{{key}}}.")
+        if key == "warmup_steps" and config.warmup_steps >= config.steps:
+            raise UsageError(f"{override}: with steps={config.steps} the learning rate never reaches lr. Use fewer.")
+
+
+def _references(node: Any) -> Iterator[str]:
+    """Names of the options that the values of a configuration refer to."""
+    if isinstance(node, DictConfig):
+        for _, value in node.items_ex(resolve=False):
+            yield from _references(value)
+    elif isinstance(node, ListConfig):
+        for value in node._iter_ex(resolve=False):
+            yield from _references(value)
+    elif isinstance(node, str):
+        yield from re.findall(r"\$\{([\w.]+)\}", node)
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(without_hydra(config)))
+    if missing:
+        hints = " ".join(f"{key}={_EXAMPLES.get(key, 'VALUE')}" for key in missing)
+        raise UsageError(f"{', '.join(missing)} has no value. Add: {hints}")
+
+
+def guarded(check: Callable[[], Any], program: str) -> Any:
+    """Run a check; a `UsageError` ends the program with its text and exit code 2."""
+    try:
+        return check()
+    except UsageError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,268 @@
+"""Values of a composed configuration that cannot work, alone or together; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from grouprl.checks import choice, on_one_device
+from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.schema import GROUPS
+from grouprl.data.rows import check_first_row
+from grouprl.evaluation.benchmarks import contaminated_by, with_same_problems
+from grouprl.policy.folder import check_policy_folder, model_context
+from grouprl.rewards.checks import ON_UNSCORABLE
+from grouprl.runtime.checks import ON_OUT_OF_MEMORY, halve_on_one_device
+from grouprl.sampling.checks import vllm_installed
+
+_AT_LEAST = {
+    "steps": 1,
+    "prompts_per_step": 1,
+    "group_size": 2,
+    "ppo_epochs": 1,
+    "minibatches": 1,
+    "max_new_tokens": 1,
+    "eval_samples": 1,
+    "micro_batch_size": 0,
+    "micro_batch_tokens": 0,
+    "warmup_steps": 0,
+    "beta": 0,
+    "eval_every": 0,
+    "checkpoint_every": 0,
+    "save_policy_every": 0,
+    "max_skipped_steps": 0,
+    "stop_grace_s": 0,
+}
+
+
+_OF_THE_LOOP = {
+    "accumulate_grad_batches": "Use micro_batch_size or micro_batch_tokens.",
+    "gradient_clip_val": "Use max_grad_norm.",
+    "max_steps": "Use steps.",
+    "max_epochs": "Use steps and ppo_epochs.",
+    "val_check_interval": "Use eval_every.",
+    "check_val_every_n_epoch": "Use eval_every.",
+    "logger": "Runs are logged to TensorBoard in their folder.",
+    "callbacks": "Use the library for callbacks of your own: grouprl.GroupRLModule.",
+    "enable_checkpointing": "Use checkpoint_every.",
+    "max_time": "Use steps.",
+    "fast_dev_run": "Use steps=1.",
+    "limit_train_batches": "Use steps.",
+    "limit_val_batches": "Use data.heldout_size.",
+}
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values that cannot work, alone or together."""
+    checks = (_check_numbers, _check_selection, _check_components, _check_batches, _check_trainer, _check_together)
+    try:
+        for check in (*checks, _check_sampler, _check_contamination, _check_policy, _check_own_code, _check_data):
+            check(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_numbers(config: DictConfig) -> None:
+    for group in ("policy", "data", "reward", "advantage", "loss", "sampler", "trainer", "optimizer"):
+        if not isinstance(config.get(group), DictConfig):
+            raise UsageError(f"{group}: a run needs one. Leave it as it is, or choose another: {group}=OPTION.")
+    if not 0 <= config.seed < 2**31:
+        raise UsageError(f"seed={config.seed}: give at least 0 and less than 2147483648.")
+    for key in ("lr", "temperature", "max_grad_norm", "beta", "eps_high"):
+        if not math.isfinite(config[key]):
+            raise UsageError(f"{key}={config[key]}: give a finite number.")
+    dtype = config.policy.get("dtype", "float32")
+    choice("policy.dtype", dtype, ("float32", "float64", "bfloat16"))
+    for key, least in _AT_LEAST.items():
+        if config[key] < least:
+            why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
+            raise UsageError(f"{key}={config[key]}: give at least {least}{why}.")
+    for key in ("lr", "temperature", "max_grad_norm", "eps_low", "eps_high", "target_kl", "mismatch_tolerance"):
+        if config[key] is not None and not config[key] > 0:
+            raise UsageError(f"{key}={config[key]}: give a number above 0.")
+    choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
+    choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
+    halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
+    for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
+        choice(f"prompt.{key}", config.prompt[key], choices)
+
+
+def _check_batches(config: DictConfig) -> None:
+    if config.prompts_per_step % config.minibatches:
+        divisors = [n for n in range(1, config.prompts_per_step + 1) if config.prompts_per_step % n == 0]
+        raise UsageError(
+            f"minibatches={config.minibatches}: a minibatch holds whole groups, so it must divide "
+            f"prompts_per_step={config.prompts_per_step}. Choose one of {', '.join(map(str, divisors))}."
+        )
+    devices = config.trainer.get("devices", 1)
+    if isinstance(devices, int) and devices < 1 and devices != -1:
+        raise UsageError(f"trainer.devices={devices}: give at least 1, or -1 for all.")
+    if isinstance(devices, int) and devices > 0 and config.prompts_per_step % (devices * config.minibatches):
+        raise UsageError(
+            f"trainer.devices={devices}: each device takes the same number of groups of each minibatch, so that "
+            f"prompts_per_step={config.prompts_per_step} must be a multiple of devices x minibatches = "
+            f"{devices * config.minibatches}."
+        )
+
+
+def _check_trainer(config: DictConfig) -> None:
+    if config.trainer.get("precision") in ("bf16-true", "16-true"):
+        raise UsageError(
+            f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
+            "Use trainer.precision=bf16-mixed."
+        )
+    if config.trainer.get("precision") == "64-true":
+        raise UsageError("trainer.precision=64-true: use policy.dtype=float64 for float64 weights and arithmetic.")
+    for key, instead in _OF_THE_LOOP.items():
+        if key in config.trainer:
+            raise UsageError(f"trainer.{key}={config.trainer[key]}: the training loop has this in hand. {instead}")
+
+
+def _check_components(config: DictConfig) -> None:
+    """What a component would refuse, before it is imported."""
+    for node in _targets(without_hydra(config)):
+        check = check_of(str(node["_target_"]))
+        if check is not None:
+            names = inspect.signature(check).parameters
+            check(**{str(key): value for key, value in node.items() if key in names})
+
+
+def check_of(target: str) -> Callable[..., None] | None:
+    """The check of a component of this package, or None where it has none: see `grouprl.checks`.
+
+    ``grouprl.losses.gates.ClipGate``: the function ``clip_gate`` of `grouprl.losses.checks`.
+    """
+    top, _, inside = target.partition(".")
+    package, name = inside.partition(".")[0], target.rpartition(".")[2]
+    if top != "grouprl" or importlib.util.find_spec(f"grouprl.{package}.checks") is None:
+        return None
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    return getattr(importlib.import_module(f"grouprl.{package}.checks"), snake, None)
+
+
+def _targets(node: Any) -> Iterator[DictConfig]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from _targets(value)
+
+
+def _check_together(config: DictConfig) -> None:
+    """Options that contradict each other."""
+    if config.save_merged and not config.adapter:
+        raise UsageError("save_merged=true: there is no adapter to merge. Add adapter=lora, or leave it out.")
+    if config.advantage.get("ties") == "random" and "seed" not in config.advantage:
+        raise UsageError("advantage.ties=random: choose advantage=rank_random, whose order is drawn from the seed.")
+    if config.resume_fall_back and not config.resume:
+        raise UsageError("resume_fall_back=true: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
+    if config.keep_checkpoints < 1 and config.checkpoint_every:
+        raise UsageError(
+            f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set checkpoint_every=0 for none."
+        )
+
+
+def _check_sampler(config: DictConfig) -> None:
+    """What a sampler needs of the rest of the run."""
+    sampler, correction = _class_of(config.sampler), _class_of(config.loss.get("correction"))
+    if sampler == "VLLMSampler":
+        if not on_one_device(config.trainer.get("devices", 1)):
+            raise UsageError(
+                f"trainer.devices={config.trainer.devices}: sampler=vllm serves one device. Use trainer.devices=1, "
+                "or sampler=group."
+            )
+        vllm_installed()
+    elif sampler == "GroupSampler" and correction in ("TruncatedWeights", "MaskedWeights"):
+        raise UsageError(
+            f"loss.correction._target_={config.loss.correction._target_}: sampler=group records the trainer's own "
+            "logprobs, so every weight would be 1. Use loss/correction=none, or sampler=vllm."
+        )
+
+
+def _class_of(node: Any) -> str:
+    return str((node or {}).get("_target_", "")).rpartition(".")[2]
+
+
+def _check_selection(config: DictConfig) -> None:
+    """Which problems are trained on."""
+    choice("overlap.action", config.overlap.action, ("refuse", "drop"))
+    if config.overlap.data_dir is not None and not Path(config.overlap.data_dir).is_dir():
+        raise UsageError(
+            f"overlap.data_dir={config.overlap.data_dir}: there is no such folder. Give one with JSONL files."
+        )
+    samples, least, most = (config.prefilter[key] for key in ("samples", "min_correct", "max_correct"))
+    if samples and (samples < 2 or not 0 <= least <= (samples if most is None else most) <= samples):
+        raise UsageError(
+            f"prefilter.samples={samples} min_correct={least} max_correct={most}: give at least 2 samples, "
+            "and 0 <= min_correct <= max_correct <= samples."
+        )
+
+
+def _check_own_code(config: DictConfig) -> None:
+    """Modules that the user names must be there; only that is looked up, nothing is run."""
+    for group in (group.replace("/", ".") for group in GROUPS):
+        node = OmegaConf.select(config, group)
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            continue
+        target = str(node["_target_"])
+        if ".py:" in target:
+            if not Path(target.rpartition(":")[0]).is_file():
+                raise UsageError(f"{group}._target_={target}: there is no such file. Write PATH/FILE.py:NAME.")
+            continue
+        module = target.rpartition(".")[0]
+        if not module:
+            raise UsageError(f"{group}._target_={target}: write module.name, or PATH/FILE.py:NAME.")
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            raise UsageError(f"{group}._target_={target}: there is no module {module.partition('.')[0]!r} here.")
+
+
+def _check_policy(config: DictConfig) -> None:
+    path, context = str(config.policy.get("path", "tiny")), config.prompt.context
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
+            "Use a smaller max_new_tokens or a larger prompt.context."
+        )
+    if path in ("tiny", "tiny_tools"):
+        return
+    check_policy_folder(path)
+    context = model_context(path)
+    if context is not None and config.prompt.context is not None and config.prompt.context > context:
+        raise UsageError(f"prompt.context={config.prompt.context}: the model's context is {context} tokens.")
+    if context is not None and config.max_new_tokens >= context:
+        raise UsageError(
+            f"max_new_tokens={config.max_new_tokens}: the model's context is {context} tokens, prompt included. "
+            "Use a smaller max_new_tokens."
+        )
+
+
+def _check_data(config: DictConfig) -> None:
+    """A file's first row has the columns that are read."""
+    data = config.data
+    for key in ("path", "heldout_path"):
+        if data.get(key) is not None:
+            check_first_row(f"data.{key}", data[key], data.get("columns"), data.get("bad_rows", "refuse"))
+
+
+def _check_contamination(config: DictConfig) -> None:
+    """A data set whose name and split say that it is a benchmark's test set."""
+    name, split = config.data.get("name"), config.data.get("split")
+    benchmarks = contaminated_by(name, split) if name and split else ()
+    if benchmarks and not set(benchmarks) & with_same_problems(config.overlap.allow):
+        raise UsageError(
+            f"data.name={name} data.split={split}: these are test problems of "
+            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there.\n"
+            f"Train on a training split, or add overlap.allow=[{benchmarks[0]}] to go on all the same."
+        )

@@ -1,0 +1,156 @@
+"""Problems to train on and to hold out: the embedded task, JSONL files, Hugging Face datasets.
+
+Every loader returns `ProblemSplits`. Rows are checked as they are read: a missing column, a missing answer or a
+broken line is an error that names the file, the line and what to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grouprl.data import checks
+from grouprl.data.rows import AnswerFormat, BadRows, Duplicates, Problem, RowCheck, chosen_rows
+from grouprl.data.tiny import task
+from grouprl.files import read_jsonl
+
+
+@dataclass(frozen=True)
+class ProblemSplits:
+    """Problems to train on, and others to measure on."""
+
+    train: Sequence[Problem]
+    heldout: Sequence[Problem]
+
+
+def tiny_problems(
+    train_size: int = 4096, heldout_size: int = 400, levels: Mapping[int, float] | None = None, seed: int = 0
+) -> ProblemSplits:
+    """The embedded task: short arithmetic chains, split by a hash of the chain (see `grouprl.data.tiny.task`).
+
+    Args:
+        train_size: Training problems with distinct chains.
+        heldout_size: Held-out problems with distinct chains.
+        levels: Weight of each level, 1 to 3.
+        seed: Seed of the problem stream.
+    """
+    weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(task.LEVELS, 1.0)).items()}
+
+    def draw(split: task.Split, size: int) -> list[Problem]:
+        return [Problem(p.text, p.answer) for p in task.distinct_problems(split, size, seed=seed, levels=weights)]
+
+    return ProblemSplits(draw("train", train_size), draw("heldout", heldout_size))
+
+
+def jsonl_problems(
+    path: str,
+    heldout_path: str | None = None,
+    heldout_size: int = 200,
+    columns: Mapping[str, str] | None = None,
+    answer_format: AnswerFormat = "plain",
+    limit: int | None = None,
+    bad_rows: BadRows = "refuse",
+    duplicates: Duplicates = "drop",
+    levels: Sequence[int] | None = None,
+    types: Sequence[str] | None = None,
+    seed: int = 0,
+) -> ProblemSplits:
+    """Problems of a JSONL file (one object a line).
+
+    Args:
+        path: Training file.
+        heldout_path: File to hold out. Without one, ``heldout_size`` rows of ``path`` are held out.
+        heldout_size: Number of rows held out (at most a fifth of the file where there is no ``heldout_path``).
+        columns: Name of the columns for ``problem`` and ``answer``.
+        answer_format: ``plain``; ``boxed``: the last box of the column (a solution); ``hashes``: what follows ``####``.
+        limit: Use only the first so many training rows.
+        bad_rows: Lines that are no JSON object in UTF-8, or have no problem or answer: ``refuse``, or ``drop`` them
+            with a report of their numbers.
+        duplicates: Rows whose problem came before: ``drop``, ``refuse`` or ``keep``. One with another answer is a
+            bad row.
+        levels: Only rows whose ``level`` column (``3`` or ``Level 3``) is one of these.
+        types: Only rows whose ``type`` column is one of these. Columns are named by ``columns``, too.
+        seed: Seed of the held-out choice.
+
+    Raises:
+        ValueError: There is no such file, or it has rows that cannot be used; the text names the first ones.
+    """
+
+    def read(file: str, key: str) -> list[Problem]:
+        checks.jsonl_file(key, file)
+        check = RowCheck(file, columns, answer_format, bad_rows, duplicates)
+        return check.problems(chosen_rows(read_jsonl(file, on_error=check.bad), columns, levels, types, file))
+
+    rows, heldout = read(path, "data.path"), read(heldout_path, "data.heldout_path") if heldout_path else None
+    return _split(rows, heldout, heldout_size, limit, seed)
+
+
+def hub_problems(
+    name: str,
+    split: str = "train",
+    heldout_split: str | None = None,
+    configs: Sequence[str] | None = None,
+    heldout_size: int = 200,
+    columns: Mapping[str, str] | None = None,
+    answer_format: AnswerFormat = "plain",
+    limit: int | None = None,
+    bad_rows: BadRows = "refuse",
+    duplicates: Duplicates = "drop",
+    levels: Sequence[int] | None = None,
+    types: Sequence[str] | None = None,
+    seed: int = 0,
+) -> ProblemSplits:
+    """Problems of a Hugging Face dataset: a hub id, or a local folder of data files in the same format.
+
+    Args:
+        name: Dataset id or folder.
+        split: Training split.
+        heldout_split: Split to hold out. Without one, rows of ``split`` are held out.
+        configs: Dataset configurations to put together (``None``: the default one).
+        heldout_size: As for `jsonl_problems`.
+        columns: As for `jsonl_problems`.
+        answer_format: As for `jsonl_problems`.
+        limit: As for `jsonl_problems`.
+        bad_rows: As for `jsonl_problems`.
+        duplicates: As for `jsonl_problems`.
+        levels: As for `jsonl_problems`.
+        types: As for `jsonl_problems`.
+        seed: As for `jsonl_problems`.
+
+    Raises:
+        ValueError: As for `jsonl_problems`.
+    """
+    import datasets
+
+    def load(which: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        parts = (datasets.load_dataset(name, config, split=which) for config in configs or (None,))
+        yield from enumerate(itertools.chain.from_iterable(parts), start=1)
+
+    def read(which: str) -> list[Problem]:
+        check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
+        return check.problems(chosen_rows(load(which), columns, levels, types, f"{name} [{which}]"))
+
+    rows, heldout = read(split), read(heldout_split) if heldout_split else None
+    return _split(rows, heldout, heldout_size, limit, seed)
+
+
+def _split(
+    rows: list[Problem], heldout: list[Problem] | None, heldout_size: int, limit: int | None, seed: int
+) -> ProblemSplits:
+    if heldout is not None:
+        shared = {row.problem for row in heldout} & {row.problem for row in rows}
+        if shared:
+            raise ValueError(
+                f"data: {len(shared)} held-out problems are among the training problems, such as {min(shared)[:80]!r}. "
+                "Take them out of one of the two."
+            )
+        return ProblemSplits(rows[:limit], heldout[:heldout_size])
+    # Rows of one problem text stay on one side of the split.
+    texts = sorted({row.problem for row in rows})
+    random.Random(seed).shuffle(texts)
+    chosen = set(texts[: min(heldout_size, len(texts) // 5)])
+    train = [row for row in rows if row.problem not in chosen]
+    return ProblemSplits(train[:limit], [row for row in rows if row.problem in chosen])

@@ -1,0 +1,1 @@
+"""What a policy can do: held-out problems during training, and benchmarks."""

@@ -1,0 +1,1 @@
+"""The model and its two verbs: logprobs of completions, and logits of next tokens."""

@@ -1,0 +1,29 @@
+"""What a policy refuses, without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_policy(
+    fast: Any = True,
+    gradient_checkpointing: Any = False,
+    cuda_graphs: Any = True,
+    compile: Any = False,
+    trust_remote_code: Any = False,
+) -> None:
+    """The switches of `grouprl.policy.load.load_policy`."""
+    for key, value in locals().items():
+        if not isinstance(value, bool):
+            raise ValueError(f"policy.{key}={value}: give true or false.")
+
+
+def lora_adapter(rank: int = 1, init: bool | str = True) -> None:
+    """Arguments of `grouprl.policy.adapters.LoraAdapter`."""
+    if rank < 1:
+        raise ValueError(f"adapter.rank={rank}: give a number of at least 1.")
+    if init not in (True, "gaussian"):
+        raise ValueError(
+            f"adapter.init={init!r}: this start does not leave the base as it is, so that the base with the "
+            "adapter off would not be the starting policy. Choose true or gaussian."
+        )

@@ -1,0 +1,198 @@
+"""The policy: a causal language model with its tokenizer, optional LoRA adapter and frozen reference."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from grouprl.batch import Minibatch, TokenLogprobs
+from grouprl.policy import checks
+from grouprl.policy.adapters import LoraAdapter
+from grouprl.policy.notices import say_once
+from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
+
+if TYPE_CHECKING:
+    from grouprl.policy.engine.entry import FastPath
+
+
+class Policy(nn.Module):
+    """A language model that is trained, and the frozen policy it started from.
+
+    Two verbs: `logprobs` of completions (`reference_logprobs`: those of the frozen one), and logits of `next_tokens`.
+    Both take the engine's fast path where it is on and knows the model, else the plain path of transformers.
+
+    Dropout is off in every forward pass (sampling, old, new and reference logprobs come from one distribution): the
+    model stays in eval mode, whatever `train` is called with.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        adapter: LoraAdapter | None = None,
+        temperature: float = 1.0,
+        fast: bool = True,
+        gradient_checkpointing: bool = False,
+        cuda_graphs: bool = True,
+        compile: bool = False,
+        base_is_merged: bool = False,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: Causal language model of transformers.
+            tokenizer: Its tokenizer.
+            adapter: LoRA adapter to train in place of the model's weights.
+            temperature: Temperature of the distribution that is sampled and trained.
+            fast: Take the fast paths where the model has them; else, and for other models, the plain paths of
+                transformers, which give the same up to rounding.
+            gradient_checkpointing: Keep no activations within layers: less memory, a third more work in training.
+            cuda_graphs: On a CUDA GPU, decode by CUDA graphs on the fast path (see `grouprl.policy.engine.graphs`).
+            compile: Train with layers compiled by `torch.compile` on the fast path: a minute or more at the start,
+                worth it on a GPU for models of half a billion weights and more. Sampling is not compiled.
+            base_is_merged: The base is no folder's, since an adapter was merged into it: an adapter saved alone would
+                name a base it was not trained on, so that `save` writes the whole model.
+
+        Raises:
+            ValueError: A switch is no boolean, or the temperature is not above 0.
+        """
+        super().__init__()
+        checks.load_policy(
+            fast=fast, gradient_checkpointing=gradient_checkpointing, cuda_graphs=cuda_graphs, compile=compile
+        )
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: give a number above 0.")
+        self.model: nn.Module = adapter.attach(model) if adapter else model
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.fast, self.gradient_checkpointing = fast, gradient_checkpointing
+        self.cuda_graphs, self.compiles_layers = cuda_graphs, compile
+        self.has_adapter, self.base_is_merged = adapter is not None, base_is_merged
+        self.reference: nn.Module | None = None
+        self._kept: dict[str, Any] = {}
+        """What the engine keeps from one call to the next."""
+        self.eval()
+
+    def train(self, mode: bool = True) -> Policy:
+        """Stay in eval mode: see the class docstring."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def context(self) -> int | None:
+        """Longest prompt and completion together, in tokens, or None where the model does not say."""
+        return getattr(self.base.config, "max_position_embeddings", None)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The transformers model, under the adapter if there is one."""
+        return without_peft(self.model)  # type: ignore[no-any-return]
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion: those of the generation config, and the tokenizer's."""
+        ids: list[int] = []
+        for source in (self.base.generation_config, self.base.config, self.tokenizer):
+            eos = getattr(source, "eos_token_id", None)
+            ids += eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos]
+        return tuple(dict.fromkeys(ids))
+
+    @property
+    def has_fast_path(self) -> bool:
+        """Whether the engine knows the model and may be used."""
+        return self._fast_path(self.model, 1) is not None
+
+    def logprobs(self, batch: Minibatch) -> TokenLogprobs:
+        """Current logprobs of a batch's completions, with gradient."""
+        return self._logprobs_of(self.model, batch)
+
+    def next_tokens(self, prompts: Sequence[Sequence[int]], group: int, max_new_tokens: int) -> Steps:
+        """The forward passes of decoding: logits of the next token of each row.
+
+        Args:
+            prompts: Tokens of each prompt.
+            group: Rows of each prompt.
+            max_new_tokens: Tokens that are decoded at most.
+        """
+        fast = self._fast_path(self.model, max(map(len, prompts)) + max_new_tokens)
+        if fast is None:
+            return PlainSteps(self.model, prompts, group, self.tokenizer.pad_token_id)
+        return fast.steps(prompts, group, max_new_tokens, cuda_graphs=self.cuda_graphs, kept=self._kept)
+
+    def release_caches(self) -> None:
+        """Give back the memory that is kept for the next call."""
+        self._kept.clear()
+
+    def _logprobs_of(self, model: nn.Module, batch: Minibatch) -> TokenLogprobs:
+        fast = self._fast_path(model, batch.prompt_mask.shape[-1] + batch.completion_mask.shape[-1])
+        if fast is not None:
+            return fast.logprobs(
+                batch, self.temperature, recompute=self.gradient_checkpointing, compiled=self.compiles_layers
+            )
+        if self.gradient_checkpointing:
+            say_once("gradient_checkpointing=true does nothing on the plain path: use smaller micro-batches.")
+        return completion_logprobs(model, batch, self.temperature)
+
+    def _fast_path(self, model: nn.Module, length: int) -> FastPath | None:
+        """The engine for sequences of ``length`` tokens, or None where it is off or does not serve: its only door."""
+        if not self.fast:
+            return None
+        from grouprl.policy.engine.entry import FastPath
+
+        return FastPath.of(model, length)
+
+    def keep_reference(self) -> None:
+        """Keep the starting policy for a KL term: the base with the adapter off, or else a frozen copy."""
+        if not self.has_adapter:
+            self.reference = copy.deepcopy(self.model).requires_grad_(False)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Minibatch) -> Tensor:
+        """Logprobs of a batch's completions under the starting policy."""
+        with self._starting_model() as model:
+            return self._logprobs_of(model, batch).logprobs
+
+    @torch.no_grad()
+    def frozen_fingerprint(self) -> list[float]:
+        """Numbers that change if a frozen weight does: of the base under the adapter, or of the reference."""
+        frozen = [parameter for parameter in self.parameters() if not parameter.requires_grad]
+        norms = [parameter.double().square().sum() for parameter in frozen]
+        sums = [parameter.double().sum() for parameter in frozen]
+        return [float(torch.stack(values).sum()) for values in (norms, sums)] if frozen else []
+
+    @contextlib.contextmanager
+    def _starting_model(self) -> Iterator[nn.Module]:
+        if self.has_adapter:
+            with self.model.disable_adapter():  # type: ignore[operator]
+                yield self.model
+        elif self.reference is not None:
+            yield self.reference
+        else:
+            raise ValueError("No reference was kept. Set beta above 0 before training, or call keep_reference().")
+
+    def save(self, folder: str | Path, *, merged: bool = False) -> Path:
+        """Write a Hugging Face folder: the model, or the adapter alone under LoRA.
+
+        With ``merged``, and where the base was itself made by merging an adapter, the adapter is merged and the whole
+        model is written.
+        """
+        folder = Path(folder)
+        model = self.model
+        if self.has_adapter and (merged or self.base_is_merged):
+            model = copy.deepcopy(model).merge_and_unload(safe_merge=True)  # type: ignore[operator]
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, which names the base by its path
+        self.tokenizer.save_pretrained(str(folder))
+        return folder

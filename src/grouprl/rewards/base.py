@@ -1,0 +1,82 @@
+"""Rewards: scores of groups, and what is taken for one.
+
+A reward is any callable ``reward(completions, prompts)`` on P rows of G texts and their `Prompts`, which returns
+`Rewards` or anything `as_rewards` understands: a [prompts, group] tensor or nested lists of numbers. NaN marks a
+completion that could not be scored; it leaves its group's statistics and is counted. `grouprl.rewards.scoring` calls
+the reward and keeps its errors from the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grouprl.batch import Prompts
+
+Completions = Sequence[Sequence[str]]
+
+
+FailureKind = Literal["unscorable", "error", "timeout"]
+
+
+FAILURE_KINDS: tuple[FailureKind, ...] = ("unscorable", "error", "timeout")
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Scores of P groups of G completions."""
+
+    values: Float[Tensor, "prompts group"]
+    """The total that advantages are made from; 0 where not valid."""
+    valid: Bool[Tensor, "prompts group"]
+    """False where a completion could not be scored."""
+    parts: Mapping[str, Float[Tensor, "prompts group"]] = field(default_factory=dict)
+    """Named parts before weighting."""
+    failures: tuple[Failure, ...] = ()
+    """Why samples are not valid."""
+
+    def to(self, device: torch.device) -> Rewards:
+        """The same rewards on a device."""
+        parts = {name: part.to(device) for name, part in self.parts.items()}
+        return Rewards(self.values.to(device), self.valid.to(device), parts, self.failures)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A completion that has no reward."""
+
+    prompt: int
+    sample: int
+    kind: FailureKind
+    reason: str
+
+
+Reward = Callable[[Completions, Prompts], Any]
+
+
+def as_rewards(output: Any, completions: Completions) -> Rewards:
+    """What a user's reward returned, as `Rewards`; an output of the wrong shape is refused with both shapes."""
+    if isinstance(output, Rewards):
+        return output
+    shape = (len(completions), len(completions[0]))
+    try:
+        values = torch.as_tensor(output, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The reward must return a [prompts, group] tensor or nested lists of numbers: {error}"
+        ) from error
+    if tuple(values.shape) != shape:
+        raise ValueError(
+            f"The reward returned shape {list(values.shape)} for completions [prompts, group] = {list(shape)}."
+        )
+    valid = values.isfinite()
+    failures = tuple(
+        Failure(row, sample, "unscorable", f"the reward is {float(values[row, sample])}")
+        for row, sample in (~valid).nonzero().tolist()
+    )
+    return Rewards(values.masked_fill(~valid, 0.0), valid, failures=failures)

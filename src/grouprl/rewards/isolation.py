@@ -1,0 +1,214 @@
+"""Running a user's reward function in a process of its own, which can be killed.
+
+The worker imports the function itself and speaks JSON over a pipe: it can hang, leak, crash or run out of memory
+without harm to the run. Nothing but numbers comes back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from grouprl.batch import Prompts
+from grouprl.rewards.base import Completions, Rewards, as_rewards
+from grouprl.rewards.scoring import RewardTimeoutError
+
+START_TIMEOUT_S = 120.0
+
+
+class RewardWorkerError(RuntimeError):
+    """What went wrong in the worker, in the words of its exception."""
+
+
+class IsolatedReward:
+    """A reward that runs in a killable worker process with limits on time and memory."""
+
+    def __init__(
+        self, target: str, arguments: Mapping[str, Any] | None = None, *, timeout_s: float = 10.0, memory_mb: int = 2048
+    ) -> None:
+        """Start nothing yet: the worker is started by the first call, and again after it was killed.
+
+        Args:
+            target: ``package.module.name`` of a function or class, or ``path/to/file.py:name``.
+            arguments: Keyword arguments: bound to a function, given to a class.
+            timeout_s: Seconds a call may take.
+            memory_mb: Memory in MiB that the worker may take beyond what its imports need (Linux).
+        """
+        self.target, self.arguments = target, dict(arguments or {})
+        self.timeout_s, self.memory_mb = timeout_s, memory_mb
+        self._worker: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
+        """Rewards of the function, or `RewardTimeoutError`, or `RewardWorkerError` with the function's own error."""
+        request = {"completions": [list(row) for row in completions], "prompts": asdict(prompts)}
+        answer = self._ask(request)
+        if "error" in answer:
+            raise RewardWorkerError(answer["error"])
+        return _from_json(answer, completions)
+
+    def close(self) -> None:
+        """Kill the worker."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+            for pipe in (worker.stdin, worker.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._worker is None or self._worker.poll() is not None:
+            self._start()
+        try:
+            return self._exchange(request, self.timeout_s)
+        except RewardTimeoutError:
+            self.close()
+            raise
+        except (OSError, EOFError) as error:
+            code = self._worker.wait() if self._worker else None
+            self.close()
+            how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+            raise RewardWorkerError(f"the reward's process ended ({how})") from error
+
+    def _start(self) -> None:
+        self.close()
+        command = [sys.executable, "-m", "grouprl.rewards.isolation"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._worker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment
+        )
+        setup = {"target": self.target, "arguments": self.arguments, "memory_mb": self.memory_mb}
+        try:
+            answer = self._exchange(setup, START_TIMEOUT_S)
+        except (OSError, EOFError) as error:
+            self.close()
+            raise RewardWorkerError("the reward's process did not start") from error
+        if "error" in answer:
+            self.close()
+            raise RewardWorkerError(answer["error"])
+
+    def _exchange(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        assert self._worker is not None
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
+        # The worker reads a whole message before it does anything, so that this write cannot block for long.
+        self._worker.stdin.write(json.dumps(message).encode() + b"\n")
+        self._worker.stdin.flush()
+        return json.loads(_read_line(self._worker.stdout, time.monotonic() + timeout_s, timeout_s))
+
+
+def load_object(target: str) -> Any:
+    """The object that ``package.module.name`` or ``path/to/file.py:name`` names."""
+    if ".py:" in target:
+        path, _, name = target.rpartition(":")
+        spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+        if spec is None or spec.loader is None or not Path(path).is_file():
+            raise ImportError(f"{path}: there is no such file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, name)
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module_name, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module_name), name)
+
+
+def _read_line(pipe: IO[bytes], deadline: float, timeout_s: float) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise RewardTimeoutError(f"the reward did not return within {timeout_s:g} s (reward.timeout_s)")
+        piece = os.read(pipe.fileno(), 2**16)
+        if not piece:
+            raise EOFError
+        line += piece
+    return line
+
+
+def _to_json(rewards: Rewards) -> dict[str, Any]:
+    values = rewards.values.masked_fill(~rewards.valid, math.nan)
+    return {"values": values.tolist(), "parts": {name: part.tolist() for name, part in rewards.parts.items()}}
+
+
+def _from_json(answer: Mapping[str, Any], completions: Completions) -> Rewards:
+    rewards = as_rewards(answer["values"], completions)
+    parts = {name: torch.tensor(part) for name, part in answer["parts"].items()}
+    return Rewards(rewards.values, rewards.valid, parts, rewards.failures)
+
+
+def _limit_memory(mebibytes: int) -> None:
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return
+    import resource
+
+    used = int(statm.read_text().split()[0]) * resource.getpagesize()
+    limit = used + mebibytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _end_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work() -> None:
+    """The worker's loop. What the reward prints goes to standard error, out of the protocol's way."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+    _end_with_parent()
+    torch.set_num_threads(1)
+    setup = json.loads(sys.stdin.buffer.readline())
+    try:
+        found = load_object(setup["target"])
+        arguments = setup["arguments"]
+        score = found(**arguments) if isinstance(found, type) else functools.partial(found, **arguments)
+    except Exception as error:  # noqa: BLE001 - told to the run
+        say({"error": f"{type(error).__name__}: {error}"})
+        return
+    _limit_memory(setup["memory_mb"])
+    say({"ready": True})
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["prompts"].items()}
+        try:
+            rewards = as_rewards(score(request["completions"], Prompts(**fields)), request["completions"])
+            say(_to_json(rewards))
+        except BaseException as error:  # noqa: BLE001 - told to the run, SystemExit included
+            say({"error": f"{type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    _work()

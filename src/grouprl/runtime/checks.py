@@ -1,0 +1,18 @@
+"""What the limits of a run refuse, without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grouprl.checks import on_one_device
+
+ON_OUT_OF_MEMORY = ("stop", "halve")
+
+
+def halve_on_one_device(on_out_of_memory: str, devices: Any, key: str = "trainer.devices") -> None:
+    """Devices exchange gradients in the last backward pass, where one that begins again would leave others waiting."""
+    if on_out_of_memory == "halve" and not on_one_device(devices):
+        raise ValueError(
+            f"on_out_of_memory=halve: {key}={devices}, and devices cannot halve their micro-batches each by itself. "
+            "Use on_out_of_memory=stop, or trainer.devices=1."
+        )

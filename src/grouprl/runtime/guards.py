@@ -1,0 +1,118 @@
+"""Guards on learning itself: the policy that is trained is the one that sampled, and no step is taken on NaN."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from grouprl.batch import Minibatch
+
+
+class TrainingError(RuntimeError):
+    """Training that must not go on. Its text says what was seen and what to do."""
+
+
+class SamplerMismatch:
+    """Compares the trainer's logprobs with the sampler's, before a rollout's first optimizer step.
+
+    One function computes new, old and reference logprobs, so that ratios start at 1 up to rounding. Anything more
+    means that another policy is trained than the one that sampled.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, exact: bool, tolerance: float | None = None) -> None:
+        """Compare nothing yet.
+
+        Args:
+            tokenizer: It names the token that deviates most.
+            exact: Judge the largest ratio (float32 and float64), else the mean (reduced precision, or a sampler whose
+                logprobs are not the trainer's).
+            tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is of
+                absolute
+                deviations: the mean ratio itself is 1 for any policy.
+        """
+        self.tokenizer, self.exact = tokenizer, exact
+        self.tolerance = tolerance if tolerance is not None else 1e-3 if exact else 0.02
+        self.done = False
+        """Whether the comparison was made: later logprobs are of a policy that has been trained."""
+        self.largest, self.offender = 0.0, ""
+        self.deviations, self.differences, self.tokens = 0.0, 0.0, 0
+
+    @torch.no_grad()
+    def add(self, logprobs: Tensor, batch: Minibatch) -> None:
+        """Take in one micro-batch with its current logprobs [sequences, tokens], in nats, before the first step."""
+        if self.done:
+            return
+        assert batch.loss_inputs is not None
+        mask, recorded = batch.drawn, batch.loss_inputs.sampler_logprobs
+        if recorded is None:
+            recorded = batch.loss_inputs.old_logprobs
+        difference = (logprobs - recorded).masked_fill(~mask, 0.0)
+        deviation = difference.expm1().abs().nan_to_num(nan=math.inf)
+        self.deviations += float((deviation * mask).sum())
+        self.differences += float(difference.abs().sum())
+        self.tokens += int(mask.sum())
+        if deviation.numel() and float(deviation.max()) > self.largest:
+            self.largest = float(deviation.max())
+            row, token = divmod(int(deviation.argmax()), mask.shape[1])
+            self.offender = (
+                f"token {self.tokenizer.decode(batch.completion_ids[row, token : token + 1])!r} at position {token} of "
+                f"a completion: trainer {float(logprobs[row, token]):.6g}, "
+                f"sampler {float(recorded[row, token]):.6g} nats"
+            )
+
+    def metrics(self) -> dict[str, float]:
+        """Largest deviation of a ratio from 1, and mean absolute difference of logprobs in nats, of this rank."""
+        return {"mismatch/max_deviation": self.largest, "mismatch/logprob": self.differences / max(1, self.tokens)}
+
+    def check(self, strategy: Strategy, iteration: int) -> None:
+        """Stop all ranks if the deviation of any is beyond the tolerance.
+
+        Args:
+            strategy: The trainer's strategy.
+            iteration: For the message.
+
+        Raises:
+            TrainingError: It is.
+        """
+        self.done = True
+        deviation = self.largest if self.exact else self.deviations / max(1, self.tokens)
+        if not _on_any_rank(strategy, not deviation <= self.tolerance):
+            return
+        raise TrainingError(
+            f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
+            f"iteration {iteration} (mismatch_tolerance is {self.tolerance:g}).\n"
+            f"Largest: {self.offender or 'on another rank'}.\n"
+            "Likely causes: dropout, a temperature that is not applied on both sides, positions under left padding, "
+            "another dtype in sampling than in training, or weights changed after sampling."
+        )
+
+
+class FiniteSteps:
+    """Decides whether an optimizer step may be taken, and stops after too many in a row that may not."""
+
+    def __init__(self, most_in_a_row: int) -> None:
+        self.most_in_a_row, self.in_a_row = most_in_a_row, 0
+
+    def allows(self, strategy: Strategy, loss: float, norm: Tensor) -> bool:
+        """Whether loss and gradient norm are finite on all ranks; counts in a row and raises past the limit."""
+        if not _on_any_rank(strategy, not (math.isfinite(loss) and math.isfinite(float(norm)))):
+            self.in_a_row = 0
+            return True
+        self.in_a_row += 1
+        if self.in_a_row > self.most_in_a_row:
+            raise TrainingError(
+                f"{self.in_a_row} optimizer steps in a row had a loss or gradient that is not finite (the last: loss "
+                f"{loss:.6g}, gradient norm {float(norm):.6g}); none was taken, so the weights are those before them. "
+                "Lower lr, or look at the reward; max_skipped_steps sets the limit."
+            )
+        return False
+
+
+def _on_any_rank(strategy: Strategy, flag: bool) -> bool:
+    """Whether the flag is set on any rank: every rank takes the same branch."""
+    reduced = strategy.reduce(torch.tensor(float(flag), device=strategy.root_device), reduce_op="max")
+    return bool(reduced > 0)

@@ -1,0 +1,193 @@
+"""What is logged of an iteration: times, what its groups look like, and what the losses of each PPO epoch measured."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor
+
+from grouprl.batch import LossOutputs, Rollouts
+from grouprl.rewards.base import FAILURE_KINDS, Rewards
+from grouprl.runtime.ranks import gathered
+
+
+class Meter:
+    """Collects `LossOutputs`. Token means are over trained tokens of rows with a signal."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.maxima: dict[str, float] = defaultdict(float)
+        self.tokens = 0.0
+        self.steps = 0
+        self.skipped = 0
+        self.norms = 0.0
+
+    def add(self, outputs: LossOutputs, entropy: Tensor) -> None:
+        """Take in the outputs of one micro-batch and the entropy of its tokens."""
+        for name, value in outputs.token_sums.items():
+            self.sums[name] += float(value)
+        for name, value in outputs.maxima.items():
+            self.maxima[name] = max(self.maxima[name], float(value))
+        self.sums["entropy"] += float(entropy.sum())
+        self.tokens += float(outputs.tokens)
+
+    def end_step(self, norm: float) -> None:
+        """Count an optimizer step, which is the same on all ranks."""
+        self.steps += 1
+        self.norms += norm
+
+    def skip_step(self) -> None:
+        """Count an optimizer step that was not taken."""
+        self.skipped += 1
+
+    def over_ranks(self, strategy: Strategy) -> Meter:
+        """This meter with the tokens of all ranks."""
+        total = Meter.sum_of(gathered(self, getattr(strategy, "world_size", 1)))
+        total.steps, total.skipped, total.norms = self.steps, self.skipped, self.norms
+        return total
+
+    @classmethod
+    def sum_of(cls, meters: Iterable[Meter]) -> Meter:
+        """One meter for several epochs."""
+        total = cls()
+        for meter in meters:
+            total.tokens += meter.tokens
+            total.steps += meter.steps
+            total.skipped += meter.skipped
+            total.norms += meter.norms
+            for name, value in meter.sums.items():
+                total.sums[name] += value
+            for name, value in meter.maxima.items():
+                total.maxima[name] = max(total.maxima[name], value)
+        return total
+
+    def means(self) -> dict[str, float]:
+        """Token means and maxima; gradient norm and skipped steps alone where no token was trained on."""
+        found = {"grad_norm": self.norms / max(1, self.steps), "skipped_steps": float(self.skipped)}
+        if self.tokens:
+            found |= {name: value / self.tokens for name, value in self.sums.items()} | self.maxima
+        return found
+
+
+class Stopwatch:
+    """Seconds of the parts of an iteration."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Around a part."""
+        started = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - started
+
+    def metrics(self, rollouts: Rollouts, epochs: int, ranks: int) -> dict[str, float]:
+        """``time/...`` in seconds, and completion tokens per second of all ranks, which work at the same time."""
+        sampling, scoring, training = (self.seconds[part] for part in ("sampling", "scoring", "training"))
+        tokens, total = int(rollouts.lengths.sum()) * ranks, sampling + scoring + training
+        return {
+            "time/sampling": sampling,
+            "time/scoring": scoring,
+            "time/training": training,
+            "time/scoring_share": scoring / total,
+            "tokens_per_s": tokens / total,
+            "tokens_per_s/sampling": tokens / sampling,
+            "tokens_per_s/training": tokens * epochs / training,
+        }
+
+
+def describe_epochs(epochs: Sequence[Meter]) -> dict[str, float]:
+    """Means over all PPO epochs as ``ppo/...``, and of each epoch as ``ppo_epoch_1/...``."""
+    metrics = {f"ppo/{name}": value for name, value in Meter.sum_of(epochs).means().items()}
+    metrics["ppo/epochs"] = float(len(epochs))
+    for number, meter in enumerate(epochs, start=1):
+        metrics |= {f"ppo_epoch_{number}/{name}": value for name, value in meter.means().items()}
+    return metrics
+
+
+def peak_memory() -> dict[str, float]:
+    """Peak memory of this process in MiB, and of its GPU."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    found = {"memory/peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    if torch.cuda.is_available():
+        found["memory/gpu_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> dict[str, float]:
+    """Give a training step's metrics to the loggers and, as ``trainer.callback_metrics``, to callbacks.
+
+    `LightningModule.log_dict` would make several objects for each number and an exchange between ranks: for 70 of them
+    as much time as the optimizer takes for a small model.
+
+    Args:
+        trainer: It says how often to log, and to what.
+        metrics: Numbers by name. A rank may lack some: whose reward has failed, has no parts of it.
+        step: Where they belong on the time axis, from 0.
+
+    Returns:
+        Their means over the ranks that have them, in float32 as Lightning logs them.
+    """
+    parts = gathered(metrics, trainer.world_size)
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    found = [[part[name] for part in parts if name in part] for name in names]
+    means = torch.tensor([sum(row) / len(row) for row in found], dtype=torch.float32)
+    trainer.callback_metrics.update(zip(names, means.to(trainer.strategy.root_device).unbind(), strict=True))
+    rounded = dict(zip(names, means.tolist(), strict=True))
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if every and ((step + 1) % every == 0 or trainer.should_stop):
+        trainer.logged_metrics.update({name: trainer.callback_metrics[name] for name in names})
+        for logger in trainer.loggers:
+            logger.log_metrics(rounded, step)
+            logger.save()  # a run that is killed has what it logged
+    return rounded
+
+
+@torch.no_grad()
+def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
+    """What an iteration's groups look like."""
+    valid, lengths = rewards.valid, rollouts.lengths.float()
+    values = rewards.values[valid]
+    signal = (advantages != 0).any(-1)
+    metrics: dict[str, Any] = {
+        "reward": values.mean(),
+        "reward/std": values.std(correction=0),
+        "reward/dropped": (~valid).float().mean(),
+        "groups/ties": _tie_fraction(rewards),
+        "groups/without_signal": (~signal).float().mean(),
+        "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
+        / len(valid),
+        "advantage/rms": advantages.square().mean().sqrt(),
+        "completion/length": lengths.mean(),
+        "completion/length_max": lengths.max(),
+        "completion/truncated": rollouts.truncated.float().mean(),
+        "entropy": -rollouts.sampler_logprobs.sum() / rollouts.drawn.sum(),
+    }
+    for name, part in rewards.parts.items():
+        metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
+    if rollouts.sampled_mask is not None:
+        calls = rollouts.tool_calls
+        metrics["tools/calls"] = len(calls) / lengths.numel()
+        metrics["tools/tokens"] = (rollouts.completion_mask & ~rollouts.drawn).sum() / lengths.numel()
+        for status in ("error", "timeout"):
+            metrics[f"tools/{status}"] = sum(call.status == status for call in calls) / max(1, len(calls))
+    for kind in FAILURE_KINDS:
+        metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _tie_fraction(rewards: Rewards) -> float:
+    """Share of equal pairs among the pairs of valid samples of a group."""
+    same = rewards.values.unsqueeze(-1) == rewards.values.unsqueeze(-2)
+    pairs = (rewards.valid.unsqueeze(-1) & rewards.valid.unsqueeze(-2)).triu(diagonal=1)
+    return float((same & pairs).sum() / pairs.sum().clamp(min=1))

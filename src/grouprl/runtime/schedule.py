@@ -1,0 +1,23 @@
+"""The learning rate over a run's iterations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WarmupDecay:
+    """Share of the peak learning rate in each iteration: a linear rise, then a constant or a linear fall to a tenth."""
+
+    steps: int
+    """Iterations of the run, at which the fall ends."""
+    warmup_steps: int = 0
+    decay: bool = True
+
+    def __call__(self, iteration: int) -> float:
+        """The share in an iteration, counted from 0."""
+        if iteration < self.warmup_steps:
+            return (iteration + 1) / (self.warmup_steps + 1)
+        if not self.decay:
+            return 1.0
+        return 1 - 0.9 * (iteration - self.warmup_steps) / max(1, self.steps - self.warmup_steps)

@@ -1,0 +1,59 @@
+"""What the samplers refuse, without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from grouprl.checks import choice
+
+
+def group_sampler(
+    group_size: int = 1, max_new_tokens: int = 1, max_sequences: int = 1, top_k: int = 0, top_p: float = 1.0
+) -> None:
+    """Arguments of `grouprl.sampling.group.GroupSampler`."""
+    if max_sequences < 1:
+        raise ValueError(f"sampler.max_sequences={max_sequences}: give at least 1.")
+    if group_size < 1 or max_new_tokens < 1:
+        raise ValueError(f"group_size={group_size}, max_new_tokens={max_new_tokens}: give at least 1.")
+    if top_k != 0 or top_p != 1.0:
+        raise ValueError(
+            f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
+            "distribution. Use sampler.top_k=0 and sampler.top_p=1."
+        )
+
+
+def vllm_sampler(
+    group_size: int = 1,
+    max_new_tokens: int = 1,
+    gpu_memory_utilization: float = 0.3,
+    max_model_len: int | None = None,
+    dtype: str = "bfloat16",
+) -> None:
+    """Arguments of `grouprl.sampling.vllm.VLLMSampler`."""
+    group_sampler(group_size, max_new_tokens)
+    if not 0 < gpu_memory_utilization < 1:
+        raise ValueError(
+            f"sampler.gpu_memory_utilization={gpu_memory_utilization}: give a share above 0 and below 1; the trainer "
+            "needs the rest of the GPU's memory."
+        )
+    if max_model_len is not None and max_model_len <= max_new_tokens:
+        raise ValueError(
+            f"sampler.max_model_len={max_model_len}: it holds the prompt and max_new_tokens={max_new_tokens}. "
+            "Raise it, or set it to null for the model's context."
+        )
+    choice("sampler.dtype", dtype, ("bfloat16", "float16", "float32"))
+
+
+def tool_rounds(rounds: int = 1) -> None:
+    """Arguments of `grouprl.sampling.rounds.ToolRounds`."""
+    if rounds < 1:
+        raise ValueError(f"sampler.tools.rounds={rounds}: give at least 1, or choose sampler/tools=none.")
+
+
+def vllm_installed() -> None:
+    """Whether vLLM can be imported; it is looked up, not imported."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError(
+            'sampler=vllm: vLLM is not installed. Install it with pip install "grouprl[vllm]" (a CUDA GPU is needed), '
+            "or use sampler=group, the built-in sampler."
+        )

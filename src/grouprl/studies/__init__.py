@@ -1,0 +1,1 @@
+"""Which of several runs or policies is better, and how sure that is."""

@@ -1,0 +1,93 @@
+"""The runs of a sweep as a table: for people, and as a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from grouprl.training.records import RESULT_FILE, read_result
+
+METRICS = {
+    "pass@1 before": "heldout/pass@1/before",
+    "pass@1 after": "heldout/pass@1/after",
+    "greedy before": "heldout/greedy/before",
+    "greedy after": "heldout/greedy/after",
+    "clip high %": "ppo/clip_fraction/high",
+}
+_COLUMNS = ("run", "state", "overrides", "seed", "commit", "versions", "seconds")
+
+
+def table_of(results: Iterable[dict[str, Any]]) -> str:
+    """A Markdown table, one row a run, with 95% intervals."""
+    header = ["run", "state", *METRICS, "minutes"]
+    rows = [[_code(r["run"]), r["state"], *(_cell(r, key) for key in METRICS.values()), _minutes(r)] for r in results]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def rows_of(results: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Flat rows for a CSV file: overrides, seed, commit, versions and every metric."""
+    rows = []
+    for result in results:
+        packages = " ".join(f"{name}={number}" for name, number in result.get("versions", {}).items())
+        row = {
+            "run": result["run"],
+            "state": result["state"],
+            "overrides": " ".join(result.get("overrides", [])),
+            "seed": str(result.get("seed", "")),
+            "commit": str(result.get("identity", {}).get("commit", "")),
+            "versions": packages,
+            "seconds": f"{result.get('seconds', 0):.1f}",
+        }
+        rows.append(row | {name: f"{value:.6g}" for name, value in result.get("metrics", {}).items()})
+    return rows
+
+
+def write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write one row a run."""
+    rows = rows_of(results)
+    names = [*_COLUMNS, *dict.fromkeys(name for row in rows for name in row if name not in _COLUMNS)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Results as `table_of` takes them, from a CSV file."""
+    results = []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            metrics = {name: float(value) for name, value in row.items() if name not in _COLUMNS and value}
+            results.append(
+                {"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics}
+            )
+    return results
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """Results of the run folders in a sweep's folder."""
+    found = (read_result(file.parent) for file in sorted(folder.glob(f"*/{RESULT_FILE}")))
+    return [result for result in found if result]
+
+
+def _cell(result: dict[str, Any], key: str) -> str:
+    metrics = result.get("metrics", {})
+    if key not in metrics:
+        return "-"
+    if key.startswith("ppo/"):
+        return f"{100 * metrics[key]:.2f}"
+    value, low, high = (100 * metrics[name] for name in (key, f"{key}/low", f"{key}/high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _minutes(result: dict[str, Any]) -> str:
+    return f"{result['seconds'] / 60:.1f}" if result.get("seconds") else "-"

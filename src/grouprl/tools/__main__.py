@@ -1,5 +1,0 @@
-"""``python -m grouprl.tools``: what this machine's sandbox stops."""
-
-from grouprl.tools.attacks import limited_report
-
-raise SystemExit(limited_report())

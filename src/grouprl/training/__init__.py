@@ -1,0 +1,1 @@
+"""One run from problems to an exported policy, and what it leaves on disk."""

@@ -1,0 +1,204 @@
+"""What is shown and kept of a run: progress, metric file, samples, failed rewards, saved policies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from grouprl.files import finite, write_text
+from grouprl.module import GroupRLModule
+from grouprl.statistics import Estimate
+
+METRICS_FILE = "metrics.jsonl"
+_log = logging.getLogger(__name__)
+
+
+class Progress(Callback):
+    """A progress bar in a terminal; elsewhere a plain line every ``every`` iterations."""
+
+    def __init__(self, every: int = 10) -> None:
+        self.every, self.bar = every, None
+        self.started, self.first = 0.0, 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        self.started, self.first = time.perf_counter(), module.iteration
+        if trainer.is_global_zero and sys.stderr.isatty():
+            total = trainer.num_training_batches
+            self.bar = tqdm(total=total, initial=self.first, desc="training", unit="it", dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        if not trainer.is_global_zero:
+            return
+        metrics = module.last_metrics
+        shown = {
+            "reward": f"{metrics['reward']:.3f}",
+            "correct": f"{metrics['reward/correct']:.3f}" if "reward/correct" in metrics else "-",
+            "length": f"{metrics['completion/length']:.1f}",
+            "tok/s": f"{metrics['tokens_per_s']:.0f}",
+        }
+        if self.bar is not None:
+            self.bar.update()
+            self.bar.set_postfix(shown)
+            return
+        done, total = module.iteration, int(trainer.num_training_batches)
+        if done == 1 or done % self.every == 0 or done == total:
+            left = (time.perf_counter() - self.started) / (done - self.first) * (total - done)
+            text = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"iteration {done}/{total}  {text}  left {left:.0f} s", flush=True)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        if not trainer.is_global_zero or module.iteration not in module.evaluations:
+            return
+        estimates = module.evaluations[module.iteration]
+        names = ("pass@1", "greedy", "correct_if_stepped")
+        text = "  ".join(f"{name} {estimates[name]}" for name in names)
+        line = f"held-out after {module.iteration} iterations: {text}"
+        print(line, flush=True) if self.bar is None else self.bar.write(line)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class MetricsFile(Callback):
+    """Appends each iteration's metrics, and each evaluation with its intervals, to ``metrics.jsonl``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS_FILE
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Drop what an interrupted iteration left behind: each iteration stands in the file once."""
+        if trainer.is_global_zero:
+            keep_metrics(self.path, checkpoint["grouprl"]["iteration"])
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        self._write(trainer, {"iteration": module.iteration, **module.last_metrics})
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        estimates = module.evaluations.get(module.iteration)
+        if estimates is not None:
+            heldout = {f"heldout/{name}": list(estimate) for name, estimate in estimates.items()}
+            self._write(trainer, {"iteration": module.iteration, **heldout})
+
+    def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def keep_metrics(path: Path, iterations: int) -> None:
+    """Cut a metric file back to its first iterations (0: to the evaluation before training)."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line cut off in the middle
+            if json.loads(line)["iteration"] <= iterations:
+                kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a run's metric file; estimates come back as `Estimate`."""
+    with (folder / METRICS_FILE).open() as lines:
+        for line in lines:
+            yield {k: _estimate(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+
+
+def _estimate(values: list[Any]) -> Estimate:
+    value, low, high = (math.nan if number is None else float(number) for number in values[:3])
+    return Estimate(value, low, high, int(values[3]))
+
+
+class Samples(Callback):
+    """Shows groups with their rewards and advantages in TensorBoard's text tab."""
+
+    def __init__(self, every: int = 25, groups: int = 2) -> None:
+        self.every, self.groups = every, groups
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        logger = trainer.logger
+        due = module.iteration == 1 or module.iteration % self.every == 0
+        if (
+            not due
+            or not trainer.is_global_zero
+            or not isinstance(logger, TensorBoardLogger)
+            or not module.last_rollouts
+        ):
+            return
+        prompts, rollouts, rewards, advantages = module.last_rollouts
+        for row in range(min(self.groups, len(prompts))):
+            lines = [
+                f"**{prompts.problems[row]}** (gold {prompts.answers[row]})",
+                "",
+                "| reward | advantage | completion |",
+            ]
+            lines.append("|---|---|---|")
+            for sample, text in enumerate(rollouts.completions[row]):
+                cell = text.replace("|", r"\|").replace("\n", "<br>")
+                lines.append(f"| {rewards.values[row, sample]:.2f} | {advantages[row, sample]:+.2f} | {cell} |")
+            logger.experiment.add_text(f"samples/{row}", "\n".join(lines), module.iteration)
+
+
+class RewardFailures(Callback):
+    """Appends completions that got no reward, with the reason, to ``reward_failures.jsonl``; says so once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "reward_failures.jsonl"
+        self.said = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        assert module.last_rollouts is not None
+        prompts, rollouts, rewards, _advantages = module.last_rollouts
+        if not rewards.failures or not trainer.is_global_zero:
+            return
+        with self.path.open("a") as file:
+            for failure in rewards.failures:
+                row = {"iteration": module.iteration, "kind": failure.kind, "reason": failure.reason}
+                row["problem"] = prompts.problems[failure.prompt]
+                row["completion"] = rollouts.completions[failure.prompt][failure.sample]
+                file.write(json.dumps(row) + "\n")
+        if not self.said:
+            first = rewards.failures[0]
+            _log.warning(
+                "%d completions got no reward (%s: %s); see %s",
+                *(len(rewards.failures), first.kind, first.reason, self.path),
+            )
+            self.said = True
+
+
+class SavePolicy(Callback):
+    """Writes the policy as a Hugging Face folder every ``every`` iterations (0: never) under ``policies/``."""
+
+    def __init__(self, folder: Path, every: int = 0) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        if self.every and module.iteration % self.every == 0 and trainer.is_global_zero:
+            module.policy.save(self.folder / f"iteration-{module.iteration:05d}")

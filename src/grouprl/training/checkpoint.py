@@ -1,0 +1,226 @@
+"""Checkpoints from which a run goes on exactly: written at iteration boundaries, atomically, kept to a bound.
+
+A checkpoint holds the trained weights (the adapter alone under LoRA), optimizer, schedule, random states of every
+rank, Lightning's loop counters, and the run's own counters. Prompts, sampling and the order of minibatches are
+functions of (seed, iteration), so that a run repeats an interrupted iteration from its start, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from grouprl.module import GroupRLModule
+from grouprl.runtime.ranks import gathered
+from grouprl.training.stopping import GracefulStop
+
+FOLDER = "checkpoints"
+FORMAT = 1
+_NAME = re.compile(r"iteration-(\d+)\.ckpt")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used. The text names its path and what is wrong."""
+
+
+class Checkpoints(Callback):
+    """Saves a checkpoint every ``every`` iterations, after an evaluation that is due, and when a run is stopped."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stop: GracefulStop | None = None,
+        *,
+        config_hash: str = "",
+        every: int = 1,
+        keep: int = 2,
+        eval_every: int = 0,
+    ) -> None:
+        """Set the schedule.
+
+        Args:
+            folder: Run folder; checkpoints go to ``checkpoints/`` in it.
+            stop: Callback that says when a run is stopped; it has to come first among the callbacks.
+            config_hash: Hash of the run's configuration: a checkpoint of another one is refused.
+            every: Iterations between checkpoints, 0: none.
+            keep: Newest checkpoints to keep.
+            eval_every: Iterations between evaluations, after which a checkpoint waits; 0: none.
+        """
+        self.folder, self.config_hash = folder / FOLDER, config_hash
+        self.stop, self.every, self.keep, self.eval_every = stop, every, keep, eval_every
+        self._to_restore: dict[str, Any] | None = None
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GroupRLModule)
+        if not (self.eval_every and module.iteration % self.eval_every == 0):
+            self._save_if_due(trainer, module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        if trainer.state.fn == "fit" and module.iteration:
+            self._save_if_due(trainer, module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["grouprl"] = checkpoint.get("grouprl", {}) | {
+            "format": FORMAT,
+            "threads": torch.get_num_threads(),
+            "config_hash": self.config_hash,
+            "random": gathered(random_state(), trainer.world_size),
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        states = checkpoint["grouprl"]["random"]
+        if len(states) != trainer.world_size:
+            raise CheckpointError(
+                f"The checkpoint was written by {len(states)} processes, this run has {trainer.world_size}. "
+                f"Set trainer.devices={len(states)}."
+            )
+        self._to_restore = states[trainer.global_rank]
+        # A run that is given more steps is not at its last batch any more.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        threads = checkpoint["grouprl"]["threads"]
+        if threads != torch.get_num_threads():
+            rank_zero_warn(
+                f"The run was started with {threads} threads and goes on with {torch.get_num_threads()}: sums are made "
+                f"in another order, so that it is not repeated bit for bit. Set OMP_NUM_THREADS={threads}."
+            )
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for unfinished in self.folder.glob(".iteration-*.tmp"):
+                unfinished.unlink(missing_ok=True)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:  # type: ignore[override]
+        # Not earlier: setting up the data loaders draws from the global generator.
+        if self._to_restore is not None:
+            restore_random_state(self._to_restore)
+            self._to_restore = None
+
+    def _save_if_due(self, trainer: L.Trainer, module: GroupRLModule) -> None:
+        last = self.stop is not None and self.stop.decided
+        if self.every and (module.iteration % self.every == 0 or last):
+            self.save(trainer, module.iteration)
+
+    def save(self, trainer: L.Trainer, iteration: int) -> Path:
+        """Write one checkpoint: to a temporary file, to the disk, then under its name. Older ones go afterwards."""
+        path = self.folder / f"iteration-{iteration:06d}.ckpt"
+        temporary = self.folder / f".{path.name}.tmp"
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(self.folder)
+                for old in find_checkpoints(self.folder)[: -self.keep or None]:
+                    old.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            kept = find_checkpoints(self.folder)
+            still = f"The previous one, {kept[-1]}, stands" if kept else "There is none before it"
+            raise CheckpointError(f"{path}: cannot be written ({error}). {still}.") from error
+        return path
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first; unfinished files do not count."""
+    return sorted(path for path in folder.glob("iteration-*.ckpt") if _NAME.fullmatch(path.name))
+
+
+def iteration_of(path: Path) -> int:
+    """The iteration a checkpoint was taken after, from its name."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise CheckpointError(f"{path}: not named like a checkpoint (iteration-000010.ckpt).")
+    return int(match.group(1))
+
+
+def newest_checkpoint(run: Path, config_hash: str, *, fall_back: bool = False) -> Path | None:
+    """The newest checkpoint of a run, verified; None where there is none.
+
+    Args:
+        run: Run folder.
+        config_hash: Hash that the checkpoint must carry.
+        fall_back: Take the newest good one where newer ones are damaged, instead of refusing.
+    """
+    refused: CheckpointError | None = None
+    for path in reversed(find_checkpoints(run / FOLDER)):
+        try:
+            verify(path, config_hash)
+        except CheckpointError as error:
+            if not fall_back:
+                raise
+            refused = error
+        else:
+            return path
+    if refused:
+        raise refused
+    return None
+
+
+def verify(path: Path, config_hash: str) -> int:
+    """Check every byte of a checkpoint and whose it is; the iteration it was taken after."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise CheckpointError(f"{path}: damaged: the checksum of its record {damaged} is wrong.")
+        saved = read(path).get("grouprl")
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: damaged, or no checkpoint ({type(error).__name__}: {error}).") from error
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: no checkpoint of this version of grouprl.")
+    if saved["config_hash"] != config_hash:
+        raise CheckpointError(f"{path}: belongs to a run with another configuration.")
+    return saved["iteration"]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors, numbers, texts. Nothing in it is executed."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def random_state() -> dict[str, Any]:
+    """States of the global generators, as tensors and plain lists."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set the global generators."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""``curves.png``: what a run did, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grouprl.training.callbacks import read_metrics
+
+_PARTS = ("correct", "box", "steps", "notation")
+
+
+def plot_curves(folder: Path, title: str = "") -> Path:
+    """Draw reward and parts, held-out accuracy with its 95% band, length, and entropy of a run.
+
+    Args:
+        folder: Run folder with ``metrics.jsonl``; ``curves.png`` is written beside it.
+        title: Title of the page.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = list(read_metrics(folder))
+    steps = [row for row in rows if "reward" in row]
+    evaluations = [row for row in rows if "heldout/pass@1" in row]
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    reward, heldout, length, entropy = figure.subplots(2, 2).flat
+    x = [row["iteration"] for row in steps]
+
+    reward.plot(x, [row["reward"] for row in steps], color="black", label="reward")
+    for part in _PARTS:
+        if steps and f"reward/{part}" in steps[0]:
+            reward.plot(x, [row[f"reward/{part}"] for row in steps], alpha=0.7, linewidth=1, label=part)
+    reward.set(title="reward and its parts (training prompts)", xlabel="iteration", ylim=(-0.02, 1.02))
+
+    for name, colour in (("greedy", "tab:green"), ("pass@1", "tab:blue"), ("correct_if_boxed", "tab:orange")):
+        points = [(row["iteration"], row[f"heldout/{name}"]) for row in evaluations]
+        at = [iteration for iteration, _ in points]
+        heldout.plot(at, [estimate.value for _, estimate in points], marker="o", ms=3, color=colour, label=name)
+        low, high = [estimate.low for _, estimate in points], [estimate.high for _, estimate in points]
+        heldout.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+    heldout.set(title="held-out accuracy, 95% intervals", xlabel="iteration", ylim=(-0.02, 1.02))
+
+    length.plot(x, [row["completion/length"] for row in steps], color="tab:purple", label="mean")
+    length.plot(x, [row["completion/length_max"] for row in steps], color="tab:purple", alpha=0.3, label="max")
+    length.set(title="completion length (tokens)", xlabel="iteration", ylim=(0, None))
+
+    entropy.plot(x, [row["entropy"] for row in steps], color="tab:red", label="entropy (nats/token)")
+    entropy.plot(
+        x, [row["groups/without_signal"] for row in steps], color="grey", alpha=0.6, label="groups without signal"
+    )
+    entropy.set(title="entropy, and groups without signal", xlabel="iteration", ylim=(0, None))
+
+    for axes in (reward, heldout, length, entropy):
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    figure.suptitle(title)
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=110)
+    return path

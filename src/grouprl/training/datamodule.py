@@ -1,0 +1,154 @@
+"""Prompts for each RL iteration, as a pure function of (seed, iteration)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from grouprl.batch import Prompts
+from grouprl.data import prompts as prompts_of
+from grouprl.data.problems import ProblemSplits
+from grouprl.data.rows import Problem
+from grouprl.policy.policy import Policy
+
+_log = logging.getLogger(__name__)
+
+
+class PromptStream(Dataset[Prompts]):
+    """Item ``i`` holds the prompts of RL iteration ``first + i`` for one rank: epochs of seeded permutations.
+
+    Its length is that of the whole run: Lightning counts the finished iterations of a resumed run against it.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        *,
+        steps: int,
+        prompts_per_step: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first: int = 0,
+    ) -> None:
+        self.prompts, self.steps, self.per_step = prompts, steps, prompts_per_step
+        self.seed, self.rank, self.world_size, self.first = seed, rank, world_size, first
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, item: int) -> Prompts:
+        iteration = self.first + item
+        share = self.per_step // self.world_size
+        slots = range(self.rank * share, (self.rank + 1) * share)
+        rows = [self._row(iteration * self.per_step + slot) for slot in slots]
+        return replace(self.prompts.take(rows), indices=tuple(slots), iteration=iteration)
+
+    def _row(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.prompts))
+        return int(np.random.default_rng((self.seed, epoch)).permutation(len(self.prompts))[place])
+
+
+class PromptDataModule(L.LightningDataModule):
+    """Training prompts by iteration, and held-out prompts in batches split over ranks."""
+
+    def __init__(
+        self,
+        splits: ProblemSplits,
+        policy: Policy,
+        *,
+        steps: int,
+        prompts_per_step: int,
+        max_new_tokens: int,
+        seed: int = 0,
+        style: prompts_of.PromptStyle = "auto",
+        system: str | None = None,
+        context: int | None = None,
+        overlong: Literal["refuse", "drop"] = "refuse",
+        eval_batch: int = 200,
+    ) -> None:
+        """Encode all problems once.
+
+        Args:
+            splits: Problems to train on and to hold out.
+            policy: The policy, for its tokenizer and context length.
+            steps: RL iterations.
+            prompts_per_step: Prompts of an iteration over all ranks.
+            max_new_tokens: Room that must be left for completions.
+            seed: Seed of the order.
+            style: Prompt template, see `grouprl.data.prompts.render`.
+            system: System message.
+            context: Most tokens of prompt and completion together, if fewer than the model's.
+            overlong: Refuse problems that do not fit the context, or drop them with a count.
+            eval_batch: Held-out prompts a batch.
+        """
+        super().__init__()
+        self.steps, self.prompts_per_step, self.seed, self.eval_batch = steps, prompts_per_step, seed, eval_batch
+        self.first = 0
+
+        contexts = [length for length in (context, policy.context) if length is not None]
+
+        def encode(problems: Sequence[Problem]) -> Prompts:
+            encoded = prompts_of.encode(policy.tokenizer, problems, style=style, system=system)
+            return _fitting(encoded, min(contexts, default=None), max_new_tokens, overlong)
+
+        if not splits.train:
+            raise ValueError("data: there is no training problem left. Check data.limit and the data's filters.")
+        self.train_prompts = encode(splits.train)
+        self.heldout_prompts = encode(splits.heldout)
+
+    def train_dataloader(self) -> DataLoader[Prompts]:
+        rank, world_size = self._ranks()
+        if self.prompts_per_step % world_size:
+            raise ValueError(f"prompts_per_step={self.prompts_per_step} must be divisible by the {world_size} devices.")
+        stream = PromptStream(
+            self.train_prompts,
+            steps=self.steps,
+            prompts_per_step=self.prompts_per_step,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            first=self.first,
+        )
+        return DataLoader(stream, batch_size=None, shuffle=False)
+
+    def val_dataloader(self) -> DataLoader[Prompts]:
+        rank, world_size = self._ranks()
+        rows = range(rank, len(self.heldout_prompts), world_size)
+        batches = [rows[i : i + self.eval_batch] for i in range(0, len(rows), self.eval_batch)]
+        return DataLoader([self.heldout_prompts.take(list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        """The data position: the iteration that comes next."""
+        assert self.trainer is not None
+        return {"iteration": self.trainer.lightning_module.iteration}  # type: ignore[dict-item]
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on with the iteration that comes next."""
+        self.first = state_dict["iteration"]
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _fitting(prompts: Prompts, context: int | None, max_new_tokens: int, overlong: str) -> Prompts:
+    if context is None:
+        return prompts
+    room = context - max_new_tokens
+    rows = [row for row, ids in enumerate(prompts.token_ids) if len(ids) <= room]
+    dropped = len(prompts) - len(rows)
+    if dropped and (overlong == "refuse" or not rows):
+        longest = max(len(ids) for ids in prompts.token_ids)
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens) "
+            f"do not fit the context of {context} tokens beside it. Lower max_new_tokens, or set prompt.overlong=drop."
+        )
+    if dropped:
+        _log.warning("%d of %d prompts do not fit the context and were dropped.", dropped, len(prompts))
+    return prompts.take(rows)

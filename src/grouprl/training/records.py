@@ -1,0 +1,85 @@
+"""``result.json``: what a run was and what it measured, without paths that name machines or people."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from grouprl.files import read_json, write_json
+
+RESULT_FILE = "result.json"
+_PACKAGES = ("grouprl", "torch", "lightning", "transformers", "peft", "hydra-core", "datasets")
+WITHHELD = "<outside the working folder>/"
+"""Stands before the name of a file whose path is not written down."""
+
+
+def portable_text(text: str) -> str:
+    """A path as seen from the working folder; outside of it, its last part alone. Other text as it is."""
+    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    if path.is_absolute():
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f"{WITHHELD}{path.name}"
+    return text
+
+
+def portable_message(text: str) -> str:
+    """An error message without the folders of absolute paths in it."""
+    text = text.replace(f"{Path.cwd()}/", "")
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/'\":]+/)+", WITHHELD, text)
+
+
+def portable_override(override: str) -> str:
+    """An override with its value made portable."""
+    key, sign, value = override.partition("=")
+    return f"{key}{sign}{portable_text(value)}"
+
+
+def shown(path: Path) -> Path:
+    """A path as short as a user in this folder would write it."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree the package is imported from, with a digest of uncommitted changes, if any."""
+    folder = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        if not git("ls-files", "grouprl/__init__.py"):
+            return None  # installed inside somebody else's repository
+        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--", ".", ":/conf", ":/experiments")
+        for file in git("ls-files", "--others", "--exclude-standard", "--", "grouprl").splitlines():
+            changes += f"{file} {hashlib.sha256((folder / file).read_bytes()).hexdigest()}\n"
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else commit
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write ``result.json`` in one step: a reader sees the old file or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RESULT_FILE, result)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result in a run folder, or None where there is none that can be read."""
+    return read_json(folder / RESULT_FILE)

@@ -1,0 +1,87 @@
+"""The closing summary of a run, and its numbers for ``result.json`` and TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from grouprl.statistics import Estimate
+from grouprl.training.callbacks import read_metrics
+from grouprl.training.run import RunReport
+
+_SHOWN = {
+    "pass@1": "pass@1",
+    "greedy": "greedy accuracy",
+    "correct_if_boxed": "correct, if boxed",
+    "correct_if_stepped": "correct, if steps shown",
+}
+_RUN_MEANS = ("ppo/clip_fraction/high", "ppo/clip_fraction/low", "groups/without_signal", "tokens_per_s")
+
+
+def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
+    """Flat numbers of a run: held-out estimates with interval and count, and means over its iterations."""
+    metrics: dict[str, float] = {}
+    for when, estimates in (("before", report.before), ("after", report.after)):
+        for name, estimate in estimates.items():
+            key = f"heldout/{name}/{when}"
+            values = {key: estimate.value, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
+            metrics |= {k: v for k, v in values.items() if math.isfinite(v)} | {f"{key}/count": estimate.questions}
+    rows = [row for row in read_metrics(folder) if "reward" in row] if report.iterations else []
+    for name in _RUN_MEANS:
+        values_of_run = [row[name] for row in rows if name in row]
+        if values_of_run:
+            metrics[name] = sum(values_of_run) / len(values_of_run)
+    return metrics
+
+
+def seconds_of(folder: Path, *, until: int) -> float:
+    """Seconds that the iterations before a resume took, from the run's metrics."""
+    rows = [row for row in read_metrics(folder) if row.get("iteration", 0) <= until]
+    parts = ("time/sampling", "time/scoring", "time/training")
+    return sum(row.get(name, 0.0) for row in rows for name in parts)
+
+
+def log_hyperparameters(
+    trainer: L.Trainer, options: Mapping[str, Any], choices: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Options, component choices and final numbers for TensorBoard's HPARAMS tab."""
+    if not isinstance(trainer.logger, TensorBoardLogger):
+        return
+    scalars: dict[str, Any] = {
+        str(key): value for key, value in options.items() if isinstance(value, (int, float, str, bool))
+    }
+    finals = {f"hp/{name}": value for name, value in metrics.items() if name.endswith(("/before", "/after"))}
+    trainer.logger.log_hyperparams({**scalars, **choices}, finals or {"hp/none": 0.0})
+    trainer.logger.save()
+
+
+def describe_run(report: RunReport, folder: Path, command_to_resume: str) -> str:
+    """What a user sees last: what was learned, where it lies, what to try next."""
+    lines = ["", f"{report.iterations} iteration{'s' * (report.iterations != 1)} in {report.seconds:.0f} s"]
+    if report.before:
+        lines.append(f"held-out, {report.before['pass@1'].questions} problems, 95% intervals:")
+        for name, text in _SHOWN.items():
+            after = _percent(report.after[name]) if report.after else "not measured"
+            lines.append(f"  {text:<24} {_percent(report.before[name])}  ->  {after}")
+    place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    lines += [
+        f"run          {place} (result.json, metrics.jsonl, curves.png)",
+        f"policy       {place / 'policy'}",
+        f"TensorBoard  tensorboard --logdir {place}",
+        f"try it       python evaluate.py policy={place} prompt='What is $(4 + 7) \\times 3$?' answer=33",
+    ]
+    if report.exit_code:
+        lines.insert(1, "stopped by a signal; the policy of the last finished iteration is saved")
+        lines.append(f"to go on     {command_to_resume}")
+    return "\n".join(lines)
+
+
+def _percent(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "no data"
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

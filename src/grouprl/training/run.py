@@ -1,0 +1,97 @@
+"""One run from start to finish: evaluate, train, evaluate, save."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+
+from grouprl.answers.pool import start_in_background
+from grouprl.module import GroupRLModule
+from grouprl.statistics import Estimate
+from grouprl.training import checkpoint
+from grouprl.training.callbacks import METRICS_FILE, keep_metrics
+from grouprl.training.curves import plot_curves
+from grouprl.training.datamodule import PromptDataModule
+from grouprl.training.stopping import GracefulStop
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a finished or stopped run has to show."""
+
+    before: dict[str, Estimate]
+    """Held-out estimates before training."""
+    after: dict[str, Estimate]
+    """Held-out estimates after it; empty where the run was stopped before its last evaluation."""
+    iterations: int
+    """Finished RL iterations."""
+    seconds: float
+    """Wall seconds, evaluations included."""
+    policy_folder: Path
+    exit_code: int
+    """0, or 128 + the number of the signal that stopped the run."""
+
+
+def run_training(
+    module: GroupRLModule,
+    data: PromptDataModule,
+    trainer: L.Trainer,
+    folder: Path,
+    stop: GracefulStop,
+    *,
+    title: str = "",
+    resume_from: Path | None = None,
+) -> RunReport:
+    """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
+
+    A signal ends the run after the iteration under way: the policy is saved all the same. With ``resume_from``, a
+    checkpoint, the run goes on after it as if it had not been interrupted.
+    """
+    started = time.perf_counter()
+    start_in_background()  # so that the first answer that needs symbols does not wait for sympy
+    with stop.listening():
+        if resume_from is None:
+            if trainer.is_global_zero:
+                keep_metrics(folder / METRICS_FILE, -1)
+            if len(data.heldout_prompts) and stop.signal is None:
+                trainer.validate(module, datamodule=data, verbose=False)
+        if resume_from is not None and _is_complete(resume_from, module):
+            _load_complete(resume_from, module, folder)
+        elif stop.signal is None:
+            path = None if resume_from is None else str(resume_from)
+            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        finished = stop.signal is None
+        if finished and module.iteration < module.steps:
+            raise RuntimeError(
+                f"Training ended after {module.iteration} of {module.steps} iterations. Please report it."
+            )
+        if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
+            trainer.validate(module, datamodule=data, verbose=False)
+        policy_folder = folder / "policy"
+        if trainer.is_global_zero:
+            module.policy.save(policy_folder)
+            if module.iteration:
+                plot_curves(folder, title)
+    return RunReport(
+        before=module.evaluations.get(0, {}),
+        after=module.evaluations.get(module.iteration, {}) if finished else {},
+        iterations=module.iteration,
+        seconds=time.perf_counter() - started,
+        policy_folder=policy_folder,
+        exit_code=stop.exit_code,
+    )
+
+
+def _is_complete(path: Path, module: GroupRLModule) -> bool:
+    return checkpoint.read(path)["grouprl"]["iteration"] >= module.steps
+
+
+def _load_complete(path: Path, module: GroupRLModule, folder: Path) -> None:
+    """Take up a run whose last iteration is done, but not all that comes after it."""
+    saved = checkpoint.read(path)
+    module.on_load_checkpoint(saved)
+    module.load_state_dict(saved["state_dict"], strict=False)
+    keep_metrics(folder / METRICS_FILE, module.iteration)

@@ -1,0 +1,148 @@
+"""Every option of every group, alone and together with what else may be chosen: it composes, and its object is built."""
+
+import ast
+import sys
+from types import ModuleType
+
+import pytest
+from helpers.paths import ROOT
+from omegaconf import OmegaConf
+
+from grouprl.cli.build import build_reward, component
+from grouprl.cli.config.compose import compose_job, options_of, shipped_targets
+from grouprl.cli.config.preflight import check_job
+from grouprl.cli.config.schema import GROUPS
+
+STAND_INS = {
+    "policy=hf": ["policy.path=tiny"],
+    "data=jsonl": ["data.path=FILE"],
+    "data=hub": ["data.name=FOLDER", "data.answer_format=plain", "data.split=train", "data.configs=null"],
+    "data=gsm8k": ["data.name=FOLDER", "data.configs=null", "data.columns.problem=problem", "data.answer_format=plain"],
+    "data=math": ["data.name=FOLDER", "data.configs=null", "data.columns.answer=answer", "data.answer_format=plain"],
+    "advantage=custom": ["advantage._target_=grouprl.advantages.rank.RankAdvantage"],
+    "reward=custom": ["reward._target_=grouprl.rewards.parts.CorrectReward"],
+    "optimizer=custom": ["optimizer._target_=torch.optim.Adam"],
+    "loss/gate=custom": ["loss.gate._target_=grouprl.losses.gates.NoGate"],
+    "loss/ratio=custom": ["loss.ratio._target_=grouprl.losses.ratios.TokenRatio"],
+    "loss/aggregation=custom": ["loss.aggregation._target_=grouprl.losses.aggregations.SequenceMean"],
+    "loss/kl=custom": ["loss.kl._target_=grouprl.losses.kl.K2"],
+    "loss/correction=custom": ["loss.correction._target_=grouprl.losses.corrections.NoCorrection"],
+    "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
+    "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
+}
+"""Values that an option needs: a required one, or a stand-in for a hub, a GPU or several devices."""
+EXPERIMENT = "experiment=grpo_qwen2.5_math_1.5b"
+CONTEXTS = {
+    "alone": [],
+    **{f"loss={preset}": [f"loss={preset}"] for preset in options_of("loss")},
+    "sampler=vllm": ["sampler=vllm"],
+    EXPERIMENT: [EXPERIMENT, "policy.path=tiny"],
+}
+NO_TOOLS = {"sampler=vllm": ("sampler/tools",)}
+"""Axes that a choice does not have."""
+
+
+def cases():
+    for group in GROUPS:
+        for option in options_of(group):
+            if group == "experiment":
+                continue
+            for context in CONTEXTS:
+                if group in (context.partition("=")[0], *NO_TOOLS.get(context, ())):
+                    continue
+                # The other groups do not know of the loss: once is enough for the fast suite.
+                slow = context != "alone" and not group.startswith("loss")
+                yield pytest.param(f"{group}={option}", context, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    module = ModuleType("vllm")
+    module.__spec__ = object()
+    monkeypatch.setitem(sys.modules, "vllm", module)
+
+
+@pytest.mark.parametrize(("option", "context"), cases())
+def test_every_option_composes_and_builds(option, context, problems_file, vllm):
+    group, _, name = option.partition("=")
+    overrides = [*CONTEXTS[context], option]
+    for text in STAND_INS.get(option, []):
+        overrides.append(text.replace("FILE", str(problems_file)).replace("FOLDER", str(problems_file.parent)))
+    if group == "data" and context == EXPERIMENT:
+        return  # an experiment is one of its own data
+    config = compose_job("train", overrides)
+    node = OmegaConf.select(config, group.replace("/", "."))
+    assert config.hydra.runtime.choices[group] == name
+    assert not OmegaConf.missing_keys(node)
+    if not node:  # the option to have none of it
+        assert name == "none"
+        return
+    built = build_reward(config) if group == "reward" else component(config, group)
+    module, _, wanted = node["_target_"].rpartition(".")
+    if module.startswith("grouprl."):
+        assert (ROOT / "src" / f"{module.replace('.', '/')}.py").exists(), "a _target_ names the file"
+        functions = {"load_policy": "Policy"} | dict.fromkeys(
+            ("tiny_problems", "jsonl_problems", "hub_problems"), "ProblemSplits"
+        )
+        assert type(built).__name__ == functions.get(wanted, wanted)
+    if group.startswith("loss/"):
+        loss = component(config, "loss")
+        assert getattr(loss, group.partition("/")[2]) == built
+
+
+@pytest.mark.parametrize("preset", options_of("loss"))
+def test_presets_are_short_and_every_gate_goes_on_top(preset):
+    text = (ROOT / "conf" / "loss" / f"{preset}.yaml").read_text()
+    assert len(text.splitlines()) <= 12
+    for gate, name in {"cispo": "CispoGate", "sapo": "SapoGate", "none": "NoGate", "clip": "ClipGate"}.items():
+        config = check_job("train", [f"loss={preset}", f"loss/gate={gate}"])
+        assert config.loss.gate._target_ == f"grouprl.losses.gates.{name}"
+
+
+@pytest.mark.parametrize(
+    ("preset", "gate", "ratio", "aggregation", "eps"),
+    [
+        ("repo", "ClipGate", "TokenRatio", "GroupTokenMean", (0.2, 0.2)),
+        ("grpo", "ClipGate", "TokenRatio", "SequenceMean", (0.2, 0.2)),
+        ("dr_grpo", "ClipGate", "TokenRatio", "ConstantLength", (0.2, 0.2)),
+        ("dapo", "ClipGate", "TokenRatio", "BatchTokenMean", (0.2, 0.28)),
+        ("gspo", "ClipGate", "SequenceRatio", "SequenceMean", (3e-4, 4e-4)),
+        ("cispo", "CispoGate", "TokenRatio", "BatchTokenMean", (0.2, 0.2)),
+    ],
+)
+def test_presets_are_their_papers_choices(preset, gate, ratio, aggregation, eps):
+    config = check_job("train", [f"loss={preset}"])
+    chosen = [config.loss[axis]._target_.rpartition(".")[2] for axis in ("gate", "ratio", "aggregation")]
+    assert chosen == [gate, ratio, aggregation]
+    assert (config.eps_low, config.eps_high) == eps
+
+
+def test_an_experiment_leaves_presets_as_they_are():
+    own = ["experiment=repo_qwen2.5_math_1.5b", "overlap.allow=[math500]"]
+    assert check_job("train", [*own, "loss=dapo"]).loss.gate.eps_high == 0.28
+    assert check_job("train", [*own, "loss=dapo", "eps_high=0.25"]).loss.gate.eps_high == 0.25
+    assert check_job("train", own).loss.gate.eps_high == 0.2
+    # An axis of the experiment's own would survive another preset: experiments choose none.
+    for file in (ROOT / "experiments" / "experiment").glob("*.yaml"):
+        assert "/loss/" not in file.read_text()
+
+
+def test_every_shipped_target_is_one_path_and_every_component_has_an_option():
+    """File names against classes, the other way: a component without a yaml is not reachable."""
+    targets = shipped_targets()
+    names = [target.rpartition(".")[2] for target in targets]
+    assert len(names) == len(set(names)), "two paths to one class"
+    suffixes = {
+        "advantages": "Advantage",
+        "losses": ("Gate", "Ratio", "Mean", "Length", "Weights", "Correction", "K1", "K2", "K3"),
+    }
+    for package, endings in {**suffixes, "rewards": "Reward", "sampling": "Sampler"}.items():
+        for file in (ROOT / "src" / "grouprl" / package).glob("*.py"):
+            for item in ast.parse(file.read_text()).body:
+                protocol = isinstance(item, ast.ClassDef) and any(
+                    getattr(b, "id", "") == "Protocol" for b in item.bases
+                )
+                if isinstance(item, ast.ClassDef) and item.name.endswith(endings) and not protocol:
+                    if item.name == "IsolatedReward":  # what a function of the user's is put into
+                        continue
+                    assert f"grouprl.{package}.{file.stem}.{item.name}" in targets

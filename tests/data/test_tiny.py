@@ -1,0 +1,107 @@
+import itertools
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from grouprl.data import problems as data
+from grouprl.data.tiny import build, task
+from grouprl.policy.load import TINY_FOLDER
+from grouprl.rewards.rules import has_box, has_notation, has_steps, is_correct
+
+
+def test_no_heldout_chain_is_in_training():
+    """Neither in the training problems nor in what the warm start saw, under any family, wording or level mix."""
+    heldout = {p.chain.key for p in task.distinct_problems("heldout", 400)}
+    trained = {p.chain.key for p in task.distinct_problems("train", 4096)}
+    warm = {p.chain.key for p in itertools.islice(task.problems("train", seed=build.SEED + 1), 20_000)}
+    assert len(heldout) == 400
+    assert not heldout & trained
+    assert not heldout & warm
+    for key in itertools.islice(heldout, 50):
+        assert key not in trained
+
+
+def test_the_split_is_by_arithmetic_not_by_wording():
+    chain = task.Chain(5, (("*", 8), ("-", 18)))
+    swapped = task.Chain(8, (("*", 5), ("-", 18)))
+    assert chain.key == swapped.key == "5*8-18"
+    assert chain.split == swapped.split
+    shares = [p.chain.split for p in itertools.islice(task.problems("train", seed=3), 100)]
+    assert set(shares) == {"train"}
+    families = {(p.family, p.level) for p in itertools.islice(task.problems("heldout", seed=3), 300)}
+    assert families == set(itertools.product(task.FAMILIES, task.LEVELS))
+
+
+def test_splits_of_the_loader_share_no_problem():
+    splits = data.tiny_problems()
+    assert len(splits.train) == 4096
+    assert len(splits.heldout) == 400
+    assert not {p.problem for p in splits.train} & {p.problem for p in splits.heldout}
+    assert splits == data.tiny_problems()
+
+
+@pytest.mark.parametrize(("steps", "box", "notation"), itertools.product((True, False), repeat=3))
+def test_solutions_show_what_their_style_says(steps, box, notation):
+    for problem in itertools.islice(task.problems("train", seed=0), 50):
+        text = task.solution(problem, steps=steps, box=box, notation=notation)
+        assert has_steps(text) == steps
+        assert has_box(text) == box
+        assert has_notation(text) == (notation and steps)
+        assert is_correct(text, problem.answer) == box
+
+
+def test_equations_are_solved_by_their_chain():
+    for problem in itertools.islice(task.problems("train", seed=0), 200):
+        if problem.family != "equation":
+            continue
+        left, right = problem.text.split("$")[1].split(" = ")
+        x = int(problem.answer)
+        expression = left.replace("(x", f"*({x}").replace("x", f"*{x}")
+        assert eval(expression) == int(right), problem
+
+
+def test_a_slip_is_carried_on():
+    problem = task.TinyProblem("", task.Chain(3, (("+", 4), ("*", 2))), "expression", 1)
+    text = task.solution(problem, slips={1: 1})
+    assert "$3 + 4 = 8$" in text
+    assert "$8 \\times 2 = 16$" in text
+    assert not is_correct(text, "14")
+
+
+def test_levels_are_checked():
+    with pytest.raises(ValueError, match=r"data.levels"):
+        next(task.problems("train", seed=0, levels={4: 1.0}))
+    with pytest.raises(ValueError, match=r"data.levels"):
+        next(task.problems("train", seed=0, levels={1: 0.0}))
+
+
+def test_the_shipped_tokenizer_is_the_built_one():
+    shipped, built = AutoTokenizer.from_pretrained(TINY_FOLDER), build.build_tokenizer()
+    assert shipped.get_vocab() == built.get_vocab()
+    for problem in itertools.islice(task.problems("heldout", seed=0), 20):
+        text = task.solution(problem)
+        assert shipped.decode(shipped.encode(text)) == text
+
+
+def test_the_shipped_model_is_the_described_one():
+    model = AutoModelForCausalLM.from_pretrained(TINY_FOLDER)
+    assert model.config.model_type == "qwen2"
+    recipe = json.loads((TINY_FOLDER / "recipe.json").read_text())
+    assert recipe["steps"] == build.STEPS
+    fresh = build.build_model(build.build_tokenizer())
+    assert {k: v.shape for k, v in fresh.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def test_a_warm_start_learns():
+    """Thirty steps of the build bring the loss down: the command that rebuilds the model works."""
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = build.build_tokenizer()
+    model = build.build_model(tokenizer)
+    problems = list(itertools.islice(task.problems("train", seed=9), 32))
+    ids, labels, mask = build._encode(tokenizer, problems, [{}] * 32)
+    before = float(model(input_ids=ids, attention_mask=mask, labels=labels).loss.detach())
+    build.warm_start(model, tokenizer, steps=30)
+    assert float(model(input_ids=ids, attention_mask=mask, labels=labels).loss.detach()) < before - 2

@@ -1,0 +1,96 @@
+"""Runs command lines of train.py, each in a fork of this one process, and kills some of them at a given instant.
+
+Read by tests/runs/test_resume.py: ``python forked.py JOBS.json``, where each job has ``arguments`` and maybe ``kill``
+(``where``, ``call``, ``signal``, ``delay_s`` or ``torn``). Prints exit statuses, and how often each place was passed, as
+JSON.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from grouprl.cli import build, train  # noqa: F401 - imported once, before forking
+from grouprl.policy.policy import Policy
+from grouprl.sampling.decoding import Decoder
+from grouprl.training import checkpoint
+
+PLACES = {
+    "sampling": (Decoder, "_draw"),
+    "training": (Policy, "logprobs"),
+    "writing": (L.Trainer, "save_checkpoint"),
+    "renaming": (checkpoint, "_sync"),
+}
+
+
+def watch(kill, counts):
+    """Count the calls of every place, and send the signal at the one that was drawn."""
+
+    def hook(place, owner, name):
+        original = getattr(owner, name)
+
+        def called(*arguments, **options):
+            counts[place] += 1
+            if kill and kill["where"] == place and kill["call"] == counts[place]:
+                if kill.get("torn"):
+                    tear(original, *arguments)
+                    os.kill(os.getpid(), kill["signal"])
+                elif delay := kill.get("delay_s", 0.0):
+                    threading.Thread(target=shoot, args=(kill["signal"], delay), daemon=True).start()
+                else:
+                    os.kill(os.getpid(), kill["signal"])
+            return original(*arguments, **options)
+
+        setattr(owner, name, called)
+
+    for place, (owner, name) in PLACES.items():
+        hook(place, owner, name)
+
+
+def tear(save, trainer, path):
+    """Leave what a write to a slow disk leaves when it is cut off: the first half of the file."""
+    save(trainer, path)
+    os.truncate(path, Path(path).stat().st_size // 2)
+
+
+def shoot(number, delay):
+    time.sleep(delay)
+    os.kill(os.getpid(), number)
+
+
+def run(job):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        counts = dict.fromkeys(PLACES, 0)
+        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        watch(job.get("kill"), counts)
+        code = 1
+        try:
+            sys.argv = ["train.py", *job["arguments"]]
+            train.main()
+        except SystemExit as error:
+            code = error.code or 0
+        finally:
+            os.write(writing, json.dumps(counts).encode())
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(writing)
+    _, status = os.waitpid(child, 0)
+    counts = os.read(reading, 4096)
+    os.close(reading)
+    return {"status": os.waitstatus_to_exitcode(status), "counts": json.loads(counts) if counts else None}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    print(json.dumps([run(job) for job in json.loads(Path(sys.argv[1]).read_text())]))

@@ -1,0 +1,112 @@
+"""A gradient does not depend on how a batch is cut, over micro-batches or ranks, nor do completions on ranks."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.paths import ROOT, TESTS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Results of tests/ddp_run.py with the given settings, one for each rank; each is run once."""
+    folder, done = tmp_path_factory.mktemp("ranks"), {}
+
+    def run_once(**settings):
+        key = json.dumps(settings, sort_keys=True)
+        if key not in done:
+            out = folder / f"result-{len(done)}"
+            path = folder / f"settings-{len(done)}.json"
+            path.write_text(json.dumps({**settings, "out": str(out)}))
+            command = [sys.executable, str(TESTS / "helpers" / "ddp_run.py"), str(path)]
+            variables = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            process = subprocess.run(
+                command, cwd=folder, check=False, capture_output=True, text=True, timeout=300, env=variables
+            )
+            assert process.returncode == 0, process.stderr
+            done[key] = [torch.load(f"{out}.{rank}") for rank in range(settings["ranks"])]
+        return done[key]
+
+    return run_once
+
+
+def distance(first, second):
+    return float((first - second).norm() / second.norm())
+
+
+@pytest.mark.parametrize(
+    ("beta", "micro_batch_size"),
+    [
+        (0.0, 1),
+        (0.1, 2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 2), (0.0, 4), (0.1, 1), (0.1, 4))),
+    ],
+)
+def test_micro_batches(run, beta, micro_batch_size):
+    whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
+    cut = run(ranks=1, iterations=1, beta=beta, micro_batch_size=micro_batch_size)[0]["gradient"]
+    assert whole.norm() > 1e-3
+    assert distance(cut, whole) < 1e-10
+
+
+@pytest.mark.parametrize(("beta", "micro_batch_tokens"), [pytest.param(0.0, 50, marks=pytest.mark.slow), (0.1, 200)])
+def test_token_limits(run, beta, micro_batch_tokens):
+    """50 tokens are one or two sequences, 200 about a group; with a KL term the reference pass is cut, too."""
+    whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
+    cut = run(ranks=1, iterations=1, beta=beta, micro_batch_tokens=micro_batch_tokens)[0]["gradient"]
+    assert not torch.equal(cut, whole)  # it was cut
+    assert distance(cut, whole) < 1e-10
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks(run, micro_batch_size):
+    """Ragged lengths and unequal token counts: the ranks hold different prompts of different lengths."""
+    one = run(ranks=1, iterations=1)[0]["gradient"]
+    for result in run(ranks=2, iterations=1, micro_batch_size=micro_batch_size):
+        assert distance(result["gradient"], one) < 1e-10
+
+
+@pytest.mark.slow
+def test_in_float32(run):
+    whole = run(ranks=1, iterations=1, dtype="float32")[0]["gradient"]
+    assert distance(run(ranks=1, iterations=1, dtype="float32", micro_batch_size=2)[0]["gradient"], whole) < 1e-5
+    assert distance(run(ranks=2, iterations=1, dtype="float32")[0]["gradient"], whole) < 1e-5
+    for tokens in (50, 200):
+        cut = run(ranks=1, iterations=1, dtype="float32", micro_batch_tokens=tokens)[0]["gradient"]
+        assert distance(cut, whole) < 1e-5
+
+
+def test_two_ranks_sample_what_one_samples(run):
+    (one,) = run(ranks=1, iterations=1, replay=False, dtype="float32")
+    two = run(ranks=2, iterations=1, replay=False, dtype="float32")
+    assert two[0]["completions"].keys() == {0, 1}
+    assert two[1]["completions"].keys() == {2, 3}
+    assert two[0]["completions"] | two[1]["completions"] == one["completions"]
+    assert len({text for texts in one["completions"].values() for text in texts}) > 8
+
+
+@pytest.mark.slow
+def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
+    (one,) = run(ranks=1, iterations=20)
+    for other in (run(ranks=2, iterations=20), run(ranks=1, iterations=20, micro_batch_size=3)):
+        assert len(other[0]["metrics"]) == 20
+        for step, wanted in zip(other[0]["metrics"], one["metrics"], strict=True):
+            for name, value in wanted.items():
+                if name.startswith("ppo") or name in ("reward", "groups/without_signal", "completion/length"):
+                    assert math.isclose(step[name], value, rel_tol=1e-4, abs_tol=1e-9), name
+    assert one["metrics"][-1]["ppo/approx_kl"] > 1e-3  # the policy has moved, and the ranks with it
+
+
+def test_the_same_seed_gives_the_same_bits(run):
+    first = run(ranks=1, iterations=2, replay=False, dtype="float32")[0]
+    second = run(ranks=1, iterations=2, replay=False, dtype="float32", again=1)[0]
+    assert torch.equal(first["gradient"], second["gradient"])
+    times = ("time/", "memory/", "tokens_per_s")
+    for one, other in zip(first["metrics"], second["metrics"], strict=True):
+        assert {k: v for k, v in one.items() if not k.startswith(times)} == {
+            k: v for k, v in other.items() if not k.startswith(times)
+        }

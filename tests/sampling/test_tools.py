@@ -1,0 +1,218 @@
+"""The sandbox that runs a policy's code, the text protocol, and tool use while sampling and training."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grouprl import GroupSampler, PolicyLoss, RankAdvantage, load_policy
+from grouprl.batch import Experience
+from grouprl.sampling import rounds
+from grouprl.sampling.decoding import Decoder
+from grouprl.sampling.rounds import ToolRounds
+from grouprl.sampling.tools import attacks, sandbox
+from grouprl.sampling.tools.sandbox import Sandbox, SandboxError, ToolOutput
+from grouprl.sampling.tools.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
+from grouprl.training.callbacks import read_metrics
+
+
+@pytest.fixture(scope="module")
+def python():
+    try:
+        Sandbox().check()
+    except SandboxError as error:
+        pytest.skip(f"no sandbox on this machine: {error}")
+    return Sandbox(timeout_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text"),
+    [
+        ("1 + 1", "ok", "2"),
+        ("x = 3\nprint('a')\nx * 2", "ok", "a\n6"),
+        ("x = 3", "ok", ""),
+        ("None", "ok", ""),
+        ("print(1)", "ok", "1"),
+        ("1 / 0", "error", "ZeroDivisionError: division by zero"),
+        ("def f(:", "error", "SyntaxError: invalid syntax"),
+        ("print('a')\nraise ValueError('b')", "error", "a\nValueError: b"),
+        ("from sympy import *\nx = symbols('x')\nsolve(x**2 - 2)", "ok", "[-sqrt(2), sqrt(2)]"),
+        ("import numpy\nnumpy.arange(4).sum()", "ok", "6"),
+        ("open('a', 'w').write('kept')\nopen('a').read()", "ok", "kept"),
+        ("print('é中')", "ok", "é中"),
+        ("", "ok", ""),
+    ],
+)
+def test_a_block(python, code, status, text):
+    output = replace(python, timeout_s=10.0).run(code)
+    assert (output.status, output.text.strip()) == (status, text)
+
+
+def test_blocks_are_apart_and_in_order(python):
+    codes = [f"import os, time\ntime.sleep({0.2 - 0.05 * n})\nprint({n}, sorted(os.listdir()))" for n in range(4)]
+    assert [o.text.strip() for o in python.map(codes)] == [f"{n} ['block.py']" for n in range(4)]
+
+
+def test_attacks(python):
+    """Each attack of `grouprl.tools.attacks` is really tried, and none gets through."""
+    found = {outcome.name: outcome for outcome in attacks.outcomes(python)}
+    assert found.keys() == attacks.ATTACKS.keys()
+    assert {name: outcome.how for name, outcome in found.items() if not outcome.stopped} == {}
+    assert max(outcome.seconds for outcome in found.values()) < 2 * python.timeout_s
+    assert "MemoryError" in found["10 GB of memory"].how
+    assert "Permission" in found["reading a file of the caller"].how
+    assert "not permitted" in found["a unix socket"].how
+
+
+def test_an_attack_that_gets_through_is_seen(python, monkeypatch):
+    monkeypatch.setattr(attacks, "ATTACKS", {"none": "print('BREACH')"})
+    (outcome,) = attacks.outcomes(python)
+    assert not outcome.stopped
+
+
+def test_a_machine_that_cannot_confine_is_refused(python, monkeypatch, caplog, tmp_path):
+    jail = sandbox._JAIL.read_text()
+    assert "def block_calls() -> None:" in jail
+    broken = tmp_path / "jail.py"
+    broken.write_text(jail.replace("    if platform.machine() not in _BLOCKED:", "    if True:"))
+    os.chmod(tmp_path, 0o755)
+    monkeypatch.setattr(sandbox, "_JAIL", broken)
+    with pytest.raises(SandboxError, match=r"no sockets \(seccomp\).*allow_unsandboxed=true"):
+        Sandbox().run("1")
+    assert Sandbox(allow_unsandboxed=True).run("1").text.strip() == "1"
+    assert "runs without: no sockets (seccomp)" in caplog.text
+
+
+def test_the_protocol():
+    text = "First\n```python\nx = 1\n```\nthen\n```python\nprint(2)\n```\n```output"
+    assert pending_code(text) == "print(2)"
+    assert pending_code("no code ```output") is None
+    assert pending_code("```python\n1\n```") is None
+    assert output_text(ToolOutput(" 2\n", "ok", 0.1)) == "\n2\n```\n"
+    assert shorten("a" * 200 + "b" * 50 + "c" * 200) == "a" * 200 + "..." + "c" * 200
+    assert shorten("abc") == "abc"
+
+
+class Scripted:
+    """A policy's stand-in for the tools: the sandbox itself is tested above."""
+
+    def __init__(self):
+        self.codes = []
+
+    def map(self, codes):
+        self.codes += codes
+        return [ToolOutput("42", "ok", 0.0) for _ in codes]
+
+
+def tool_prompts(count=4):
+    from grouprl.data import prompts
+    from grouprl.data.messages import TOOLS
+    from grouprl.data.rows import Problem
+    from grouprl.data.tiny.task import hard_problems
+
+    policy = load_policy("tiny_tools")
+    problems = [Problem(p.text, p.answer) for p in hard_problems("heldout", count)]
+    return policy, prompts.encode(policy.tokenizer, problems, system=TOOLS)
+
+
+def test_the_policy_writes_the_tool_answers_and_the_policy_goes_on():
+    policy, prompts = tool_prompts()
+    tool = Scripted()
+    sampler = GroupSampler(group_size=3, max_new_tokens=120, tools=ToolRounds(sandbox=tool))
+    rollouts = sampler(policy, prompts, seed=1)
+    assert len(tool.codes) >= 10
+    assert len(rollouts.tool_calls) >= 10
+    drawn, mask = rollouts.drawn, rollouts.completion_mask
+    assert bool((drawn <= mask).all())
+    assert int((mask & ~drawn).sum()) > 0
+    tool_tokens = rollouts.completion_ids[0, 0][(mask & ~drawn)[0, 0]]
+    assert policy.tokenizer.decode(tool_tokens) == "\n42\n```\n"
+    assert r"\boxed{42}" in rollouts.completions[0][0]
+    assert bool((rollouts.sampler_logprobs[~drawn] == 0).all())
+
+
+def test_tool_rounds_are_the_same_draws_as_one_go_up_to_the_tool():
+    policy, prompts = tool_prompts(2)
+    plain = GroupSampler(group_size=2, max_new_tokens=120, stop=(OUTPUT_FENCE,))(policy, prompts, seed=5)
+    sampler = GroupSampler(group_size=2, max_new_tokens=120, tools=ToolRounds(sandbox=Scripted()))
+    first, second = sampler(policy, prompts, seed=5), sampler(policy, prompts.take([1]), seed=5)
+    for row in range(2):
+        length = int(plain.lengths[row, 0])
+        assert torch.equal(first.completion_ids[row, 0, :length], plain.completion_ids[row, 0, :length])
+    assert first.completions[1] == second.completions[0]
+
+
+def test_tool_tokens_get_no_gradient_and_drawn_ones_do():
+    """Perturbing what a tool token's own logit contributes changes nothing; the ratio is 1 at the first step."""
+    policy, prompts = tool_prompts()
+    sampler = GroupSampler(group_size=4, max_new_tokens=120, tools=ToolRounds(sandbox=Scripted()))
+    rollouts = sampler(policy, prompts, seed=3)
+    rewards = torch.arange(16.0).view(4, 4)
+    experience = Experience(rollouts, RankAdvantage()(rewards), torch.ones(4, 4, dtype=torch.bool))
+    assert torch.equal(experience.mask, rollouts.drawn)
+    batch = experience.minibatch(torch.arange(4), torch.full((4, 4), 1 / 16))
+    logprobs = policy.logprobs(batch).logprobs
+    leaf = logprobs.detach().requires_grad_()
+    PolicyLoss()(leaf, batch.loss_inputs).loss.backward()
+    tool = batch.completion_mask & ~batch.drawn
+    assert int(tool.sum()) > 0
+    assert bool((leaf.grad[tool] == 0).all())
+    trained = batch.drawn & (batch.loss_inputs.advantages != 0).unsqueeze(-1)
+    assert bool((leaf.grad[trained] != 0).all())
+    difference = (logprobs - batch.loss_inputs.old_logprobs)[batch.drawn]
+    assert float(difference.detach().abs().max()) < 1e-4
+
+
+def test_rounds_are_bounded():
+    policy, prompts = tool_prompts(1)
+
+    class Asking(Scripted):
+        def map(self, codes):
+            self.codes += codes
+            return [ToolOutput("1\n```\n```python\n2\n```\n```output", "ok", 0.0) for _ in codes]
+
+    tool = Asking()
+    sampler = GroupSampler(group_size=2, max_new_tokens=200, tools=ToolRounds(rounds=2, sandbox=tool))
+    rollouts = sampler(policy, prompts, seed=0, greedy=True)
+    assert len(tool.codes) <= 2
+    assert rollouts.completion_mask.shape[-1] <= 200
+
+
+@pytest.mark.slow
+def test_twenty_steps_of_training_with_tools(python, train, tmp_path):
+    """Code that the policy writes is run while it is trained; what it logs says how often."""
+    options = ["steps=20", "max_new_tokens=96"]
+    small = ["prompts_per_step=2", "group_size=4", "minibatches=2", "ppo_epochs=1", "eval_every=0", "warmup_steps=0"]
+    assert train(*options, "experiment=tools", *small, "data.train_size=32", "data.heldout_size=4", small=False) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    rows = [row for row in read_metrics(run) if "tools/calls" in row]
+    assert len(rows) == 20
+    assert sum(row["tools/calls"] for row in rows) > 10
+    assert all(0 <= row["tools/error"] <= 1 for row in rows)
+    assert all(row["mismatch/max_deviation"] < 1e-3 for row in rows)
+
+
+def test_a_later_round_goes_on_in_its_stream_of_random_numbers(monkeypatch):
+    """What a policy draws after a tool is not drawn with the numbers that made the program."""
+    policy, prompts = tool_prompts(2)
+    seen = []
+
+    class Watched(rounds.Decoder):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            seen.append((options["skip"], self))
+
+    monkeypatch.setattr(rounds, "Decoder", Watched)
+    sampler = GroupSampler(group_size=2, max_new_tokens=120, tools=ToolRounds(sandbox=Scripted()))
+    sampler(policy, prompts, seed=2)
+    (skip, first), (later, second) = seen[:2]
+    assert skip == [0] * 4
+    waiting = [row for row in range(4) if bool(first.stopped[row])]
+    assert later == [int(first.lengths[row]) for row in waiting]
+    assert min(later) > 0
+    fresh = Decoder(policy, prompts.token_ids, 2, 120, keys=[(2, 0, i, s) for i in range(2) for s in range(2)]).uniforms
+    width = min(second.uniforms.shape[1], fresh.shape[1] - max(later))
+    for number, row in enumerate(waiting):
+        start = later[number]
+        assert torch.equal(second.uniforms[number, :width], fresh[row, start : start + width])
