@@ -93,6 +93,7 @@ def test_the_shipped_model_is_the_described_one():
     assert {k: v.shape for k, v in fresh.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_warm_start_learns():
     """Thirty steps of the build bring the loss down: the command that rebuilds the model works."""
     import torch

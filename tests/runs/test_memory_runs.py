@@ -77,6 +77,7 @@ def test_a_stopped_run_is_mended_as_its_message_says(train, monkeypatch):
     assert "another run" in shown
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_limit_it_found(train, monkeypatch):
     with monkeypatch.context() as patch:
         limit_all(patch, 150)

@@ -114,6 +114,7 @@ def test_the_literal_sweep_runs_then_skips(train, capsys):
     assert other.name.endswith("__seed-1")
 
 
+@pytest.mark.slow
 def test_a_changed_run_is_put_aside_not_mixed(train):
     assert train("-m", "advantage=rank,zscore") == 0
     run = min(Path("runs/sweep").glob("advantage-rank*"))
@@ -139,6 +140,7 @@ def test_a_failing_job_does_not_stop_a_sweep(train, capsys):
     assert states == ["failed", "finished"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_the_clip_matters(train):
     settings = ["steps=3", "ppo_epochs=4", "lr=3e-3"]
     for folder, extra in {"a": [], "b": [], "c": ["eps_high=0.28"], "d": ["seed=1"]}.items():
@@ -150,6 +152,7 @@ def test_the_same_seed_gives_the_same_weights_and_the_clip_matters(train):
     assert read_result(Path("a"))["metrics"]["ppo/clip_fraction/high"] > 0.001
 
 
+@pytest.mark.slow
 def test_with_binary_rewards_rank_and_rloo_are_the_same_run(train):
     for advantage in ("rank", "rloo", "centered"):
         assert train("reward=correct", f"advantage={advantage}", f"hydra.run.dir={advantage}") == 0
