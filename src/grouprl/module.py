@@ -71,7 +71,7 @@ class GroupRLModule(L.LightningModule):
             optimizer: Makes the optimizer from the trained parameters.
             steps: RL iterations, for the learning rate's decay.
             ppo_epochs: Passes over each rollout.
-            minibatches: Optimizer steps in a pass; each takes whole groups.
+            minibatches: Optimizer steps of a PPO epoch; each takes whole groups.
             micro_batch_size: Sequences in a forward pass, 0: any number. The gradient does not depend on it.
             micro_batch_tokens: Tokens in a forward pass, a prompt that its group shares counted once; 0: any number.
                 The gradient does not depend on it. Groups stay whole where they fit; a single sequence may exceed it.
@@ -181,7 +181,7 @@ class GroupRLModule(L.LightningModule):
         advantages, recorded = experience.advantages, experience.rollouts.sampler_logprobs
         whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
 
-        def passes() -> Tensor:
+        def all_micro_batches() -> Tensor:
             logprobs = torch.zeros_like(recorded).flatten(0, 1)
             for rows in self.memory.cuts(whole):
                 micro_batch = whole.piece(rows)
@@ -190,7 +190,7 @@ class GroupRLModule(L.LightningModule):
                 logprobs[rows, : found.shape[1]] = found.to(logprobs.dtype)
             return logprobs.view_as(recorded)
 
-        return self.memory.fitting(passes)
+        return self.memory.fitting(all_micro_batches)
 
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
         """The groups of each optimizer step of a PPO epoch, by their row on this rank."""
@@ -236,7 +236,7 @@ class GroupRLModule(L.LightningModule):
     def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
         """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.
 
-        Returns each micro-batch with its results, which are taken in by the caller: a pass that runs out of memory
+        Returns each micro-batch with its results, which are taken in by the caller: one that runs out of memory
         may have left part of a gradient, which the next call drops, and nothing else.
         """
         self.optimizers().zero_grad()  # type: ignore[union-attr]

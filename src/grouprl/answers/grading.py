@@ -85,7 +85,11 @@ def compare_answers(
     """Whether an answer is the gold answer, and the rule that decided."""
     if pool is not None or not cached:
         return _compare(answer, gold, kind, tolerance, pool or shared_pool())
-    return _compare_cached(answer, gold, kind, tolerance)
+    try:
+        return _compare_cached(answer, gold, kind, tolerance)
+    except _OfTheMomentError as error:
+        status, rule = error.args[0]
+        return status, rule
 
 
 def equal(prediction: str, gold: str) -> bool:
@@ -95,7 +99,14 @@ def equal(prediction: str, gold: str) -> bool:
 
 @functools.lru_cache(maxsize=2**16)
 def _compare_cached(answer: str, gold: str, kind: AnswerKind, tolerance: float) -> tuple[Status, str]:
-    return _compare(answer, gold, kind, tolerance, shared_pool())
+    verdict = _compare(answer, gold, kind, tolerance, shared_pool())
+    if verdict[0] == "timeout":
+        raise _OfTheMomentError(verdict)  # which is not remembered
+    return verdict
+
+
+class _OfTheMomentError(Exception):
+    """A verdict that may be another one the next time."""
 
 
 def _compare(answer: str, gold: str, kind: AnswerKind, tolerance: float, pool: Pool) -> tuple[Status, str]:

@@ -1,24 +1,18 @@
-"""Killable worker processes for symbolic comparison: no text of a model can hang or crash the process that asks.
-
-Plain subprocesses, not `multiprocessing`: they work from data loader workers, threads and DDP ranks alike. A worker is
-killed when a comparison takes more than its time, and a new one is started.
-"""
+"""The processes that compare answers: a few for all who ask, killed where a comparison takes too long."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import queue
-import select
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from grouprl.answers.process import JsonProcess
 
 START_TIMEOUT_S = 60.0
 _SOURCE = str(Path(__file__).parents[2])
@@ -36,23 +30,33 @@ class Pool:
             memory_mb: Memory of a process in MiB (Linux).
         """
         self.workers, self.timeout_s, self.memory_mb = workers, timeout_s, memory_mb
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(workers):
-            self._idle.put(None)
-        self._process = os.getpid()
+        self._begin()
         atexit.register(self.close)
 
+    def _begin(self) -> None:
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(self.workers):
+            self._idle.put(None)
+        self._process = os.getpid()
+
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The worker's answer; ``{"status": "timeout"}`` where it was killed."""
+        """The worker's answer; ``{"status": "timeout"}`` where it was killed, ``"crash"`` where it ended.
+
+        What takes too long is asked once more, of a new process: a machine that stood still for a moment is no verdict.
+        """
+        reply = self._ask(request)
+        return self._ask(request) if reply["status"] == "timeout" else reply
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._worker() as worker:
             return worker.ask(request, self.timeout_s)
 
     def start(self, workers: int | None = None) -> None:
         """Start processes, all by default, so that the first comparison does not wait for them."""
-        started = [self._idle.get() or _Worker(self.memory_mb) for _ in range(workers or self.workers)]
-        for worker in started:
-            worker.wait_until_ready()
-            self._idle.put(worker)
+        with contextlib.ExitStack() as stack:
+            started = [stack.enter_context(self._worker()) for _ in range(workers or self.workers)]
+            for worker in started:
+                worker.wait_until_ready()
 
     def close(self) -> None:
         """Kill the processes. A pool may be used again afterwards."""
@@ -62,79 +66,53 @@ class Pool:
             for _ in range(self.workers):
                 worker = self._idle.get_nowait()
                 if worker is not None:
-                    worker.kill()
+                    worker.process.kill()
         while self._idle.qsize() < self.workers:
             self._idle.put(None)
 
     @contextlib.contextmanager
     def _worker(self) -> Iterator[_Worker]:
         if self._process != os.getpid():
-            self.__init__(self.workers, timeout_s=self.timeout_s, memory_mb=self.memory_mb)  # type: ignore[misc]
+            self._begin()
         worker = self._idle.get()
         try:
-            if worker is None or not worker.is_alive():
+            if worker is None or not worker.process.is_alive:
                 worker = _Worker(self.memory_mb)
             yield worker
         finally:
-            self._idle.put(worker if worker is not None and worker.is_alive() else None)
+            self._idle.put(worker if worker is not None and worker.process.is_alive else None)
 
 
 class _Worker:
+    """One process, and whether it has said that it is ready."""
+
     def __init__(self, memory_mb: int) -> None:
         command = [sys.executable, "-c", "from grouprl.answers.worker import work; work()", str(memory_mb)]
         environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join([_SOURCE, *sys.path])}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment
-        )
+        self.process = JsonProcess(command, environment)
         self.ready = False
-        self.pending = b""
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
 
     def wait_until_ready(self) -> None:
-        if not self.ready:
-            if self._read_line(time.monotonic() + START_TIMEOUT_S) is None:
-                self.kill()
-                raise RuntimeError("the answer-comparing process did not start")
-            self.ready = True
+        if self.ready:
+            return
+        try:
+            self.process.wait_for_line(START_TIMEOUT_S)
+        except (TimeoutError, EOFError, OSError) as error:
+            self.process.kill()
+            raise RuntimeError("the answer-comparing process did not start") from error
+        self.ready = True
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         self.wait_until_ready()
-        assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-            line = self._read_line(time.monotonic() + timeout_s)
-        except (OSError, EOFError):
-            self.kill()
-            return {"status": "crash"}
-        if line is None:
-            self.kill()
+            reply: dict[str, Any] = self.process.exchange(request, timeout_s)
+        except TimeoutError:
+            self.process.kill()
             return {"status": "timeout"}
-        return json.loads(line)
-
-    def _read_line(self, deadline: float) -> bytes | None:
-        """The next line; None when it is late, `EOFError` when the process has ended."""
-        assert self.process.stdout is not None
-        while b"\n" not in self.pending:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                return None
-            piece = os.read(self.process.stdout.fileno(), 2**16)
-            if not piece:
-                raise EOFError
-            self.pending += piece
-        line, _, self.pending = self.pending.partition(b"\n")
-        return line
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        except (OSError, EOFError):
+            self.process.kill()
+            return {"status": "crash"}
+        return reply
 
 
 def start_in_background() -> None:

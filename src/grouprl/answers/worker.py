@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import time
+
+from grouprl.answers.process import end_with_parent, limit_memory
 
 
 def work() -> None:
     """Serve standard input."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    _end_with_parent(os.getppid())
+    end_with_parent()
     from grouprl.answers.compare import same
     from grouprl.answers.tokens import UnreadableError
 
     same(r"\frac{x}{2}+\sqrt{3}", r"\frac{2 x}{4}+\sqrt{3}")  # sympy imports more when it is first used
-    _limit(int(sys.argv[1]))
+    limit_memory(int(sys.argv[1]))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -30,20 +30,3 @@ def work() -> None:
         except Exception as error:  # noqa: BLE001 - whatever a text makes sympy do, it is not this process's end
             reply = {"status": "unparsable", "rule": type(error).__name__}
         print(json.dumps(reply), file=answers, flush=True)
-
-
-def _limit(mebibytes: int) -> None:
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (mebibytes * 2**20, mebibytes * 2**20))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _end_with_parent(parent: int) -> None:
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

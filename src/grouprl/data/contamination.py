@@ -156,7 +156,7 @@ def check(train_problems: Sequence[str], benchmarks: Mapping[str, Sequence[str]]
     """Compare training problems with several benchmarks at once.
 
     Args:
-        train_problems: Problem texts, as they are before any prompt layout.
+        train_problems: Problem texts, as they are before any prompt template.
         benchmarks: Problem texts of each benchmark by its name.
 
     Returns:

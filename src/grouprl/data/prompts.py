@@ -1,4 +1,4 @@
-"""From problems to prompt tokens: the model's chat template where it has one, a plain layout elsewhere."""
+"""From problems to prompt tokens: the model's chat template where it has one, a plain template elsewhere."""
 
 from __future__ import annotations
 

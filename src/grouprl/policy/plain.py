@@ -94,7 +94,7 @@ class PlainSteps:
     """Forward passes of the transformers model with a `DynamicCache`: for any causal language model."""
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], group: int, pad_id: int) -> None:
-        """Set up the passes of some prompts.
+        """Set up the forward passes of some prompts.
 
         Args:
             model: A causal language model of transformers, PEFT's wrapper included.

@@ -7,25 +7,20 @@ without harm to the run. Nothing but numbers comes back.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import importlib.util
 import json
 import math
 import os
-import select
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from grouprl.answers.process import JsonProcess, end_with_parent, limit_memory
 from grouprl.batch import Prompts
 from grouprl.rewards.base import Completions, Rewards, as_rewards
 from grouprl.rewards.scoring import RewardTimeoutError
@@ -53,68 +48,45 @@ class IsolatedReward:
         """
         self.target, self.arguments = target, dict(arguments or {})
         self.timeout_s, self.memory_mb = timeout_s, memory_mb
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: JsonProcess | None = None
         atexit.register(self.close)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
         """Rewards of the function, or `RewardTimeoutError`, or `RewardWorkerError` with the function's own error."""
         request = {"completions": [list(row) for row in completions], "prompts": asdict(prompts)}
-        answer = self._ask(request)
-        if "error" in answer:
-            raise RewardWorkerError(answer["error"])
+        if self._worker is None or not self._worker.is_alive:
+            self._start()
+        answer = self._ask(request, self.timeout_s)
         return _from_json(answer, completions)
 
     def close(self) -> None:
         """Kill the worker."""
         worker, self._worker = self._worker, None
         if worker is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-            for pipe in (worker.stdin, worker.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._worker is None or self._worker.poll() is not None:
-            self._start()
-        try:
-            return self._exchange(request, self.timeout_s)
-        except RewardTimeoutError:
-            self.close()
-            raise
-        except (OSError, EOFError) as error:
-            code = self._worker.wait() if self._worker else None
-            self.close()
-            how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-            raise RewardWorkerError(f"the reward's process ended ({how})") from error
+            worker.kill()
 
     def _start(self) -> None:
         self.close()
         command = [sys.executable, "-m", "grouprl.rewards.isolation"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment
-        )
-        setup = {"target": self.target, "arguments": self.arguments, "memory_mb": self.memory_mb}
-        try:
-            answer = self._exchange(setup, START_TIMEOUT_S)
-        except (OSError, EOFError) as error:
-            self.close()
-            raise RewardWorkerError("the reward's process did not start") from error
-        if "error" in answer:
-            self.close()
-            raise RewardWorkerError(answer["error"])
+        self._worker = JsonProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"})
+        self._ask({"target": self.target, "arguments": self.arguments, "memory_mb": self.memory_mb}, START_TIMEOUT_S)
 
-    def _exchange(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def _ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         assert self._worker is not None
-        assert self._worker.stdin is not None
-        assert self._worker.stdout is not None
-        # The worker reads a whole message before it does anything, so that this write cannot block for long.
-        self._worker.stdin.write(json.dumps(message).encode() + b"\n")
-        self._worker.stdin.flush()
-        return json.loads(_read_line(self._worker.stdout, time.monotonic() + timeout_s, timeout_s))
+        try:
+            answer: dict[str, Any] = self._worker.exchange(message, timeout_s)
+        except TimeoutError as error:
+            self.close()
+            raise RewardTimeoutError(f"the reward did not return within {timeout_s:g} s (reward.timeout_s)") from error
+        except (OSError, EOFError) as error:
+            code, self._worker = self._worker.kill(grace_s=5.0), None
+            how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+            raise RewardWorkerError(f"the reward's process ended ({how})") from error
+        if "error" in answer:
+            if "ready" in answer:  # it has said why it cannot score, and ends
+                self.close()
+            raise RewardWorkerError(answer["error"])
+        return answer
 
 
 def load_object(target: str) -> Any:
@@ -133,19 +105,6 @@ def load_object(target: str) -> Any:
     return getattr(importlib.import_module(module_name), name)
 
 
-def _read_line(pipe: IO[bytes], deadline: float, timeout_s: float) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise RewardTimeoutError(f"the reward did not return within {timeout_s:g} s (reward.timeout_s)")
-        piece = os.read(pipe.fileno(), 2**16)
-        if not piece:
-            raise EOFError
-        line += piece
-    return line
-
-
 def _to_json(rewards: Rewards) -> dict[str, Any]:
     values = rewards.values.masked_fill(~rewards.valid, math.nan)
     return {"values": values.tolist(), "parts": {name: part.tolist() for name, part in rewards.parts.items()}}
@@ -157,28 +116,6 @@ def _from_json(answer: Mapping[str, Any], completions: Completions) -> Rewards:
     return Rewards(rewards.values, rewards.valid, parts, rewards.failures)
 
 
-def _limit_memory(mebibytes: int) -> None:
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
-        return
-    import resource
-
-    used = int(statm.read_text().split()[0]) * resource.getpagesize()
-    limit = used + mebibytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _end_with_parent() -> None:
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _work() -> None:
     """The worker's loop. What the reward prints goes to standard error, out of the protocol's way."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -188,7 +125,7 @@ def _work() -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
-    _end_with_parent()
+    end_with_parent()
     torch.set_num_threads(1)
     setup = json.loads(sys.stdin.buffer.readline())
     try:
@@ -196,9 +133,9 @@ def _work() -> None:
         arguments = setup["arguments"]
         score = found(**arguments) if isinstance(found, type) else functools.partial(found, **arguments)
     except Exception as error:  # noqa: BLE001 - told to the run
-        say({"error": f"{type(error).__name__}: {error}"})
+        say({"ready": False, "error": f"{type(error).__name__}: {error}"})
         return
-    _limit_memory(setup["memory_mb"])
+    limit_memory(setup["memory_mb"], beyond_use=True)
     say({"ready": True})
     for line in sys.stdin.buffer:
         request = json.loads(line)

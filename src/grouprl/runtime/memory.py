@@ -112,14 +112,14 @@ class MemoryLimits:
                 if self.on_out_of_memory == "stop" or not failure.smaller:
                     raise TrainingError(self._message(failure)) from failure
                 self._halve(failure)
-            # Outside of the handler: the error's traceback holds what the failed pass had computed.
+            # Outside of the handler: the error's traceback holds what the failed forward pass had computed.
             self.policy.release_caches()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
     def running(self, work: str, batch: Minibatch) -> AbstractContextManager[None]:
-        """Around a pass over one micro-batch: out-of-memory errors become `DoesNotFit`."""
+        """Around a forward (and backward) pass over one micro-batch: out-of-memory errors become `DoesNotFit`."""
         sequences, tokens = len(batch), batch.tokens  # counted now: later there may be no memory to count in
         with_gradient = torch.is_grad_enabled()
 

@@ -59,7 +59,7 @@ class TrainConfig:
     group_size: int = MISSING
     """completions per prompt"""
     ppo_epochs: int = MISSING
-    """passes over each rollout"""
+    """PPO epochs over each rollout"""
     minibatches: int = MISSING
     """optimizer steps of an epoch"""
     micro_batch_size: int = MISSING

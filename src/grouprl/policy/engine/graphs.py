@@ -59,7 +59,7 @@ class GraphSteps(StackSteps):
         row_buckets: Buckets = ROWS,
         column_buckets: Buckets = COLUMNS,
     ) -> None:
-        """Set up the passes of some prompts.
+        """Set up the forward passes of some prompts.
 
         Args:
             stack: The model's.
@@ -214,7 +214,7 @@ class _Memory:
             try:
                 self.captured[rows, end] = self.capture(function)
             except torch.OutOfMemoryError:
-                raise  # said with the dial to turn, or halved, further up
+                raise  # said with the option to change, or halved, further up
             except RuntimeError as error:
                 say_once(
                     f"Decoding goes on without CUDA graphs, and slower: capturing a step of {rows} rows and {end} "

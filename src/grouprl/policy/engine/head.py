@@ -3,7 +3,7 @@
 Logits of a vocabulary of 150,000 are most of a small model's memory and of its time. Here they exist in tiles of some
 columns of the vocabulary, over which the softmax is accumulated.
 
-- Head frozen (LoRA): one pass. The gradient of a token's logprob with respect to its hidden state,
+- Head frozen (LoRA): once. The gradient of a token's logprob with respect to its hidden state,
   ``(W[token] - sum_v p_v W[v]) / T``, does not depend on the loss, so it is taken in the forward pass.
 - Head trained: the tiles are kept for the backward pass up to ``keep_bytes``; beyond, they are computed again there,
   which costs a third more.

@@ -34,13 +34,13 @@ def packed_logprobs(
         temperature: Divides the logits.
         recompute: Gradient checkpointing.
     """
-    layout = PackedLayout.of(batch, stack)
+    packed = PackedRows.of(batch, stack)
     table = stack.tied_table()
-    hidden = stack.hidden_states(layout.token_ids, layout.positions, layout.attend, table=table, recompute=recompute)
+    hidden = stack.hidden_states(packed.token_ids, packed.positions, packed.attend, table=table, recompute=recompute)
     head = table or stack.head_weight
-    logprobs, entropy = token_logprobs(hidden[layout.predictors], head, layout.targets, temperature)
+    logprobs, entropy = token_logprobs(hidden[packed.predictors], head, packed.targets, temperature)
     mask, out = batch.drawn, logprobs.new_zeros(batch.drawn.shape)
-    # Values beyond those of the drawn tokens are left (see `PackedLayout`).
+    # Values beyond those of the drawn tokens are left (see `PackedRows`).
     return TokenLogprobs(out.masked_scatter(mask, logprobs), out.masked_scatter(mask, entropy))
 
 
@@ -57,7 +57,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class PackedLayout:
+class PackedRows:
     """Where the tokens of a batch lie among the rows.
 
     On a CPU zeros follow, up to a number of rows (and of drawn tokens) that products are fast for. No token attends to
@@ -82,7 +82,7 @@ class PackedLayout:
     scaling: float
 
     @classmethod
-    def of(cls, batch: Minibatch, stack: DecoderStack) -> PackedLayout:
+    def of(cls, batch: Minibatch, stack: DecoderStack) -> PackedRows:
         """Lay a batch out; sequences with equal prompts next to each other share its rows."""
         device = batch.prompt_ids.device
         first = batch.new_prompt

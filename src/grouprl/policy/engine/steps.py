@@ -19,7 +19,7 @@ class StackSteps:
     """
 
     def __init__(self, stack: DecoderStack, prompts: Sequence[Sequence[int]], group: int, limit: int) -> None:
-        """Set up the passes of some prompts.
+        """Set up the forward passes of some prompts.
 
         Args:
             stack: The model's.
