@@ -11,8 +11,6 @@ prompt counts, and a short exercise about a formula that a long test problem men
 
 A template that is filled with other numbers is a hit if it is long enough to have 13 tokens in a row without a changed
 number, and none otherwise. `Overlap.same_numbers` tells it from a twin.
-
-12,500 training problems of 71 tokens against 13,000 test problems of 38: 3.3 s on one CPU core.
 """
 
 from __future__ import annotations

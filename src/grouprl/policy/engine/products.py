@@ -29,7 +29,7 @@ def row_count(rows: int, weight: Tensor) -> int:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x weight^T + bias`` of rows [rows, in] without gradient, the weight plain or from `pack`.
 
-    For many rows oneDNN takes five sixths of MKL's time where MKL does without AVX-512 (docs/performance.md).
+    For many rows oneDNN is the faster library where MKL does without AVX-512 (docs/performance.md).
     """
     if onednn_serves(x, weight):
         rows = len(x)

@@ -104,7 +104,8 @@ def outcomes(sandbox: Sandbox) -> Iterator[Outcome]:
             output = sandbox.run(_filled(code, places))
             left = survivors()
             breach = BREACH in output.text or left or sorted(folder.iterdir()) != sorted([secret, folder / "socket"])
-            breach = breach or Path("/tmp/grouprl-breach").exists()
+            breach = breach or breach_file.exists()
+            breach_file.unlink(missing_ok=True)
             yield Outcome(title, not breach, _how(output, left), output.seconds)
     del os.environ["GROUPRL_SECRET"]
 
