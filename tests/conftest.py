@@ -15,6 +15,7 @@ from helpers.paths import ROOT
 from helpers.runs import SMALL
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run beside each other
 torch.set_num_threads(1)
 
 

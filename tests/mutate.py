@@ -79,33 +79,20 @@ def read_mutations(path: Path) -> list[Mutation]:
 
 
 def copy_repository(target: Path) -> None:
-    """Copy what git tracks or would track, and put packages that lie elsewhere in their place below the source."""
+    """Copy what git tracks or would track, links as links."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
     for name in dict.fromkeys(filter(None, listed)):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    source, places = packages(target)
-    for package, folder in places.items():
-        place = source / package.replace(".", "/")
-        if not place.exists():
-            place.symlink_to(os.path.relpath(folder, place.parent), target_is_directory=True)
-
-
-def packages(copy: Path) -> tuple[Path, dict[str, Path]]:
-    """Folder of the source, and the folders of the packages that pyproject.toml names one by one."""
-    settings = tomllib.loads((copy / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    named = {package: copy / folder for package, folder in settings.get("package-dir", {}).items()}
-    source = named.pop("", copy / "src")
-    return source, dict(sorted(named.items()))
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
 
 
 def environment(copy: Path) -> dict[str, str]:
     """Variables under which the packages of a copy are imported; PYTHONPATH comes before an editable installation."""
     return {
         **os.environ,
-        "PYTHONPATH": str(packages(copy)[0]),
+        "PYTHONPATH": str(copy / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -114,7 +101,7 @@ def environment(copy: Path) -> dict[str, str]:
 
 def check_imports(copy: Path) -> None:
     """Refuse to go on where Python would import another package than the copy's: every mutation would survive."""
-    names = sorted({"grouprl", *packages(copy)[1]})
+    names = ["grouprl", "grouprl.conf", "grouprl.experiments"]
     code = f"import importlib\nfor name in {names!r}: print(importlib.import_module(name).__path__[0])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=copy, check=False, capture_output=True, text=True, env=environment(copy)

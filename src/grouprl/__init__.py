@@ -9,27 +9,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grouprl.advantages.base import Advantage
-    from grouprl.advantages.baselines import CenteredAdvantage, LeaveOneOutAdvantage, ZScoreAdvantage
-    from grouprl.advantages.rank import RankAdvantage
-    from grouprl.batch import LossInputs, LossOutputs, MinibatchCounts, Prompts, Rollouts
-    from grouprl.losses.aggregations import BatchTokenMean, ConstantLength, GroupTokenMean, SequenceMean
-    from grouprl.losses.corrections import MaskedWeights, NoCorrection, TruncatedWeights
-    from grouprl.losses.gates import CispoGate, ClipGate, NoGate, SapoGate
-    from grouprl.losses.kl import K1, K2, K3
-    from grouprl.losses.policy_loss import PolicyLoss
-    from grouprl.losses.ratios import GeometricRatio, SequenceRatio, TokenRatio
-    from grouprl.module import GroupRLModule
-    from grouprl.policy.adapters import LoraAdapter
-    from grouprl.policy.load import load_policy
-    from grouprl.policy.policy import Policy
-    from grouprl.rewards.base import Rewards
-    from grouprl.rewards.isolation import IsolatedReward
-    from grouprl.rewards.parts import CorrectReward, FormatReward, MathReward
-    from grouprl.rewards.scoring import Scorer
-    from grouprl.sampling.group import GroupSampler
-    from grouprl.sampling.rounds import ToolRounds
-    from grouprl.sampling.vllm import VLLMSampler
+    from grouprl.advantages.base import Advantage as Advantage
+    from grouprl.advantages.baselines import CenteredAdvantage as CenteredAdvantage
+    from grouprl.advantages.baselines import LeaveOneOutAdvantage as LeaveOneOutAdvantage
+    from grouprl.advantages.baselines import ZScoreAdvantage as ZScoreAdvantage
+    from grouprl.advantages.rank import RankAdvantage as RankAdvantage
+    from grouprl.batch import LossInputs as LossInputs
+    from grouprl.batch import LossOutputs as LossOutputs
+    from grouprl.batch import MinibatchCounts as MinibatchCounts
+    from grouprl.batch import Prompts as Prompts
+    from grouprl.batch import Rollouts as Rollouts
+    from grouprl.losses.aggregations import Aggregation as Aggregation
+    from grouprl.losses.aggregations import BatchTokenMean as BatchTokenMean
+    from grouprl.losses.aggregations import ConstantLength as ConstantLength
+    from grouprl.losses.aggregations import GroupTokenMean as GroupTokenMean
+    from grouprl.losses.aggregations import SequenceMean as SequenceMean
+    from grouprl.losses.corrections import MaskedWeights as MaskedWeights
+    from grouprl.losses.corrections import NoCorrection as NoCorrection
+    from grouprl.losses.corrections import SamplerCorrection as SamplerCorrection
+    from grouprl.losses.corrections import TruncatedWeights as TruncatedWeights
+    from grouprl.losses.gates import CispoGate as CispoGate
+    from grouprl.losses.gates import ClipGate as ClipGate
+    from grouprl.losses.gates import Gate as Gate
+    from grouprl.losses.gates import NoGate as NoGate
+    from grouprl.losses.gates import SapoGate as SapoGate
+    from grouprl.losses.kl import K1 as K1
+    from grouprl.losses.kl import K2 as K2
+    from grouprl.losses.kl import K3 as K3
+    from grouprl.losses.kl import KLPenalty as KLPenalty
+    from grouprl.losses.policy_loss import PolicyLoss as PolicyLoss
+    from grouprl.losses.ratios import GeometricRatio as GeometricRatio
+    from grouprl.losses.ratios import RatioLevel as RatioLevel
+    from grouprl.losses.ratios import SequenceRatio as SequenceRatio
+    from grouprl.losses.ratios import TokenRatio as TokenRatio
+    from grouprl.module import GroupRLModule as GroupRLModule
+    from grouprl.policy.adapters import LoraAdapter as LoraAdapter
+    from grouprl.policy.load import load_policy as load_policy
+    from grouprl.policy.policy import Policy as Policy
+    from grouprl.rewards.base import Reward as Reward
+    from grouprl.rewards.base import Rewards as Rewards
+    from grouprl.rewards.isolation import IsolatedReward as IsolatedReward
+    from grouprl.rewards.parts import CorrectReward as CorrectReward
+    from grouprl.rewards.parts import FormatReward as FormatReward
+    from grouprl.rewards.parts import MathReward as MathReward
+    from grouprl.rewards.scoring import Scorer as Scorer
+    from grouprl.sampling.base import Sampler as Sampler
+    from grouprl.sampling.group import GroupSampler as GroupSampler
+    from grouprl.sampling.rounds import ToolRounds as ToolRounds
+    from grouprl.sampling.vllm import VLLMSampler as VLLMSampler
 
 __version__ = "0.1.0"
 
@@ -38,20 +65,21 @@ _HOMES = {
     "advantages.baselines": ("CenteredAdvantage", "LeaveOneOutAdvantage", "ZScoreAdvantage"),
     "advantages.rank": ("RankAdvantage",),
     "batch": ("LossInputs", "LossOutputs", "MinibatchCounts", "Prompts", "Rollouts"),
-    "losses.aggregations": ("BatchTokenMean", "ConstantLength", "GroupTokenMean", "SequenceMean"),
-    "losses.corrections": ("MaskedWeights", "NoCorrection", "TruncatedWeights"),
-    "losses.gates": ("CispoGate", "ClipGate", "NoGate", "SapoGate"),
-    "losses.kl": ("K1", "K2", "K3"),
+    "losses.aggregations": ("BatchTokenMean", "ConstantLength", "GroupTokenMean", "SequenceMean", "Aggregation"),
+    "losses.corrections": ("MaskedWeights", "NoCorrection", "TruncatedWeights", "SamplerCorrection"),
+    "losses.gates": ("CispoGate", "ClipGate", "NoGate", "SapoGate", "Gate"),
+    "losses.kl": ("K1", "K2", "K3", "KLPenalty"),
     "losses.policy_loss": ("PolicyLoss",),
-    "losses.ratios": ("GeometricRatio", "SequenceRatio", "TokenRatio"),
+    "losses.ratios": ("GeometricRatio", "SequenceRatio", "TokenRatio", "RatioLevel"),
     "module": ("GroupRLModule",),
     "policy.adapters": ("LoraAdapter",),
     "policy.load": ("load_policy",),
     "policy.policy": ("Policy",),
-    "rewards.base": ("Rewards",),
+    "rewards.base": ("Rewards", "Reward"),
     "rewards.isolation": ("IsolatedReward",),
     "rewards.parts": ("CorrectReward", "FormatReward", "MathReward"),
     "rewards.scoring": ("Scorer",),
+    "sampling.base": ("Sampler",),
     "sampling.group": ("GroupSampler",),
     "sampling.rounds": ("ToolRounds",),
     "sampling.vllm": ("VLLMSampler",),
@@ -62,10 +90,12 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'grouprl' has no attribute {name!r}")
-    return getattr(import_module(f"grouprl.{_MODULE_OF[name]}"), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'grouprl' has no attribute {name!r}")
+        return getattr(import_module(f"grouprl.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

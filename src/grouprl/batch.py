@@ -102,8 +102,11 @@ class LossInputs:
     """What a loss needs beside the current logprobs. One row per sequence."""
 
     old_logprobs: PerToken
+    """Of the policy that sampled, in nats, at the sampling temperature."""
     advantages: Float[Tensor, " sequences"]
+    """One for each sequence."""
     mask: Bool[Tensor, "sequences tokens"]
+    """True at completion tokens that are trained on. Elsewhere logprobs may be anything."""
     token_weights: Float[Tensor, " sequences"]
     """Weight of each token of a sequence, fixed over the whole minibatch (see `grouprl.losses.aggregations`)."""
     ref_logprobs: PerToken | None = None
@@ -117,8 +120,12 @@ class LossOutputs:
 
     loss: Float[Tensor, ""]
     token_sums: dict[str, Float[Tensor, ""]]
+    """Sums over trained tokens by name (``ratio/mean``, ``approx_kl`` in nats, ``clip_fraction/high`` and what else the
+    axes measure): divide by ``tokens``."""
     maxima: dict[str, Float[Tensor, ""]]
+    """Largest values over trained tokens by name."""
     tokens: Int[Tensor, ""]
+    """Trained tokens."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +273,11 @@ class MinibatchCounts:
     """Sequences with at least one trained token."""
     tokens: float
     """Trained tokens."""
+
+    @classmethod
+    def of(cls, lengths: Int[Tensor, "prompts group"]) -> MinibatchCounts:
+        """The counts of a minibatch that is on this rank as a whole, from the trained tokens of its sequences."""
+        return cls(*cls.count(lengths).tolist())
 
     @classmethod
     def count(cls, lengths: Int[Tensor, "prompts group"]) -> Float[Tensor, 3]:

@@ -1,4 +1,4 @@
-"""What several packages check, as plain functions without torch.
+"""What several packages check, as plain functions without torch, and notices that are given once.
 
 Each package of components has a ``checks.py`` of its own beside this one: a function for each component that refuses
 some arguments, under the component's name in snake case (``ClipGate``: ``clip_gate``). The component calls it when it
@@ -9,8 +9,12 @@ key, value and remedy.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 def choice(key: str, value: Any, choices: Sequence[str]) -> None:
@@ -39,3 +43,9 @@ def no_such_option(group: str, option: str, choices: Sequence[str]) -> str:
     close = difflib.get_close_matches(option, choices, n=1)
     hint = f" Did you mean {group}={close[0]}?" if close else ""
     return f"{group}={option}: there is no such {group}.{hint}\nChoices: {', '.join(choices)}."
+
+
+@lru_cache(maxsize=256)
+def say_once(text: str) -> None:
+    """Log a warning, the first time it is asked for in this process."""
+    _log.warning(text)

@@ -103,7 +103,7 @@ WRONG = [
     (["loss/gate=sapo", "loss.gate.tau_positive=0"], ["loss.gate.tau_positive=0", "above 0"]),
     (["loss/ratio=geometric", "loss.ratio.clip=-1"], ["loss.ratio.clip=-1", "above 0"]),
     (["loss/kl=k4"], ["loss/kl=k4", "custom, k1, k2, k3"]),
-    (["~loss"], ["~loss", "a run needs a loss"]),
+    (["~loss"], ["~loss", "a run has one loss", "loss=OPTION"]),
     (["sampler/tools=bash"], ["sampler/tools=bash", "none, python"]),
     (["kl_stop=0.1"], ["kl_stop", "target_kl"]),
     (["clip_norm=2"], ["clip_norm", "max_grad_norm"]),

@@ -146,3 +146,12 @@ def test_every_shipped_target_is_one_path_and_every_component_has_an_option():
                     if item.name == "IsolatedReward":  # what a function of the user's is put into
                         continue
                     assert f"grouprl.{package}.{file.stem}.{item.name}" in targets
+
+
+def test_the_clip_of_gspo_with_another_ratio_is_warned_of(capsys):
+    check_job("train", ["loss=gspo"])
+    assert capsys.readouterr().err == ""
+    check_job("train", ["loss=gspo", "loss/ratio=token"])
+    assert "a clip for loss/ratio=sequence" in capsys.readouterr().err
+    check_job("train", ["loss=gspo", "loss/ratio=token", "eps_low=0.2", "eps_high=0.2"])
+    assert capsys.readouterr().err == ""

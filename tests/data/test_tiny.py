@@ -2,11 +2,11 @@ import itertools
 import json
 
 import pytest
+from helpers.paths import TINY_FOLDER
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl.data import problems as data
 from grouprl.data.tiny import build, task
-from grouprl.policy.load import TINY_FOLDER
 from grouprl.rewards.rules import has_box, has_notation, has_steps, is_correct
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grouprl.training.callbacks import read_metrics
 from grouprl.cli import train as script
 from grouprl.training.records import read_result
-from grouprl.policy.load import TINY_FOLDER
+from helpers.paths import TINY_FOLDER
 from grouprl.policy.policy import Policy
 
 

@@ -8,9 +8,9 @@ Every estimator is a frozen dataclass called as ``advantage(rewards, *, valid=No
 - ``parts``: name -> [prompts, group], the named parts of the reward, for estimators that normalise each apart.
   Those of this package look at the total alone.
 
-and returns a tensor of the shape and dtype of ``rewards``. Degenerate groups: where all valid rewards are equal, or
-fewer than two samples are valid, every advantage is exactly 0 (only ``RankAdvantage(ties="random")``, the control
-with positional noise, differs).
+and returns a tensor of the shape and dtype of ``rewards`` (whole numbers and bools: of the default dtype).
+Degenerate groups: where all valid rewards are equal, or fewer than two samples are valid, every advantage is exactly
+0 (only ``RankAdvantage(ties="random")``, the control with positional noise, differs).
 
 Deviations from the REPO recipe as published:
 
@@ -60,9 +60,10 @@ def group_mean(values: Tensor, valid: Tensor, count: Tensor) -> Tensor:
 
 
 def finished(advantages: Tensor, rewards: Tensor, valid: Tensor, tied: Tensor | None = None) -> Tensor:
-    """Exactly 0 for invalid samples and tied groups, whatever the arithmetic left; the dtype of the rewards."""
+    """Exactly 0 for invalid samples and tied groups, whatever the arithmetic left. Integers become floats."""
     if tied is None:
         highest = rewards.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
         lowest = rewards.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
         tied = highest <= lowest
-    return advantages.masked_fill(tied | ~valid, 0.0).to(rewards.dtype)
+    dtype = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
+    return advantages.masked_fill(tied | ~valid, 0.0).to(dtype)

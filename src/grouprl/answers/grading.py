@@ -65,6 +65,9 @@ def grade(
         tolerance: Relative difference that numbers may have.
         pool: Worker processes; by default those this process shares.
         cached: Remember verdicts by (answer, gold).
+
+    Returns:
+        The verdict. A reward takes ``timeout`` for a completion that could not be scored, not for a wrong one.
     """
     answer = prediction if extraction == "none" else extract(prediction, extraction)
     if answer is None or not answer.strip():

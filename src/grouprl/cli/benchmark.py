@@ -91,6 +91,7 @@ def _load(config: DictConfig, folder: str) -> _Work:
     from grouprl.evaluation.exemplars import exemplars_for
     from grouprl.evaluation.runner import EvaluationSettings
     from grouprl.policy.load import load_policy
+    from grouprl.runtime.machine import use_determinism, use_threads
     from grouprl.sampling.tools.attacks import NOT_STOPPED
     from grouprl.sampling.tools.sandbox import SandboxError
 
@@ -111,7 +112,9 @@ def _load(config: DictConfig, folder: str) -> _Work:
         }
         problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
         exemplars = {n: exemplars_for(b, config.exemplars, config.data_dir) for n, b in benchmarks.items()}
+        use_determinism(config.deterministic)
         policy = load_policy(folder, temperature=config.temperature)
+        use_threads(config.threads, policy.weights)
         if "tir" in modes:
             tools.sandbox.check()
             print(f"tools: sandboxed; not limited: {'; '.join(NOT_STOPPED)} (docs/tools.md)", file=sys.stderr)

@@ -26,6 +26,7 @@ from grouprl.evaluation.benchmarks import BenchmarkProblem
 from grouprl.module import GroupRLModule
 from grouprl.policy.policy import Policy
 from grouprl.rewards.isolation import IsolatedReward, load_object
+from grouprl.runtime.machine import use_determinism, use_threads
 from grouprl.training import selection
 from grouprl.training.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
@@ -46,10 +47,26 @@ class Run:
     """Overlap of the training problems with each benchmark; None: not checked."""
 
 
-def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_after: int | None = None) -> Run:
-    """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`."""
+def build(
+    config: DictConfig,
+    folder: Path,
+    *,
+    config_hash: str = "",
+    resumed_after: int | None = None,
+    threads: int | None = None,
+) -> Run:
+    """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`.
+
+    Args:
+        config: The composed configuration.
+        folder: Run folder.
+        config_hash: Hash that its checkpoints carry.
+        resumed_after: Iterations that are done.
+        threads: CPU threads where the configuration does not say: those of a run that is resumed.
+    """
     _check_accelerator(config)
     find_own_files()
+    use_determinism(config.deterministic)
     advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
     reward, splits = build_reward(config), component(config, "data")
     sources = _benchmark_problems(config)
@@ -59,6 +76,7 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
         )
         L.seed_everything(config.seed, verbose=False)
         policy: Policy = component(config, "policy")
+        use_threads(config.threads or threads, policy.weights, devices=_devices(config))
         parts = (policy, sampler, reward, advantage, loss, component(config, "optimizer"))
         module = GroupRLModule(*parts, **_options_for(GroupRLModule, config))
         data = PromptDataModule(splits, policy, **_options_for(PromptDataModule, config), **config.prompt)
@@ -72,6 +90,11 @@ def build(config: DictConfig, folder: Path, *, config_hash: str = "", resumed_af
     logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=resumed_after)
     trainer = _build_trainer(config, logger, _callbacks(config, folder, stop, config_hash, evaluates), evaluates)
     return Run(module, data, trainer, stop, contamination)
+
+
+def _devices(config: DictConfig) -> int:
+    devices = config.trainer.get("devices", 1)
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def _options_for(factory: Callable[..., Any], config: DictConfig) -> dict[str, Any]:

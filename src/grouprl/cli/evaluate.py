@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.cli.environment import prepare
 from grouprl.policy.folder import check_policy_folder
 
 PROGRAM = "evaluate.py"
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(OmegaConf.to_yaml(config, resolve=True))
         return
     folders = guarded(lambda: [policy_folder(config.policy) for config in configs], PROGRAM)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    prepare()
     for config, folder in zip(configs, folders, strict=True):
         if config.benchmark is not None:
             guarded(lambda c=config, f=folder: benchmark.run(c, f, _name_of(c.policy)), PROGRAM)  # type: ignore[misc]
@@ -102,8 +102,6 @@ def policy_folder(policy: str) -> str:
         policy = str(Path(policy) / "policy")
         if not Path(policy).is_dir():
             raise UsageError(f"policy={policy}: the run has saved no policy yet. Finish it, or name another run.")
-    if policy in ("tiny", "tiny_tools"):
-        return policy
     try:
         check_policy_folder(policy)
     except ValueError as error:
@@ -117,13 +115,16 @@ def _show_group(config: DictConfig, folder: str) -> None:
     from grouprl.data.rows import Problem
     from grouprl.policy.load import load_policy
     from grouprl.rewards.base import as_rewards
+    from grouprl.runtime.machine import use_determinism, use_threads
     from grouprl.sampling.group import GroupSampler
 
     quiet_libraries()
     find_own_files()
     advantage, reward = component(config, "advantage"), build_reward(config)
     try:
+        use_determinism(config.deterministic)
         policy = load_policy(folder, temperature=config.temperature)
+        use_threads(config.threads, policy.weights)
         problem = Problem(config.prompt, config.answer or "")
         prompts = prompt_layout.encode(policy.tokenizer, [problem], style=config.style, system=config.system)
         room = (policy.context or 10**9) - len(prompts.token_ids[0])

@@ -122,6 +122,7 @@ def _execute(job: Job) -> int:
 
 def _train(job: Job) -> int:
     from grouprl.cli.build import build, quiet_libraries
+    from grouprl.runtime import machine
     from grouprl.training.checkpoint import iteration_of
     from grouprl.training.report import describe_run, log_hyperparameters, metrics_of, seconds_of
     from grouprl.training.run import run_training
@@ -132,7 +133,11 @@ def _train(job: Job) -> int:
         print(f"run folder {shown(folder)}", flush=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
-    run = build(config, folder, config_hash=resume_hash(config), resumed_after=after)
+    before = job.result.get("machine", {}) if job.resumed else {}
+    run = build(config, folder, config_hash=resume_hash(config), resumed_after=after, threads=before.get("threads"))
+    job.result["machine"] = machine.describe(run.trainer.precision)
+    for key, (old, new) in machine.differences(before, job.result["machine"]).items():
+        print(f"note: {key} is {new}, and was {old} before: the run goes on as well, but not bit for bit")
     if run.contamination is not None:
         job.result["contamination"] = run.contamination
     run.stop.on_giving_up = lambda: job.write(state="interrupted")

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.compose import shipped_targets
-from grouprl.cli.config.identity import HARMLESS, OF_MEMORY, resume_hash
+from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, resume_hash
 from grouprl.cli.config.messages import UsageError, explain
 from grouprl.cli.config.schema import TrainConfig
 from grouprl.cli.config.values import check_values
@@ -138,7 +138,7 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
                 f"{key}={value}: the run was started with {key}={old}, and changing it would make another run. "
                 f"Leave it out, or start anew. What may change: {harmless}."
             )
-        if portable != old and key in OF_MEMORY:
+        if portable != old and key in OF_ROUNDING:
             print(f"note: {key}={value} and not {old} as before: the run goes on as well, but not bit for bit")
         OmegaConf.update(config, key, value)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from grouprl.cli.config.help import help_text
 from grouprl.cli.config.identity import is_finished
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.cli.environment import prepare
 from grouprl.cli.job import Job, execute
 from grouprl.cli.resume import is_resume, resumed_job
 from grouprl.studies.table import table_of
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     multirun = bool({"-m", "--multirun"} & set(arguments))
     overrides = guarded(lambda: overrides_of(arguments), PROGRAM)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    prepare()
     if is_resume(overrides) and {"--cfg", "-c"} & set(arguments):
         print("train.py: --cfg with resume=...: the run's configuration is config.yaml in its folder.", file=sys.stderr)
         raise SystemExit(2)

@@ -9,7 +9,7 @@ from grouprl.checks import choice
 ANSWER_FORMATS = ("plain", "boxed", "hashes")
 
 
-def row_check(bad_rows: str = "refuse", duplicates: str = "drop", answer_format: str = "plain") -> None:
+def row_check(bad_rows: str, duplicates: str, answer_format: str) -> None:
     """Arguments of `grouprl.data.rows.RowCheck`."""
     choice("data.bad_rows", bad_rows, ("refuse", "drop"))
     choice("data.duplicates", duplicates, ("drop", "refuse", "keep"))

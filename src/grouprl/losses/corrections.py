@@ -41,6 +41,7 @@ class TruncatedWeights:
     """
 
     cap: float = 2.0
+    """Largest weight, above 1."""
 
     def __post_init__(self) -> None:
         checks.truncated_weights(self.cap)
@@ -55,12 +56,15 @@ class TruncatedWeights:
 
 @dataclass(frozen=True)
 class MaskedWeights:
-    """``w`` where it is at most ``cap`` and 0 elsewhere (MIS): a token the engine found far too unlikely is dropped.
+    """``w`` where it is at most ``cap`` and 0 elsewhere: masked importance sampling (MIS).
+
+    A token the sampler found far too unlikely is dropped.
 
     Dropped tokens still count in the denominators, so that those of a minibatch do not depend on the mismatch.
     """
 
     cap: float = 2.0
+    """Largest weight, above 1."""
 
     def __post_init__(self) -> None:
         checks.masked_weights(self.cap)
@@ -75,6 +79,9 @@ class MaskedWeights:
 
 @torch.no_grad()
 def sampler_ratio(inputs: LossInputs) -> PerToken:
-    """``exp(old_logp - sampler_logp)`` of each token, [sequences, tokens]; 1 where masked."""
+    """``exp(old_logp - sampler_logp)`` of each token, [sequences, tokens]; 1 where masked.
+
+    The caller sees to it that `LossInputs.sampler_logprobs` are there.
+    """
     assert inputs.sampler_logprobs is not None
     return (inputs.old_logprobs - inputs.sampler_logprobs).masked_fill(~inputs.mask, 0.0).exp()

@@ -17,7 +17,7 @@ class Gate(Protocol):
 
     Called with ratio [sequences, tokens], advantages [sequences, 1 or tokens] and current logprobs [sequences, tokens]
     in nats; returns [sequences, tokens]. A gate that limits something may have ``measures(ratio, advantages)``, which
-    gives values of each token by name; their means over trained tokens are logged.
+    gives [sequences, tokens] of bools or numbers by name; their means over trained tokens are logged.
     """
 
     def __call__(self, ratio: PerToken, advantages: Tensor, logprobs: PerToken) -> PerToken: ...
@@ -35,9 +35,8 @@ class ClipGate:
     eps_high: float = 0.2
     """The ratio of a token with a positive advantage is clipped above 1 + eps_high (TRL: ``epsilon_high``)."""
     dual_clip: float | None = None
-    """Also the largest ratio of a token with a negative advantage (dual-clip PPO's c, arXiv 1912.09729; TRL:
-    ``delta``).
-    None: no bound."""
+    """Also the largest ratio of a token with a negative advantage (dual-clip PPO's c, arXiv 1912.09729;
+    TRL: ``delta``). None: no bound."""
 
     def __post_init__(self) -> None:
         checks.clip_gate(self.eps_low, self.eps_high, self.dual_clip)
@@ -83,9 +82,9 @@ class SapoGate:
     """SAPO (arXiv 2511.20347): ``(4 / tau) sigmoid(tau (ratio - 1)) A``, a smooth gate with gradient 1 at ratio 1."""
 
     tau_positive: float = 1.0
-    """Steepness where the advantage is above 0."""
+    """Temperature tau of the paper where the advantage is above 0."""
     tau_negative: float = 1.05
-    """Steepness elsewhere."""
+    """The same elsewhere."""
 
     def __post_init__(self) -> None:
         checks.sapo_gate(self.tau_positive, self.tau_negative)
@@ -97,7 +96,7 @@ class SapoGate:
 
 @dataclass(frozen=True)
 class NoGate:
-    """Plain importance weighting, ``ratio A``."""
+    """Plain importance weighting, ``ratio A``: the surrogate objective of TRPO (arXiv 1502.05477) without its bound."""
 
     def __call__(self, ratio: PerToken, advantages: Tensor, logprobs: PerToken) -> PerToken:
         return ratio * advantages

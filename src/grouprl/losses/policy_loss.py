@@ -23,7 +23,7 @@ from grouprl.losses.ratios import RatioLevel, TokenRatio
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The negated objective ``sum_i w_i sum_t c_it (gate(ratio_it, A_it) - KL_it)``; see the axes above.
+    """The negated objective ``sum_i w_i sum_t c_it (gate(ratio_it, A_it) - KL_it)``.
 
     w are the token weights; c is the sampler correction, which weighs the KL penalty, too, whose expectation is over
     the same drawn tokens.
@@ -32,10 +32,15 @@ class PolicyLoss:
     """
 
     gate: Gate = field(default_factory=ClipGate)
+    """How an advantage acts through the ratio."""
     ratio: RatioLevel = field(default_factory=TokenRatio)
+    """One importance ratio for each token, or one for each sequence."""
     aggregation: Aggregation = field(default_factory=GroupTokenMean)
+    """The denominators; its caller makes the token weights of `LossInputs` with it."""
     kl: KLPenalty = field(default_factory=K3)
+    """The pull towards the reference policy."""
     correction: SamplerCorrection = field(default_factory=NoCorrection)
+    """Weight of tokens that another distribution drew."""
 
     @property
     def needs_reference(self) -> bool:
@@ -50,6 +55,9 @@ class PolicyLoss:
                 through these.
             inputs: Everything else, of the same sequences.
 
+        Returns:
+            The loss, a scalar with gradient, and sums and maxima over trained tokens of what the axes measure.
+
         Raises:
             ValueError: A tensor of ``inputs`` has another shape, or there are no reference logprobs and beta is above
                 0.
@@ -59,7 +67,7 @@ class PolicyLoss:
         log_ratio = (logprobs - inputs.old_logprobs).masked_fill(~mask, 0.0)
         advantages = inputs.advantages.unsqueeze(-1)
         if self.needs_reference:
-            advantages = self.kl.shape(advantages, inputs)
+            advantages = self.kl.adjust_advantages(advantages, inputs)
         ratio = self.ratio(log_ratio, mask, advantages)
         objective = self.gate(ratio, advantages, logprobs)
         if self.needs_reference:
@@ -77,7 +85,7 @@ class PolicyLoss:
         mask = inputs.mask
         values = {"ratio/mean": ratio, "approx_kl": log_ratio.expm1() - log_ratio}
         if inputs.ref_logprobs is not None:
-            difference = inputs.ref_logprobs - inputs.old_logprobs
+            difference = (inputs.ref_logprobs - inputs.old_logprobs).masked_fill(~mask, 0.0)
             values["reference_kl"] = difference.expm1() - difference
         values |= _measures_of(self.ratio, log_ratio, mask, advantages) | _measures_of(self.gate, ratio, advantages)
         if inputs.sampler_logprobs is not None:
@@ -98,6 +106,10 @@ def _measures_of(axis: object, *arguments: Tensor) -> dict[str, Tensor]:
 
 def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:
     sequences, tokens = logprobs.shape
+    if inputs.mask.dtype != torch.bool:
+        raise ValueError(
+            f"LossInputs.mask has dtype {inputs.mask.dtype}: give bools, True where a token is trained on."
+        )
     per_token, per_sequence = (sequences, tokens), (sequences,)
     wanted: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("old_logprobs", "mask", "ref_logprobs", "sampler_logprobs"), per_token),

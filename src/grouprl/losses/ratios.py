@@ -26,7 +26,7 @@ class RatioLevel(Protocol):
 
 @dataclass(frozen=True)
 class TokenRatio:
-    """Each token its own ratio, ``exp(logp_t - old_logp_t)``."""
+    """Each token its own ratio, ``exp(logp_t - old_logp_t)`` (PPO, arXiv 1707.06347)."""
 
     def __call__(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> PerToken:
         return log_ratio.exp()
@@ -63,8 +63,8 @@ class GeometricRatio:
     def measures(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> dict[str, Tensor]:
         """Whether each token is past its side of the clip."""
         return {
-            "clip_fraction/low": (log_ratio < -self.clip) & (advantages < 0),
-            "clip_fraction/high": (log_ratio > self.clip) & (advantages > 0),
+            "ratio/clipped_low": (log_ratio < -self.clip) & (advantages < 0),
+            "ratio/clipped_high": (log_ratio > self.clip) & (advantages > 0),
         }
 
 

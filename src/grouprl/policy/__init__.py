@@ -1,1 +1,1 @@
-"""The model and its two verbs: logprobs of completions, and logits of next tokens."""
+"""The model and its two operations: logprobs of completions, and logits of next tokens."""

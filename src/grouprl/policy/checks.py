@@ -6,11 +6,11 @@ from typing import Any
 
 
 def load_policy(
-    fast: Any = True,
-    gradient_checkpointing: Any = False,
-    cuda_graphs: Any = True,
-    compile: Any = False,
-    trust_remote_code: Any = False,
+    fast: Any,
+    gradient_checkpointing: Any,
+    cuda_graphs: Any,
+    compile: Any,
+    trust_remote_code: Any,
 ) -> None:
     """The switches of `grouprl.policy.load.load_policy`."""
     for key, value in locals().items():
@@ -18,7 +18,7 @@ def load_policy(
             raise ValueError(f"policy.{key}={value}: give true or false.")
 
 
-def lora_adapter(rank: int = 1, init: bool | str = True) -> None:
+def lora_adapter(rank: int, init: bool | str) -> None:
     """Arguments of `grouprl.policy.adapters.LoraAdapter`."""
     if rank < 1:
         raise ValueError(f"adapter.rank={rank}: give a number of at least 1.")

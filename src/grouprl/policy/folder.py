@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+EMBEDDED = {"tiny": "model", "tiny_tools": "tool_model"}
+"""Policies that ship with the package, and their folders beside the embedded task."""
+
 
 def check_policy_folder(path: str) -> None:
     """Refuse a local folder that is no model folder or has no tokenizer; needs neither torch nor the weights."""
+    if path in EMBEDDED:
+        return
     folder = Path(path).expanduser()
     looks_local = folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
     if not looks_local and "/" in path:

@@ -10,12 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl.data import tiny
 from grouprl.policy.adapters import LoraAdapter
-from grouprl.policy.folder import check_policy_folder
+from grouprl.policy.folder import EMBEDDED, check_policy_folder
 from grouprl.policy.policy import Policy
-
-TINY_FOLDER = Path(tiny.__file__).parent / "model"
-TINY_TOOLS_FOLDER = Path(tiny.__file__).parent / "tool_model"
-_EMBEDDED = {"tiny": TINY_FOLDER, "tiny_tools": TINY_TOOLS_FOLDER}
 
 
 def load_policy(
@@ -48,8 +44,8 @@ def load_policy(
     Raises:
         ValueError: There is no such folder, it is no model folder, or the hub could not be reached.
     """
-    folder = str(_EMBEDDED.get(path, path))
-    check_policy_folder(folder)
+    check_policy_folder(path)
+    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else path
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
     except OSError as error:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from grouprl.batch import Minibatch, TokenLogprobs
+from grouprl.checks import say_once
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
-from grouprl.policy.notices import say_once
 from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Policy(nn.Module):
     """A language model that is trained, and the frozen policy it started from.
 
-    Two verbs: `logprobs` of completions (`reference_logprobs`: those of the frozen one), and logits of `next_tokens`.
+    Two operations: `logprobs` of completions (`reference_logprobs`: those of the frozen one), and logits of
+    `next_tokens`.
     Both take the engine's fast path where it is on and knows the model, else the plain path of transformers.
 
     Dropout is off in every forward pass (sampling, old, new and reference logprobs come from one distribution): the
@@ -58,15 +59,19 @@ class Policy(nn.Module):
             cuda_graphs: On a CUDA GPU, decode by CUDA graphs on the fast path (see `grouprl.policy.engine.graphs`).
             compile: Train with layers compiled by `torch.compile` on the fast path: a minute or more at the start,
                 worth it on a GPU for models of half a billion weights and more. Sampling is not compiled.
-            base_is_merged: The base is no folder's, since an adapter was merged into it: an adapter saved alone would
-                name a base it was not trained on, so that `save` writes the whole model.
+            base_is_merged: The base weights are in no folder, since an adapter was merged into them: an adapter saved
+                by itself would name a base it was not trained on, so that `save` writes the whole model.
 
         Raises:
             ValueError: A switch is no boolean, or the temperature is not above 0.
         """
         super().__init__()
         checks.load_policy(
-            fast=fast, gradient_checkpointing=gradient_checkpointing, cuda_graphs=cuda_graphs, compile=compile
+            fast=fast,
+            gradient_checkpointing=gradient_checkpointing,
+            cuda_graphs=cuda_graphs,
+            compile=compile,
+            trust_remote_code=False,
         )
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: give a number above 0.")
@@ -89,6 +94,11 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, an adapter's included."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def context(self) -> int | None:
@@ -115,11 +125,14 @@ class Policy(nn.Module):
         return self._fast_path(self.model, 1) is not None
 
     def logprobs(self, batch: Minibatch) -> TokenLogprobs:
-        """Current logprobs of a batch's completions, with gradient."""
+        """Logprobs and entropies of completion tokens, [sequences, tokens] in nats, at the sampling temperature.
+
+        Gradients flow through the logprobs.
+        """
         return self._logprobs_of(self.model, batch)
 
     def next_tokens(self, prompts: Sequence[Sequence[int]], group: int, max_new_tokens: int) -> Steps:
-        """The forward passes of decoding: logits of the next token of each row.
+        """The forward passes of decoding: logits of the next token of each row, [prompts * group, vocabulary].
 
         Args:
             prompts: Tokens of each prompt.
@@ -160,13 +173,17 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Minibatch) -> Tensor:
-        """Logprobs of a batch's completions under the starting policy."""
+        """Logprobs of a batch's completion tokens under the starting policy, [sequences, tokens] in nats.
+
+        Raises:
+            ValueError: No reference was kept, and there is no adapter to turn off.
+        """
         with self._starting_model() as model:
             return self._logprobs_of(model, batch).logprobs
 
     @torch.no_grad()
     def frozen_fingerprint(self) -> list[float]:
-        """Numbers that change if a frozen weight does: of the base under the adapter, or of the reference."""
+        """Sum of squares and sum of the frozen weights (under an adapter, or the reference's); empty without."""
         frozen = [parameter for parameter in self.parameters() if not parameter.requires_grad]
         norms = [parameter.double().square().sum() for parameter in frozen]
         sums = [parameter.double().sum() for parameter in frozen]

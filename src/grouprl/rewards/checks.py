@@ -7,7 +7,7 @@ MARGIN = 1e-3
 ON_UNSCORABLE = ("drop_sample", "drop_group", "stop")
 
 
-def math_reward(correct: float = 0.0, box: float = 0.0, steps: float = 0.0, notation: float = 0.0) -> None:
+def math_reward(correct: float, box: float, steps: float, notation: float) -> None:
     """Arguments of `grouprl.rewards.parts.MathReward`."""
     style = {"box": box, "steps": steps, "notation": notation}
     for name, weight in {"correct": correct, **style}.items():

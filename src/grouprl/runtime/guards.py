@@ -30,9 +30,8 @@ class SamplerMismatch:
             tokenizer: It names the token that deviates most.
             exact: Judge the largest ratio (float32 and float64), else the mean (reduced precision, or a sampler whose
                 logprobs are not the trainer's).
-            tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is of
-                absolute
-                deviations: the mean ratio itself is 1 for any policy.
+            tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is
+                of absolute deviations: the mean ratio itself is 1 for any policy.
         """
         self.tokenizer, self.exact = tokenizer, exact
         self.tolerance = tolerance if tolerance is not None else 1e-3 if exact else 0.02
@@ -98,7 +97,11 @@ class FiniteSteps:
         self.most_in_a_row, self.in_a_row = most_in_a_row, 0
 
     def allows(self, strategy: Strategy, loss: float, norm: Tensor) -> bool:
-        """Whether loss and gradient norm are finite on all ranks; counts in a row and raises past the limit."""
+        """Whether loss and gradient norm are finite on all ranks.
+
+        Raises:
+            FloatingPointError: More steps in a row than the limit were not.
+        """
         if not _on_any_rank(strategy, not (math.isfinite(loss) and math.isfinite(float(norm)))):
             self.in_a_row = 0
             return True

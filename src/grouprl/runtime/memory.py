@@ -65,13 +65,13 @@ class MemoryLimits:
         on_out_of_memory: OnOutOfMemory = "stop",
         sequences_option: str = "sampler.max_sequences",
     ) -> None:
-        """Set the limits; the options are those of `grouprl.module.GroupRLModule`.
+        """Set the limits.
 
         Args:
             policy: The policy.
-            micro_batch_size: See there.
-            micro_batch_tokens: See there.
-            on_out_of_memory: See there.
+            micro_batch_size: Sequences of a forward pass at most, 0: any number.
+            micro_batch_tokens: Tokens of a forward pass at most, 0: any number.
+            on_out_of_memory: ``stop`` or ``halve``.
             sequences_option: What messages call the sequences decoded at once.
 
         Raises:

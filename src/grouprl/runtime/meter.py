@@ -21,7 +21,7 @@ from grouprl.runtime.ranks import gathered
 
 
 class Meter:
-    """Collects `LossOutputs`. Token means are over trained tokens of rows with a signal."""
+    """Collects `LossOutputs`. Token means are over trained tokens; at beta 0 those of rows whose advantage is not 0."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
@@ -32,7 +32,7 @@ class Meter:
         self.norms = 0.0
 
     def add(self, outputs: LossOutputs, entropy: Tensor) -> None:
-        """Take in the outputs of one micro-batch and the entropy of its tokens."""
+        """Take in the outputs of one micro-batch and the entropy [sequences, tokens] of its tokens, in nats."""
         for name, value in outputs.token_sums.items():
             self.sums[name] += float(value)
         for name, value in outputs.maxima.items():
@@ -155,7 +155,11 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> 
 
 @torch.no_grad()
 def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
-    """What an iteration's groups look like."""
+    """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
+
+    ``groups/...``: shares of groups or pairs, and reward levels of a group; ``reward/dropped``: share of samples
+    without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
+    """
     valid, lengths = rewards.valid, rollouts.lengths.float()
     values = rewards.values[valid]
     signal = (advantages != 0).any(-1)

@@ -19,7 +19,7 @@ def minibatch_groups(
 ) -> Iterator[Int[Tensor, " groups"]]:
     """The groups of each minibatch of a PPO epoch, by their row on this rank.
 
-    The groups of all ranks are cut into strata of as many groups as there are minibatches, and each minibatch takes one
+    The groups of all ranks are cut into blocks of as many groups as there are minibatches, and each minibatch takes one
     group of each stratum, drawn from (seed, stratum). So minibatches are the same sets of groups on any number of
     ranks, and each rank holds as many groups of each.
 

@@ -12,7 +12,9 @@ class WarmupDecay:
     steps: int
     """Iterations of the run, at which the fall ends."""
     warmup_steps: int = 0
+    """Iterations of the rise."""
     decay: bool = True
+    """Whether the rate falls after it."""
 
     def __call__(self, iteration: int) -> float:
         """The share in an iteration, counted from 0."""

@@ -72,7 +72,7 @@ class DecodedRows:
     sampled: Tensor | None = None
     """[rows, tokens]: False for tool tokens; None: all were drawn."""
     calls: tuple[ToolOutput, ...] = ()
-    """What the tools gave, in no order."""
+    """Outputs of all tool calls, in no order."""
 
     @classmethod
     def of(cls, decoder: Decoder) -> DecodedRows:

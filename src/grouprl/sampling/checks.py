@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 
-from grouprl.checks import choice
+from grouprl.checks import above, choice
 
 
-def group_sampler(
-    group_size: int = 1, max_new_tokens: int = 1, max_sequences: int = 1, top_k: int = 0, top_p: float = 1.0
-) -> None:
+def group_sampler(group_size: int, max_new_tokens: int, max_sequences: int, top_k: int, top_p: float) -> None:
     """Arguments of `grouprl.sampling.group.GroupSampler`."""
     if max_sequences < 1:
         raise ValueError(f"sampler.max_sequences={max_sequences}: give at least 1.")
-    if group_size < 1 or max_new_tokens < 1:
-        raise ValueError(f"group_size={group_size}, max_new_tokens={max_new_tokens}: give at least 1.")
+    _sizes(group_size, max_new_tokens)
     if top_k != 0 or top_p != 1.0:
         raise ValueError(
             f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
@@ -23,14 +20,14 @@ def group_sampler(
 
 
 def vllm_sampler(
-    group_size: int = 1,
-    max_new_tokens: int = 1,
-    gpu_memory_utilization: float = 0.3,
-    max_model_len: int | None = None,
-    dtype: str = "bfloat16",
+    group_size: int,
+    max_new_tokens: int,
+    gpu_memory_utilization: float,
+    max_model_len: int | None,
+    dtype: str,
 ) -> None:
     """Arguments of `grouprl.sampling.vllm.VLLMSampler`."""
-    group_sampler(group_size, max_new_tokens)
+    _sizes(group_size, max_new_tokens)
     if not 0 < gpu_memory_utilization < 1:
         raise ValueError(
             f"sampler.gpu_memory_utilization={gpu_memory_utilization}: give a share above 0 and below 1; the trainer "
@@ -44,10 +41,24 @@ def vllm_sampler(
     choice("sampler.dtype", dtype, ("bfloat16", "float16", "float32"))
 
 
-def tool_rounds(rounds: int = 1) -> None:
+def _sizes(group_size: int, max_new_tokens: int) -> None:
+    if group_size < 1 or max_new_tokens < 1:
+        raise ValueError(f"group_size={group_size}, max_new_tokens={max_new_tokens}: give at least 1.")
+
+
+def tool_rounds(rounds: int) -> None:
     """Arguments of `grouprl.sampling.rounds.ToolRounds`."""
     if rounds < 1:
         raise ValueError(f"sampler.tools.rounds={rounds}: give at least 1, or choose sampler/tools=none.")
+
+
+def sandbox(timeout_s: float, memory_mb: int, processes: int, max_output: int, workers: int) -> None:
+    """Arguments of `grouprl.sampling.tools.sandbox.Sandbox`."""
+    above("sandbox.timeout_s", timeout_s)
+    least = {"memory_mb": (memory_mb, 16), "processes": (processes, 1), "max_output": (max_output, 1)}
+    for key, (value, smallest) in {**least, "workers": (workers, 1)}.items():
+        if value < smallest:
+            raise ValueError(f"sandbox.{key}={value}: give at least {smallest}.")
 
 
 def vllm_installed() -> None:

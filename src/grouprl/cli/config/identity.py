@@ -14,7 +14,7 @@ from grouprl import __version__
 from grouprl.cli.config.compose import without_hydra
 from grouprl.training.records import portable_text, read_result, source_commit
 
-OF_MEMORY = frozenset(
+OF_ROUNDING = frozenset(
     {
         "micro_batch_size",
         "micro_batch_tokens",
@@ -22,11 +22,12 @@ OF_MEMORY = frozenset(
         "policy.gradient_checkpointing",
         "policy.cuda_graphs",
         "sampler.max_sequences",
+        "threads",
+        "deterministic",
     }
 )
-"""Options that decide how much is computed at once, and change a run by rounding alone: the remedies of a run that ran
-out of memory."""
-HARMLESS = OF_MEMORY | {
+"""Options that change a run by rounding alone: how much is computed at once, and in which order sums are made."""
+HARMLESS = OF_ROUNDING | {
     *("steps", "checkpoint_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps"),
     "save_merged",
 }

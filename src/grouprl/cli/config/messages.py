@@ -38,6 +38,9 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         return unknown_key(config_name, key, written, known)
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, option = match.groups()
+        while group not in GROUPS and "/" in group:  # the option was written with a slash
+            group, _, rest = group.rpartition("/")
+            option = f"{rest}/{option}"
         return no_such_option(group, option, options_of(group))
     if match := re.search(r"Value '(.*?)' [^\n]*?(\w+)(?: \(type \w+\))?\s+full_key: (\S+)", text):
         return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
@@ -46,10 +49,11 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
 
 def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) -> str:
     """What to say of an option that is not there, among those that are: its new name, where it was renamed."""
-    if key in RENAMED:
-        return f"{written}: {key} is called {RENAMED[key]} now."
     parent, _, name = key.rpartition(".")
     known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
+    new = RENAMED.get(key, "")
+    if new and (new.rpartition(".")[0] != parent or new.rpartition(".")[2] in known):
+        return f"{written}: {key} is called {new} now."
     close = difflib.get_close_matches(name, known, n=1)
     full = [f"{parent}.{k}" if parent else k for k in known]
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
@@ -60,7 +64,9 @@ def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) 
 def _no_such_axis(key: str, written: str) -> str:
     if key in GROUPS:
         parent, _, axis = key.rpartition("/")
-        return f"{written}: the chosen {parent} has no {axis}. Leave it out, or choose another: {parent}=OPTION."
+        return (
+            f"{written}: the chosen {parent} has no {axis}. Choose another {parent} ({', '.join(options_of(parent))})."
+        )
     close = difflib.get_close_matches(key, GROUPS, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{written}: there is no group '{key}'.{hint}\nGroups: {', '.join(GROUPS)}."

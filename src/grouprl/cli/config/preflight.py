@@ -18,21 +18,18 @@ from omegaconf.errors import OmegaConfBaseException
 from grouprl.cli.config.compose import compose_job, options_of, without_hydra
 from grouprl.cli.config.messages import UsageError, explain, first_line, unknown_key
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
-from grouprl.cli.config.values import check_values
+from grouprl.cli.config.values import check_components, check_values, takes
 
 _FLAGS = ("-h --help", "-m --multirun", "-r --run", "--hydra-help", "--version", "--resolve")
 _FLAGS_WITH_VALUES = (
     *("-c --cfg", "-p --package", "-i --info", "-sc --shell-completion"),
     *("-cp --config-path", "-cn --config-name", "-cd --config-dir", "--experimental-rerun"),
 )
-_EXAMPLES = {
-    "policy.path": "FOLDER_OR_HUB_ID",
-    "data.path": "FILE.jsonl",
-    "data.name": "DATASET_OR_FOLDER",
-    "reward._target_": "my_file.my_reward",
-    "advantage._target_": "my_file.MyAdvantage",
-    "optimizer._target_": "torch.optim.Adam",
-}
+_TINY_CLIP, _LARGE_CLIP = 0.01, 0.05
+"""Clips of a sequence's ratio are below, those of a token's above."""
+_EXAMPLES = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
+_OWN = {"reward": "my_reward", "optimizer": "torch.optim.Adam"}
+"""What is named where a ``_target_`` is missing; elsewhere My and the group."""
 
 
 class _FlagParser(argparse.ArgumentParser):
@@ -103,37 +100,54 @@ def _refuse_spelling(override: Override, *, multirun: bool) -> None:
     if override.is_sweep_override() and not multirun:
         a_list = "" if key in GROUPS else f", or write {key}=[{value}] for a list"
         raise UsageError(f"{key}={value}: several values need a sweep. Add -m to run one job each{a_list}.")
-    if group in GROUPS and "/" in group and (key != group or override.is_delete() or value in ("null", "")):
-        what = "written with a slash" if key != group else "chosen"
-        raise UsageError(f"{line}: an axis is {what}: {group}=OPTION.\nChoices: {', '.join(options_of(group))}.")
-    if override.is_delete() and key in GROUPS:
-        raise UsageError(f"{line}: a run needs a {key}. Choose another: {key}={'|'.join(options_of(key))}.")
+    if group in GROUPS and "/" in group and key != group:
+        raise UsageError(
+            f"{line}: an axis is written with a slash: {group}=OPTION.\nChoices: {', '.join(options_of(group))}."
+        )
+    if group in GROUPS and (override.is_delete() or override.is_add() or value in ("null", "")):
+        raise UsageError(
+            f"{line}: a run has one {group}, which is chosen and not added, removed or empty: {group}=OPTION.\n"
+            f"Choices: {', '.join(options_of(group))}."
+        )
 
 
 def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose and check one job."""
     try:
         config = compose_job(config_name, overrides)
-        _refuse_added_options(config_name, overrides)
         _refuse_missing(config)
+        _refuse_added_options(config_name, config, overrides)
         OmegaConf.resolve(without_hydra(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(config_name, error, overrides)) from error
+    _refuse_bare_targets(overrides)
+    if config_name == "evaluate":
+        _guarded_components(config)
     if config_name == "train":
-        _refuse_bare_targets(overrides)
         check_values(config)
         _refuse_unread(config, overrides)
+        _warn_of_clips(config)
     return config
 
 
-def _refuse_added_options(config_name: str, overrides: Sequence[str]) -> None:
-    """``+key=value`` makes Hydra accept any key; at the top level nothing would read it."""
+def _refuse_added_options(config_name: str, config: DictConfig, overrides: Sequence[str]) -> None:
+    """``+key=value`` makes Hydra accept any key, and ``+group.key=value`` one that nothing may read."""
     added = [key for key in (override.partition("=")[0] for override in overrides) if key.startswith("+")]
     known = {*map(str, compose_job(config_name, [])), *GROUPS} if added else set()
-    for key in added:
-        name = key.lstrip("+")
-        if "." not in name and "/" not in name and name not in known:
-            raise UsageError(unknown_key(config_name, name, key, known))
+    for written in added:
+        key = written.lstrip("+")
+        parent, _, name = key.rpartition(".")
+        if not parent and "/" not in key and key not in known:
+            raise UsageError(unknown_key(config_name, key, written, known))
+        node = OmegaConf.select(config, parent) if parent else None
+        if not isinstance(node, DictConfig) or parent.startswith("hydra"):
+            continue
+        target, typed = str(node.get("_target_", "")), OmegaConf.get_type(node)
+        beside = [str(field) for field in node if field != name]
+        if (target and not takes(target, name)) or (
+            not target and name not in getattr(typed, "__annotations__", (name,))
+        ):
+            raise UsageError(unknown_key(config_name, key, written, beside))
 
 
 def _refuse_bare_targets(overrides: Sequence[str]) -> None:
@@ -156,6 +170,28 @@ def _refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
             raise UsageError(f"{override}: with steps={config.steps} the learning rate never reaches lr. Use fewer.")
 
 
+def _warn_of_clips(config: DictConfig) -> None:
+    """A clip and a ratio level that were not made for each other: both run, and one of them does nothing, or all."""
+    eps, ratio = config.loss.gate.get("eps_high"), str(config.loss.ratio.get("_target_"))
+    if eps is not None and eps < _TINY_CLIP and not ratio.endswith(".SequenceRatio"):
+        print(
+            f"note: eps_low={config.eps_low:g} eps_high={eps:g} are a clip for loss/ratio=sequence (loss=gspo sets "
+            "it). With another ratio level give your own, such as eps_low=0.2 eps_high=0.2.",
+            file=sys.stderr,
+        )
+    if eps is not None and eps > _LARGE_CLIP and ratio.endswith(".SequenceRatio"):
+        print(
+            f"note: loss/ratio=sequence stays near 1, and eps_high={eps:g} hardly ever acts: loss=gspo takes "
+            "eps_low=3e-4 eps_high=4e-4.",
+            file=sys.stderr,
+        )
+    if eps is not None and ratio.endswith(".GeometricRatio"):
+        print(
+            "note: loss/ratio=geometric clips by itself, and loss/gate=clip clips once more. Use loss/gate=none.",
+            file=sys.stderr,
+        )
+
+
 def _references(node: Any) -> Iterator[str]:
     """Names of the options that the values of a configuration refer to."""
     if isinstance(node, DictConfig):
@@ -168,11 +204,26 @@ def _references(node: Any) -> Iterator[str]:
         yield from re.findall(r"\$\{([\w.]+)\}", node)
 
 
+def _guarded_components(config: DictConfig) -> None:
+    try:
+        check_components(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def _refuse_missing(config: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(without_hydra(config)))
     if missing:
-        hints = " ".join(f"{key}={_EXAMPLES.get(key, 'VALUE')}" for key in missing)
+        hints = " ".join(f"{key}={_example_of(key)}" for key in missing)
         raise UsageError(f"{', '.join(missing)} has no value. Add: {hints}")
+
+
+def _example_of(key: str) -> str:
+    group, _, name = key.rpartition(".")
+    if name != "_target_":
+        return _EXAMPLES.get(key, "VALUE")
+    own = _OWN.get(group, f"My{group.rpartition('.')[2].title()}")
+    return own if "." in own else f"my_file.{own}"
 
 
 def guarded(check: Callable[[], Any], program: str) -> Any:

@@ -98,6 +98,10 @@ class TrainConfig:
     """drop_group, stop"""
     seed: int = MISSING
     """seed of everything"""
+    deterministic: bool = MISSING
+    """same bits every time"""
+    threads: int | None = MISSING
+    """of the CPU, or by model size"""
     resume: str | None = MISSING
     """run folder to go on with"""
     resume_fall_back: bool = MISSING
@@ -149,7 +153,7 @@ class EvaluateConfig:
     shots: int | None = MISSING
     """exemplars, or the benchmark's"""
     exemplars: str | None = MISSING
-    """JSONL file of your own exemplars"""
+    """JSONL of your own exemplars"""
     extraction: str = MISSING
     """where answers are read, or boxed"""
     data_dir: str | None = MISSING
@@ -170,6 +174,10 @@ class EvaluateConfig:
     """longest completion"""
     seed: int = MISSING
     """seed of the draws"""
+    deterministic: bool = MISSING
+    """same bits every time"""
+    threads: int | None = MISSING
+    """of the CPU, or by model size"""
     style: str = MISSING
     """auto, chat or plain"""
     system: str | None = MISSING
@@ -201,5 +209,6 @@ RENAMED = {
     "on_overlap": "overlap.action",
     "loss.gate.ratio_max": "loss.gate.dual_clip",
     "sampler.tool_rounds": "sampler.tools",
+    "sampler.tool_rounds.rounds": "sampler.tools.rounds",
 }
 """Options by their old names, and what they are called now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -46,6 +47,7 @@ _AT_LEAST = {
 
 
 _OF_THE_LOOP = {
+    "deterministic": "Use deterministic.",
     "accumulate_grad_batches": "Use micro_batch_size or micro_batch_tokens.",
     "gradient_clip_val": "Use max_grad_norm.",
     "max_steps": "Use steps.",
@@ -64,7 +66,7 @@ _OF_THE_LOOP = {
 
 def check_values(config: DictConfig) -> None:
     """Refuse values that cannot work, alone or together."""
-    checks = (_check_numbers, _check_selection, _check_components, _check_batches, _check_trainer, _check_together)
+    checks = (_check_numbers, _check_selection, check_components, _check_batches, _check_trainer, _check_together)
     try:
         for check in (*checks, _check_sampler, _check_contamination, _check_policy, _check_own_code, _check_data):
             check(config)
@@ -90,6 +92,8 @@ def _check_numbers(config: DictConfig) -> None:
     for key in ("lr", "temperature", "max_grad_norm", "eps_low", "eps_high", "target_kl", "mismatch_tolerance"):
         if config[key] is not None and not config[key] > 0:
             raise UsageError(f"{key}={config[key]}: give a number above 0.")
+    if config.threads is not None and config.threads < 1:
+        raise UsageError(f"threads={config.threads}: give at least 1, or leave it to the model's size.")
     choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
     choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
     halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
@@ -128,13 +132,14 @@ def _check_trainer(config: DictConfig) -> None:
             raise UsageError(f"trainer.{key}={config.trainer[key]}: the training loop has this in hand. {instead}")
 
 
-def _check_components(config: DictConfig) -> None:
+def check_components(config: DictConfig) -> None:
     """What a component would refuse, before it is imported."""
     for node in _targets(without_hydra(config)):
         check = check_of(str(node["_target_"]))
         if check is not None:
             names = inspect.signature(check).parameters
-            check(**{str(key): value for key, value in node.items() if key in names})
+            if all(name in node for name in names):  # else it is left to the component, whose defaults are its own
+                check(**{name: node[name] for name in names})
 
 
 def check_of(target: str) -> Callable[..., None] | None:
@@ -148,6 +153,24 @@ def check_of(target: str) -> Callable[..., None] | None:
         return None
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     return getattr(importlib.import_module(f"grouprl.{package}.checks"), snake, None)
+
+
+def takes(target: str, name: str) -> bool:
+    """Whether a component takes an argument, read from its source, not imported. Others' code is trusted."""
+    module, _, member = target.rpartition(".")
+    if not module.startswith("grouprl."):
+        return True
+    found = importlib.util.find_spec(module)
+    tree = ast.parse(Path(found.origin).read_text()) if found and found.origin else ast.Module([], [])
+    for item in tree.body:
+        if isinstance(item, ast.FunctionDef) and item.name == member:
+            return name in {argument.arg for argument in (*item.args.args, *item.args.kwonlyargs)}
+        if isinstance(item, ast.ClassDef) and item.name == member:
+            made = [part for part in item.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+            if made:
+                return name in {argument.arg for argument in (*made[0].args.args, *made[0].args.kwonlyargs)}
+            return name in {getattr(part.target, "id", "") for part in item.body if isinstance(part, ast.AnnAssign)}
+    return True
 
 
 def _targets(node: Any) -> Iterator[DictConfig]:
@@ -235,8 +258,6 @@ def _check_policy(config: DictConfig) -> None:
             f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
             "Use a smaller max_new_tokens or a larger prompt.context."
         )
-    if path in ("tiny", "tiny_tools"):
-        return
     check_policy_folder(path)
     context = model_context(path)
     if context is not None and config.prompt.context is not None and config.prompt.context > context:

@@ -1,1 +1,1 @@
-"""The two verbs of a policy, faster, for the architectures known here; its one door is `grouprl.policy.policy`."""
+"""The two operations of a policy, faster, for the architectures known here; entered from `grouprl.policy` only."""

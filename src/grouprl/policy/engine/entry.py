@@ -1,4 +1,4 @@
-"""Where the engine is entered: the fast path of a model, once for each verb of a policy."""
+"""Where the engine is entered: the fast path of a model, once for each operation of a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from grouprl.policy.engine.weights import with_copy
 
 @dataclass(frozen=True)
 class FastPath:
-    """The two verbs of a policy on a model whose layers the engine knows."""
+    """The two operations of a policy on a model whose layers the engine knows."""
 
     stack: DecoderStack
 

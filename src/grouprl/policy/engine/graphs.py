@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from grouprl.checks import say_once
 from grouprl.policy.engine.buckets import Buckets
 from grouprl.policy.engine.stack import DecoderStack
 from grouprl.policy.engine.steps import StackSteps
 from grouprl.policy.engine.weights import DecodingWeights, is_copied
-from grouprl.policy.notices import say_once
 
 _KEEP_SHARE = 1 / 8
 """Caches and weights stay on the device between two calls, and with them the graphs, up to this share of its memory."""

@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from grouprl.checks import say_once
 from grouprl.policy.engine.head import TiedTable
 from grouprl.policy.engine.linears import Linears, linears, only
-from grouprl.policy.notices import say_once
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended

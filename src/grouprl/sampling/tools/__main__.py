@@ -1,4 +1,4 @@
-"""``python -m grouprl.tools``: what this machine's sandbox stops."""
+"""``python -m grouprl.sampling.tools``: what this machine's sandbox stops."""
 
 from grouprl.sampling.tools.attacks import limited_report
 

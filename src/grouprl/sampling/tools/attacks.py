@@ -160,7 +160,7 @@ def limited_report() -> int:
     """The report in a process under limits of its own, so that a breach cannot harm the machine."""
     limits = (
         "import resource; resource.setrlimit(resource.RLIMIT_CPU, (300, 300)); "
-        "from grouprl.tools import Sandbox; from grouprl.tools.attacks import report; "
+        "from grouprl.sampling.tools.attacks import report; from grouprl.sampling.tools.sandbox import Sandbox; "
         "raise SystemExit(report(Sandbox(timeout_s=2.0)))"
     )
     return subprocess.run([sys.executable, "-c", limits], check=False, timeout=300).returncode

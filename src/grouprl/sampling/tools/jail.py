@@ -1,7 +1,8 @@
 """Confines its own process, then runs ``block.py`` in it. A script of its own: standard library alone.
 
-``python -I jail.py ORDER REPORT_FD``. The order is JSON (see `grouprl.tools.sandbox`); what could not be enforced is
-written to the report as a JSON list before the block runs. Linux: namespaces, Landlock (landlock.7), seccomp, rlimits.
+``python -I jail.py ORDER REPORT_FD``. The order is JSON (see `grouprl.sampling.tools.sandbox`); what could not be
+enforced is written to the report as a JSON list before the block runs. Linux: namespaces, Landlock (landlock.7),
+seccomp, rlimits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Running code that nobody has read: a fresh, confined process for each block, killed with all it started.
 
-What confines it is in `grouprl.tools.jail`; what was tried against it, in `grouprl.tools.attacks`.
+What confines it is in `grouprl.sampling.tools.jail`; what was tried against it, in `grouprl.sampling.tools.attacks`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from grouprl.checks import say_once
+from grouprl.sampling import checks
 
 _JAIL = Path(__file__).with_name("jail.py")
 _FIRST_UID = 60_000
@@ -60,6 +63,9 @@ class Sandbox:
     """Blocks that run at the same time."""
     allow_unsandboxed: bool = False
     """Go on where this machine cannot enforce all of it; what is missing is logged."""
+
+    def __post_init__(self) -> None:
+        checks.sandbox(self.timeout_s, self.memory_mb, self.processes, self.max_output, self.workers)
 
     def run(self, code: str) -> ToolOutput:
         """Run one block; raises `SandboxError` where it cannot be confined."""
@@ -154,16 +160,7 @@ class Sandbox:
                 f"the sandbox cannot be enforced on this machine: {missing}. "
                 "Set the sandbox's allow_unsandboxed=true to run the policy's code all the same."
             )
-        _warn_once(missing)
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(missing: str) -> None:
-    if missing not in _warned:
-        _warned.add(missing)
-        _log.warning("the policy's code runs without: %s", missing)
+        say_once(f"the policy's code runs without: {missing}")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,108 @@
+"""The machine a run is on: how many threads compute, whether sums have one order, and what is written down of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_SMALL, _MEDIUM = 10_000_000, 200_000_000
+"""Weights below which more than two, and more than eight, threads wait for each other more than they compute."""
+_FLAGS = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")
+"""Instructions that decide which products a library takes."""
+
+
+def cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(weights: int, available: int, *, devices: int = 1) -> int:
+    """How many threads a CPU computes with: from the model's size and the machine's cores, never from its load.
+
+    So a run on a busy machine has the bits of one on an idle machine.
+
+    Args:
+        weights: Weights of the model.
+        available: Cores this process may run on.
+        devices: Processes that share them.
+    """
+    most = 2 if weights < _SMALL else 8 if weights < _MEDIUM else available
+    return max(1, min(most, available // devices))
+
+
+def use_threads(threads: int | None, weights: int, *, devices: int = 1) -> int:
+    """Set the number of threads; the number.
+
+    Args:
+        threads: What the user set; None: the environment's ``OMP_NUM_THREADS``, else `threads_for`.
+        weights: Weights of the model.
+        devices: Processes that share the machine.
+    """
+    if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+        threads = threads_for(weights, cores(), devices=devices)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def use_determinism(deterministic: bool) -> None:
+    """Make sums in one order, so that the same command gives the same bits at the same number of threads.
+
+    On a CUDA GPU an operation that has no such form is said by its name, and goes on without.
+
+    Args:
+        deterministic: False: in whatever order is fastest.
+    """
+    torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
+    # Nothing reads memory that was not written; filling it costs as much as some operations.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def describe(precision: str) -> dict[str, Any]:
+    """What the bits of a run depend on beside its configuration, data and code.
+
+    Args:
+        precision: The trainer's.
+    """
+    found: dict[str, Any] = {
+        "processor": processor(),
+        "instructions": instructions(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs between two descriptions and can change bits: the number of cores alone does not."""
+    return {key: (before[key], now.get(key)) for key in before if key != "cores" and before[key] != now.get(key)}
+
+
+def processor() -> str:
+    """Name of the processor."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> list[str]:
+    """The processor's instructions that matter here."""
+    known = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    return [flag for flag in _FLAGS if flag in known]
+
+
+def _cpuinfo(key: str) -> str:
+    file = Path("/proc/cpuinfo")
+    found = re.search(rf"^{key}\s*: (.*)$", file.read_text(), re.MULTILINE) if file.is_file() else None
+    return found.group(1).strip() if found else ""
