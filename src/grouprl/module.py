@@ -70,7 +70,7 @@ class GroupRLModule(L.LightningModule):
             loss: Policy loss; with a KL term the module keeps a frozen reference.
             optimizer: Makes the optimizer from the trained parameters.
             steps: RL iterations, for the learning rate's decay.
-            ppo_epochs: Passes over each rollout.
+            ppo_epochs: PPO epochs over the samples of each iteration.
             minibatches: Optimizer steps of a PPO epoch; each takes whole groups.
             micro_batch_size: Sequences in a forward pass, 0: any number. The gradient does not depend on it.
             micro_batch_tokens: Tokens in a forward pass, a prompt that its group shares counted once; 0: any number.
@@ -145,23 +145,10 @@ class GroupRLModule(L.LightningModule):
             rate = self.step_schedule()
         self.iteration += 1
         self.last_rollouts = (prompts, rollouts, rewards, advantages)
-        metrics = describe_groups(rollouts, rewards, advantages) | mismatch.metrics() | peak_memory()
-        metrics |= self.memory.metrics() | clock.metrics(rollouts, len(epochs), self.trainer.world_size)
-        metrics |= {"lr": rate} | describe_epochs(epochs)
+        metrics = {"lr": rate} | describe_groups(rollouts, rewards, advantages) | describe_epochs(epochs)
+        metrics |= mismatch.metrics() | self.memory.metrics() | peak_memory()
+        metrics |= clock.metrics(rollouts, len(epochs), self.trainer.world_size)
         self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
-
-    def take_epochs(self, experience: Experience, mismatch: SamplerMismatch) -> list[Meter]:
-        """The PPO loop over one rollout; what the losses of each epoch measured."""
-        epochs: list[Meter] = []
-        for epoch in range(self.ppo_epochs):
-            meter = Meter()
-            for groups in self.minibatch_groups(len(experience.advantages), epoch):
-                weights = token_weights(self.loss.aggregation, experience, groups, self.trainer.strategy)
-                self.optimize(experience.minibatch(groups, weights), meter, mismatch)
-            epochs.append(meter.over_ranks(self.trainer.strategy))
-            if self.target_kl is not None and epochs[-1].means().get("approx_kl", 0.0) > self.target_kl:
-                break
-        return epochs
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
         """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, old and ref logprobs."""
@@ -192,6 +179,19 @@ class GroupRLModule(L.LightningModule):
 
         return self.memory.fitting(all_micro_batches)
 
+    def take_epochs(self, experience: Experience, mismatch: SamplerMismatch) -> list[Meter]:
+        """The PPO loop over one rollout; what the losses of each epoch measured."""
+        epochs: list[Meter] = []
+        for epoch in range(self.ppo_epochs):
+            meter = Meter()
+            for groups in self.minibatch_groups(len(experience.advantages), epoch):
+                weights = token_weights(self.loss.aggregation, experience, groups, self.trainer.strategy)
+                self.optimize(experience.minibatch(groups, weights), meter, mismatch)
+            epochs.append(meter.over_ranks(self.trainer.strategy))
+            if self.target_kl is not None and epochs[-1].means().get("approx_kl", 0.0) > self.target_kl:
+                break
+        return epochs
+
     def minibatch_groups(self, prompts: int, epoch: int) -> Iterator[Tensor]:
         """The groups of each optimizer step of a PPO epoch, by their row on this rank."""
         seed, rank = (self.seed, self.iteration, epoch), self.trainer.global_rank
@@ -207,10 +207,7 @@ class GroupRLModule(L.LightningModule):
             meter.add(outputs, current.entropy)
             mismatch.add(current.logprobs, micro_batch)
             loss += float(outputs.loss)
-        if not mismatch.done:
-            if not len(rows):
-                self.measure_mismatch(minibatch, mismatch)
-            mismatch.check(self.trainer.strategy, self.iteration)
+        mismatch.check(self.trainer.strategy, self.iteration, otherwise=lambda: self.first_pass(minibatch))
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.max_grad_norm)
         if self.finite_steps.allows(self.trainer.strategy, loss, norm):
             with self.memory.stepping():
@@ -219,19 +216,6 @@ class GroupRLModule(L.LightningModule):
         else:
             meter.skip_step()
         optimizer.zero_grad()  # type: ignore[union-attr] # the memory is the next rollout's
-
-    def step_schedule(self) -> float:
-        """Go on to the next iteration's learning rate; this one's."""
-        schedule = self.lr_schedulers()
-        rate = float(schedule.get_last_lr()[0])  # type: ignore[union-attr, arg-type]
-        schedule.step()  # type: ignore[union-attr]
-        return rate
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether trainer and sampler give the same logprobs up to rounding in full precision."""
-        full = self.policy.base.dtype in (torch.float32, torch.float64)
-        return self.sampler.exact and full and self.trainer.precision == "32-true"
 
     def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
         """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.
@@ -257,21 +241,34 @@ class GroupRLModule(L.LightningModule):
             self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
         return results
 
-    @torch.no_grad()
-    def measure_mismatch(self, minibatch: Minibatch, mismatch: SamplerMismatch) -> None:
-        """Compare with the sampler on rows that are not trained on, so that the mismatch is known every iteration."""
-
-        def first_pass() -> tuple[Tensor, Minibatch]:
-            micro_batch = minibatch.piece(self.memory.cuts(minibatch)[0])
-            with self.memory.running("comparison with the sampler", micro_batch):
-                return self.policy.logprobs(micro_batch).logprobs, micro_batch
-
-        mismatch.add(*self.memory.fitting(first_pass))
-
     def gradients_stay_local(self) -> AbstractContextManager[None]:
         """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
+
+    @torch.no_grad()
+    def first_pass(self, minibatch: Minibatch) -> tuple[Tensor, Minibatch]:
+        """Current logprobs of the first rows of a minibatch of which none is trained on, and those rows."""
+
+        def forward() -> tuple[Tensor, Minibatch]:
+            micro_batch = minibatch.piece(self.memory.cuts(minibatch)[0])
+            with self.memory.running("comparison with the sampler", micro_batch):
+                return self.policy.logprobs(micro_batch).logprobs, micro_batch
+
+        return self.memory.fitting(forward)
+
+    def step_schedule(self) -> float:
+        """Go on to the next iteration's learning rate; this one's."""
+        schedule = self.lr_schedulers()
+        rate = float(schedule.get_last_lr()[0])  # type: ignore[union-attr, arg-type]
+        schedule.step()  # type: ignore[union-attr]
+        return rate
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether trainer and sampler give the same logprobs up to rounding in full precision."""
+        full = self.policy.base.dtype in (torch.float32, torch.float64)
+        return self.sampler.exact and full and self.trainer.precision == "32-true"
 
     def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
         """Sample held-out problems; the draws are the same at every evaluation."""

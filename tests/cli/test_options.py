@@ -1,17 +1,21 @@
 """Every option of every group, alone and together with what else may be chosen: it composes, and its object is built."""
 
 import ast
+import re
 import sys
 from types import ModuleType
 
 import pytest
+import torch
 from helpers.paths import ROOT
 from omegaconf import OmegaConf
 
-from grouprl.cli.build import build_reward, component
+from grouprl.cli.build import build, build_reward, component
 from grouprl.cli.config.compose import compose_job, options_of, shipped_targets
+from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_job
-from grouprl.cli.config.schema import GROUPS
+from grouprl.cli.config.schema import GROUPS, RENAMED
+from grouprl.data import messages
 
 STAND_INS = {
     "policy=hf": ["policy.path=tiny"],
@@ -27,6 +31,11 @@ STAND_INS = {
     "loss/aggregation=custom": ["loss.aggregation._target_=grouprl.losses.aggregations.SequenceMean"],
     "loss/kl=custom": ["loss.kl._target_=grouprl.losses.kl.K2"],
     "loss/correction=custom": ["loss.correction._target_=grouprl.losses.corrections.NoCorrection"],
+    **{
+        f"loss/correction={name}": ["sampler=vllm"]
+        for name in options_of("loss/correction")
+        if name not in ("none", "custom")
+    },
     "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
     "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
 }
@@ -50,6 +59,8 @@ def cases():
             for context in CONTEXTS:
                 if group in (context.partition("=")[0], *NO_TOOLS.get(context, ())):
                     continue
+                if group == "data" and context == EXPERIMENT:  # an experiment is one of its own data
+                    continue
                 # The other groups do not know of the loss: once is enough for the fast suite.
                 slow = context != "alone" and not group.startswith("loss")
                 yield pytest.param(f"{group}={option}", context, marks=pytest.mark.slow if slow else ())
@@ -68,9 +79,7 @@ def test_every_option_composes_and_builds(option, context, problems_file, vllm):
     overrides = [*CONTEXTS[context], option]
     for text in STAND_INS.get(option, []):
         overrides.append(text.replace("FILE", str(problems_file)).replace("FOLDER", str(problems_file.parent)))
-    if group == "data" and context == EXPERIMENT:
-        return  # an experiment is one of its own data
-    config = compose_job("train", overrides)
+    config = check_job("train", overrides)
     node = OmegaConf.select(config, group.replace("/", "."))
     assert config.hydra.runtime.choices[group] == name
     assert not OmegaConf.missing_keys(node)
@@ -155,3 +164,53 @@ def test_the_clip_of_gspo_with_another_ratio_is_warned_of(capsys):
     assert "a clip for loss/ratio=sequence" in capsys.readouterr().err
     check_job("train", ["loss=gspo", "loss/ratio=token", "eps_low=0.2", "eps_high=0.2"])
     assert capsys.readouterr().err == ""
+
+
+def test_plain_functions_are_advantages_and_gates(tmp_path, monkeypatch):
+    (tmp_path / "plain_functions.py").write_text(
+        "def spread(rewards, valid, parts=None, scale=1.0):\n    return scale * (rewards - rewards.mean(-1, keepdim=True))\n"
+        "def plain(ratio, advantages, logprobs):\n    return ratio * advantages\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = [f"{g}._target_=plain_functions.{n}" for g, n in (("advantage", "spread"), ("loss.gate", "plain"))]
+    config = check_job("train", ["advantage=custom", "loss/gate=custom", *names, "+advantage.scale=2"])
+    rewards = torch.tensor([[0.0, 1.0]])
+    advantages = component(config, "advantage")(rewards, valid=torch.ones(1, 2, dtype=torch.bool))
+    assert advantages.tolist() == [[-1.0, 1.0]]
+    assert component(config, "loss").gate(torch.tensor(3.0), torch.tensor(2.0), torch.tensor(0.0)) == 6.0
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_new_name_of_a_renamed_option_is_one(old, new):
+    group = next((g for g in sorted(GROUPS, key=len, reverse=True) if new.startswith(g.replace("/", ".") + ".")), None)
+    options = options_of(group) if group else [None]
+    composed = [compose_job("train", [f"{group}={option}"] if option else []) for option in options]
+    assert any(OmegaConf.select(config, new, default=...) is not ... for config in composed)
+    assert all(OmegaConf.select(config, old, default=...) is ... for config in composed if group != "loss/gate")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["mode=tir", "tools.rounds=0"], "tools.rounds=0"),
+        (["tools.rounds=3"], "tools.rounds=3: tools are used in mode=tir alone"),
+        (["mode=tir", "tools=none"], "mode=tir needs it"),
+        (["mode=tir", "tools.sandbox=null"], "tools.sandbox: mode=tir needs it"),
+        (["mode=tir", "+tools.sandbox.foo=1"], "unknown option 'tools.sandbox.foo'"),
+        (["mode=tir", "tools.sandbox.timeout_s=0"], "timeout_s=0"),
+    ],
+)
+def test_tools_of_an_evaluation_are_checked_before_a_policy_is_loaded(overrides, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_job("evaluate", overrides)
+
+
+def test_an_optimizer_that_refuses_its_options_does_so_before_anything_is_sampled(tmp_path):
+    config = check_job("train", ["optimizer.betas=[0.9]"])
+    with pytest.raises(UsageError, match="optimizer: "):
+        build(config, tmp_path)
+
+
+def test_the_tool_message_of_the_experiment_is_the_evaluations():
+    assert check_job("train", ["experiment=tools"]).prompt.system == messages.TOOLS

@@ -191,3 +191,47 @@ def test_no_gradient_flows_through_the_ratio_of_cispo():
     )
     PolicyLoss(CispoGate(5.0))(new, batch).loss.backward()
     torch.testing.assert_close(new.grad.flatten(), torch.tensor([-0.5, 1.5, -5.0, 2.5], dtype=torch.float64))
+
+
+def one_column(ratios, advantages):
+    ratios = torch.tensor(ratios, dtype=torch.float64).unsqueeze(-1)
+    advantages = torch.tensor(advantages, dtype=torch.float64).unsqueeze(-1)
+    return ratios, advantages
+
+
+def test_dual_clip_bounds_negative_advantages_alone():
+    ratios, advantages = one_column([3.0, 1.5, 3.0, 1.5], [1.0, 1.0, -1.0, -1.0])
+    objective = ClipGate(0.2, 0.28, dual_clip=2.0)(ratios, advantages, ratios.log())
+    assert objective.flatten().tolist() == [1.28, 1.28, -2.0, -1.5]
+
+
+def test_gates_measure_the_tokens_they_hold_back():
+    ratios, advantages = one_column([0.7, 0.7, 1.3, 1.3, 3.0, 3.0, 1.0], [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+
+    def of(gate):
+        return {name: held.flatten().int().tolist() for name, held in gate.measures(ratios, advantages).items()}
+
+    assert of(ClipGate(0.2, 0.28)) == {
+        "clip_fraction/low": [0, 1, 0, 0, 0, 0, 0],
+        "clip_fraction/high": [0, 0, 1, 0, 1, 0, 0],
+    }
+    assert of(ClipGate(0.2, 0.28, dual_clip=2.0))["clip_fraction/dual"] == [0, 0, 0, 0, 0, 1, 0]
+    assert of(CispoGate(1.2)) == {"clip_fraction/weight": [0, 0, 1, 1, 1, 1, 0]}
+
+
+def test_the_reference_kl_is_that_of_the_policy_that_sampled():
+    """k3 of old against reference: exp(ref - old) - (ref - old) - 1, 0 where not trained."""
+    new, batch = inputs()
+    outputs = PolicyLoss(kl=K3(0.1))(new, batch)
+    wanted = sum(
+        math.exp(d := float(batch.ref_logprobs[i, j] - batch.old_logprobs[i, j])) - d - 1
+        for i, j in np.argwhere(batch.mask.numpy())
+    )
+    assert math.isclose(float(outputs.token_sums["reference_kl"]), wanted, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["old_logprobs", "mask", "ref_logprobs", "advantages", "token_weights"])
+def test_every_tensor_of_another_shape_is_refused_by_name(name):
+    new, batch = inputs()
+    with pytest.raises(ValueError, match=f"LossInputs.{name} has shape"):
+        PolicyLoss(kl=K3(0.1))(new, replace(batch, **{name: getattr(batch, name)[:-1]}))

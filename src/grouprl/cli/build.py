@@ -79,6 +79,7 @@ def build(
         use_threads(config.threads or threads, policy.weights, devices=_devices(config))
         parts = (policy, sampler, reward, advantage, loss, component(config, "optimizer"))
         module = GroupRLModule(*parts, **_options_for(GroupRLModule, config))
+        _try_optimizer(module)
         data = PromptDataModule(splits, policy, **_options_for(PromptDataModule, config), **config.prompt)
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)
@@ -155,11 +156,30 @@ def find_own_files() -> None:
 
 
 def component(config: DictConfig, group: str) -> Any:
-    """Instantiate one component of a group or axis; a function without call arguments comes back as a partial."""
+    """Instantiate one component of a group or axis. An advantage or an axis of a loss may be a plain function."""
+    node = OmegaConf.select(config, group.replace("/", "."))
+    if group.partition("/")[0] in ("advantage", "loss"):
+        node = _with_functions(node)
     try:
-        return hydra.utils.instantiate(OmegaConf.select(config, group.replace("/", ".")), _convert_="all")
+        return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise UsageError(_cause(error, group)) from error
+
+
+def _with_functions(node: Any) -> Any:
+    """A copy of a node in which a ``_target_`` that is a function stands for itself with its arguments given."""
+    if not isinstance(node, DictConfig):
+        return node
+    copy = node.copy()
+    OmegaConf.set_struct(copy, False)
+    for part in (copy, *(value for value in copy.values() if isinstance(value, DictConfig))):
+        target = part.get("_target_")
+        if target is not None and "_partial_" not in part and not str(target).startswith("grouprl."):
+            try:
+                part._partial_ = not inspect.isclass(load_object(str(target)))
+            except (ImportError, AttributeError) as error:
+                raise UsageError(f"_target_={target}: cannot be imported: {_innermost(error)}") from error
+    return copy
 
 
 def build_reward(config: DictConfig) -> Any:
@@ -180,6 +200,14 @@ def build_reward(config: DictConfig) -> Any:
         return found(**arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(_cause(error, "reward")) from error
+
+
+def _try_optimizer(module: GroupRLModule) -> None:
+    """An optimizer that refuses its options does so before anything is sampled; it holds no state yet."""
+    try:
+        module.make_optimizer(module.trained_parameters())
+    except (TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"optimizer: {_innermost(error)}") from error
 
 
 def _check_accelerator(config: DictConfig) -> None:

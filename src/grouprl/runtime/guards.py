@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -67,16 +68,23 @@ class SamplerMismatch:
         """Largest deviation of a ratio from 1, and mean absolute difference of logprobs in nats, of this rank."""
         return {"mismatch/max_deviation": self.largest, "mismatch/logprob": self.differences / max(1, self.tokens)}
 
-    def check(self, strategy: Strategy, iteration: int) -> None:
-        """Stop all ranks if the deviation of any is beyond the tolerance.
+    def check(
+        self, strategy: Strategy, iteration: int, *, otherwise: Callable[[], tuple[Tensor, Minibatch]] | None = None
+    ) -> None:
+        """Once before the first optimizer step: stop all ranks if the deviation of any is beyond the tolerance.
 
         Args:
             strategy: The trainer's strategy.
             iteration: For the message.
+            otherwise: Logprobs and rows to compare where none was added, so that every iteration is compared.
 
         Raises:
             TrainingError: It is.
         """
+        if self.done:
+            return
+        if otherwise is not None and not self.tokens:
+            self.add(*otherwise())
         self.done = True
         deviation = self.largest if self.exact else self.deviations / max(1, self.tokens)
         if not _on_any_rank(strategy, not deviation <= self.tolerance):

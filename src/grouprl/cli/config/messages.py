@@ -33,6 +33,9 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         if key.rpartition(".")[2] in known:
             return f"{written}: this value cannot be used for {key}. {_ONE_BY_ONE}"
         group = key.rpartition(".")[0].replace(".", "/")
+        if not known and "none" in (options := options_of(group)):
+            choices = ", ".join(option for option in options if option != "none")
+            return f"{written}: {group}=none has no options. Choose one that has: {group}={choices}."
         if f"{group}=custom" in overrides and not written.startswith("+"):
             return f"{written}: not in the configuration. Write +{written} to give it to your own class or function."
         return unknown_key(config_name, key, written, known)

@@ -122,7 +122,7 @@ def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
         raise UsageError(explain(config_name, error, overrides)) from error
     _refuse_bare_targets(overrides)
     if config_name == "evaluate":
-        _guarded_components(config)
+        _check_tools(config, overrides)
     if config_name == "train":
         check_values(config)
         _refuse_unread(config, overrides)
@@ -142,6 +142,10 @@ def _refuse_added_options(config_name: str, config: DictConfig, overrides: Seque
         node = OmegaConf.select(config, parent) if parent else None
         if not isinstance(node, DictConfig) or parent.startswith("hydra"):
             continue
+        group = parent.replace(".", "/")
+        if group in GROUPS and "none" in options_of(group) and "_target_" not in node:
+            choices = ", ".join(option for option in options_of(group) if option != "none")
+            raise UsageError(f"{written}: {group}=none has no options. Choose one that has: {group}={choices}.")
         target, typed = str(node.get("_target_", "")), OmegaConf.get_type(node)
         beside = [str(field) for field in node if field != name]
         if (target and not takes(target, name)) or (
@@ -204,7 +208,15 @@ def _references(node: Any) -> Iterator[str]:
         yield from re.findall(r"\$\{([\w.]+)\}", node)
 
 
-def _guarded_components(config: DictConfig) -> None:
+def _check_tools(config: DictConfig, overrides: Sequence[str]) -> None:
+    """The tools of an evaluation: read where mode is tir, and needed there."""
+    unread = [o for o in overrides if o.lstrip("+~").startswith("tools")]
+    modes = config.mode if isinstance(config.mode, ListConfig) else [config.mode]
+    if unread and "tir" not in modes:
+        raise UsageError(f"{unread[0]}: tools are used in mode=tir alone. Add mode=tir, or leave it out.")
+    for key in ("tools", "tools.sandbox"):
+        if "_target_" not in (OmegaConf.select(config, key) or {}):
+            raise UsageError(f"{key}: mode=tir needs it. Change its options, as in tools.rounds=4.")
     try:
         check_components(config)
     except ValueError as error:

@@ -208,7 +208,10 @@ RENAMED = {
     "check_benchmarks": "overlap.benchmarks",
     "on_overlap": "overlap.action",
     "loss.gate.ratio_max": "loss.gate.dual_clip",
-    "sampler.tool_rounds": "sampler.tools",
+    "sampler.tool_rounds": "sampler.tools.rounds",
     "sampler.tool_rounds.rounds": "sampler.tools.rounds",
 }
 """Options by their old names, and what they are called now."""
+
+RENAMED_CLASSES = {"DetachedRatioGate": "CispoGate", "SoftGate": "SapoGate"}
+"""Classes that a ``_target_`` may name, likewise."""

@@ -10,15 +10,16 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.checks import choice, on_one_device
-from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.compose import shipped_targets, without_hydra
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.schema import GROUPS
+from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
 from grouprl.data.rows import check_first_row
 from grouprl.evaluation.benchmarks import contaminated_by, with_same_problems
 from grouprl.policy.folder import check_policy_folder, model_context
@@ -160,9 +161,7 @@ def takes(target: str, name: str) -> bool:
     module, _, member = target.rpartition(".")
     if not module.startswith("grouprl."):
         return True
-    found = importlib.util.find_spec(module)
-    tree = ast.parse(Path(found.origin).read_text()) if found and found.origin else ast.Module([], [])
-    for item in tree.body:
+    for item in _source_of(module):
         if isinstance(item, ast.FunctionDef) and item.name == member:
             return name in {argument.arg for argument in (*item.args.args, *item.args.kwonlyargs)}
         if isinstance(item, ast.ClassDef) and item.name == member:
@@ -171,6 +170,16 @@ def takes(target: str, name: str) -> bool:
                 return name in {argument.arg for argument in (*made[0].args.args, *made[0].args.kwonlyargs)}
             return name in {getattr(part.target, "id", "") for part in item.body if isinstance(part, ast.AnnAssign)}
     return True
+
+
+def _defines(module: str, name: str) -> bool:
+    return any(getattr(item, "name", "") == name for item in _source_of(module))
+
+
+def _source_of(module: str) -> list[ast.stmt]:
+    """The statements of a module of this package; none where there is no such module."""
+    file = Path(str(files("grouprl"))).joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else []
 
 
 def _targets(node: Any) -> Iterator[DictConfig]:
@@ -207,8 +216,8 @@ def _check_sampler(config: DictConfig) -> None:
         vllm_installed()
     elif sampler == "GroupSampler" and correction in ("TruncatedWeights", "MaskedWeights"):
         raise UsageError(
-            f"loss.correction._target_={config.loss.correction._target_}: sampler=group records the trainer's own "
-            "logprobs, so every weight would be 1. Use loss/correction=none, or sampler=vllm."
+            f"loss/correction: the weights of {correction} are for another sampler's draws. sampler=group records the "
+            "trainer's own logprobs, so every weight would be 1. Use loss/correction=none, or sampler=vllm."
         )
 
 
@@ -249,6 +258,18 @@ def _check_own_code(config: DictConfig) -> None:
             sys.path.insert(0, "")
         if importlib.util.find_spec(module.partition(".")[0]) is None:
             raise UsageError(f"{group}._target_={target}: there is no module {module.partition('.')[0]!r} here.")
+        if module.startswith("grouprl.") and not _defines(module, target.rpartition(".")[2]):
+            raise UsageError(f"{group}._target_={target}: there is no such name.{_new_path(target)}")
+
+
+def _new_path(target: str) -> str:
+    """Where a name of this package is found, for those who knew it elsewhere."""
+    name = target.rpartition(".")[2]
+    name = RENAMED_CLASSES.get(name, name)
+    paths = [shipped for shipped in shipped_targets() if shipped.endswith(f".{name}")]
+    if paths:
+        return f" It is {paths[0]} now."
+    return " The public names: python -c 'import grouprl; print(dir(grouprl))'."
 
 
 def _check_policy(config: DictConfig) -> None:
