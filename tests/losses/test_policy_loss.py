@@ -180,6 +180,12 @@ def test_shapes_that_do_not_match_are_refused():
         PolicyLoss()(logprobs, replace(good, advantages=torch.ones(2, 2)))
 
 
+def test_a_gate_of_another_shape_is_refused():
+    new, batch = inputs()
+    with pytest.raises(ValueError, match=r"returned \[4\].*\[sequences, tokens\] = \[4, 4\]"):
+        PolicyLoss(lambda ratio, advantages, logprobs: ratio.sum(-1))(new, batch)
+
+
 def test_no_gradient_flows_through_the_ratio_of_cispo():
     """The gradient of a token is its bounded ratio times its advantage, whatever the ratio."""
     new = torch.tensor([[0.5], [1.5], [8.0], [8.0]], dtype=torch.float64).log().requires_grad_()

@@ -115,7 +115,9 @@ def gate_reference(gate, ratio, advantage, logp):
     if isinstance(gate, SapoGate):
         tau = gate.tau_positive if advantage > 0 else gate.tau_negative
         return 4 / tau / (1 + np.exp(-tau * (ratio - 1))) * advantage
-    return ratio * advantage
+    if isinstance(gate, NoGate):
+        return ratio * advantage
+    raise AssertionError(f"write {type(gate).__name__} as a formula of numbers here")
 
 
 def loss_reference(loss, logp, old, ref, advantages, groups_of, mask):

@@ -302,7 +302,7 @@ def test_the_correction_comes_with_the_sampler_and_a_choice_wins(vllm, overrides
         (["sampler=vllm", "trainer=ddp"], r"trainer\.devices=2.*one device"),
         (
             ["loss/correction=token_truncate"],
-            r"loss\.correction\._target_=.*sampler=group.*sampler=vllm",
+            r"loss/correction: .*sampler=group.*sampler=vllm",
         ),
     ],
 )

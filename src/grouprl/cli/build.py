@@ -159,26 +159,27 @@ def component(config: DictConfig, group: str) -> Any:
     """Instantiate one component of a group or axis. An advantage or an axis of a loss may be a plain function."""
     node = OmegaConf.select(config, group.replace("/", "."))
     if group.partition("/")[0] in ("advantage", "loss"):
-        node = _with_functions(node)
+        node = _with_functions(group.replace("/", "."), node)
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise UsageError(_cause(error, group)) from error
 
 
-def _with_functions(node: Any) -> Any:
+def _with_functions(group: str, node: Any) -> Any:
     """A copy of a node in which a ``_target_`` that is a function stands for itself with its arguments given."""
     if not isinstance(node, DictConfig):
         return node
     copy = node.copy()
     OmegaConf.set_struct(copy, False)
-    for part in (copy, *(value for value in copy.values() if isinstance(value, DictConfig))):
+    parts = {group: copy} | {f"{group}.{k!s}": value for k, value in copy.items() if isinstance(value, DictConfig)}
+    for place, part in parts.items():
         target = part.get("_target_")
         if target is not None and "_partial_" not in part and not str(target).startswith("grouprl."):
             try:
                 part._partial_ = not inspect.isclass(load_object(str(target)))
             except (ImportError, AttributeError) as error:
-                raise UsageError(f"_target_={target}: cannot be imported: {_innermost(error)}") from error
+                raise UsageError(f"{place}._target_={target}: cannot be imported: {_innermost(error)}") from error
     return copy
 
 

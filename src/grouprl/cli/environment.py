@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+from pathlib import Path
 
 _DEFAULTS = {
     # OpenMP's threads would else spin while they wait: two processes on two cores then take ten times as long.
@@ -18,3 +21,12 @@ def prepare() -> None:
     """Set the environment of this process and of those it starts."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def program(script: str) -> str:
+    """How to start ``train`` or ``evaluate`` as this process was started: for commands that are shown to be typed."""
+    started = Path(sys.argv[0])
+    if started.name.startswith("grouprl-"):
+        return f"grouprl-{script}"
+    beside = started.with_name(f"{script}.py")
+    return f"python {shlex.quote(str(beside) if beside.is_file() else f'{script}.py')}"

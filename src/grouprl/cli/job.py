@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.environment import program
 from grouprl.files import write_text
 from grouprl.training.records import (
     RESULT_FILE,
@@ -66,7 +68,7 @@ class Job:
             "versions": versions(),
         }
         named = " ".join(o for o in overrides if portable_override(o) != o or "._target_=" in o)
-        command = " ".join(filter(None, (f"python train.py resume={shown(folder)}", named)))
+        command = " ".join(filter(None, (program("train"), shlex.quote(f"resume={shown(folder)}"), named)))
         return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
 
     def write(self, **changes: Any) -> None:
@@ -157,7 +159,7 @@ def _train(job: Job) -> int:
     log_hyperparameters(run.trainer, dict(config), job.result["choices"], metrics)
     state = "interrupted" if report.exit_code else "finished"
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
-    print(describe_run(report, folder, job.command_to_resume))
+    print(describe_run(report, folder, job.command_to_resume, program("evaluate")))
     return report.exit_code
 
 

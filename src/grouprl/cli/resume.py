@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, resume_hash
 from grouprl.cli.config.messages import UsageError, explain
 from grouprl.cli.config.schema import TrainConfig
 from grouprl.cli.config.values import check_values
+from grouprl.cli.environment import program
 from grouprl.cli.job import Job
 from grouprl.training.records import WITHHELD, portable_text, read_result, shown, source_commit
 
@@ -56,10 +58,9 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     commit = saved_result["identity"].get("commit")
     if commit != source_commit():
         print(f"note: the run was started with commit {commit}, this is {source_commit()}")
-    again = " ".join(override for override in overrides if override.partition("=")[0] != "resume_fall_back")
-    job = Job(
-        config, folder, {**saved_result, "state": "running"}, resumed=True, command_to_resume=f"python train.py {again}"
-    )
+    again = [shlex.quote(override) for override in overrides if override.partition("=")[0] != "resume_fall_back"]
+    command = " ".join((program("train"), *again))
+    job = Job(config, folder, {**saved_result, "state": "running"}, resumed=True, command_to_resume=command)
     for stale in ("error", "metrics", "seconds", "iterations"):
         job.result.pop(stale, None)
     return replace(job, resume_from=_checkpoint(folder, config, fall_back=fall_back))

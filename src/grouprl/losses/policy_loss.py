@@ -59,8 +59,8 @@ class PolicyLoss:
             The loss, a scalar with gradient, and sums and maxima over trained tokens of what the axes measure.
 
         Raises:
-            ValueError: A tensor of ``inputs`` has another shape, or there are no reference logprobs and beta is above
-                0.
+            ValueError: A tensor of ``inputs`` or what the gate returns has another shape, or there are no reference
+                logprobs and beta is above 0.
         """
         _check_shapes(logprobs, inputs)
         mask = inputs.mask
@@ -70,6 +70,11 @@ class PolicyLoss:
             advantages = self.kl.adjust_advantages(advantages, inputs)
         ratio = self.ratio(log_ratio, mask, advantages)
         objective = self.gate(ratio, advantages, logprobs)
+        if objective.shape != logprobs.shape:
+            raise ValueError(
+                f"The gate {type(self.gate).__name__} returned {list(objective.shape)}: it must return one objective a "
+                f"token, [sequences, tokens] = {list(logprobs.shape)}."
+            )
         if self.needs_reference:
             objective = objective - self.kl.penalty(logprobs, inputs)
         if inputs.sampler_logprobs is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def log_hyperparameters(
     trainer.logger.save()
 
 
-def describe_run(report: RunReport, folder: Path, command_to_resume: str) -> str:
+def describe_run(report: RunReport, folder: Path, command_to_resume: str, evaluate: str) -> str:
     """What a user sees last: what was learned, where it lies, what to try next."""
     lines = ["", f"{report.iterations} iteration{'s' * (report.iterations != 1)} in {report.seconds:.0f} s"]
     if report.before:
@@ -73,7 +74,7 @@ def describe_run(report: RunReport, folder: Path, command_to_resume: str) -> str
         f"run          {place} (result.json, metrics.jsonl, curves.png)",
         f"policy       {place / 'policy'}",
         f"TensorBoard  tensorboard --logdir {place}",
-        f"try it       python evaluate.py policy={place} prompt='What is $(4 + 7) \\times 3$?' answer=33",
+        f"try it       {evaluate} {shlex.quote(f'policy={place}')} prompt='What is $(4 + 7) \\times 3$?' answer=33",
     ]
     if report.exit_code:
         lines.insert(1, "stopped by a signal; the policy of the last finished iteration is saved")

@@ -9,7 +9,7 @@ from typing import Any
 
 from grouprl.checks import no_such_option
 from grouprl.cli.config.compose import compose_job, options_of
-from grouprl.cli.config.schema import GROUPS, RENAMED
+from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED
 
 _ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
 
@@ -56,7 +56,14 @@ def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) 
     known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
     new = RENAMED.get(key, "")
     if new and (new.rpartition(".")[0] != parent or new.rpartition(".")[2] in known):
-        return f"{written}: {key} is called {new} now."
+        axis = new.rpartition(".")[0].replace(".", "/")
+        others = f", or choose another {axis} first" if axis in GROUPS and "/" in axis else ""
+        return f"{written}: {key} is called {new} now{others}."
+    if key in FROM_TRL:
+        return f"{written}: TRL's {key} is {FROM_TRL[key]} here. See python {config_name}.py --help."
+    axes = {group.rpartition("/")[2]: group for group in GROUPS if "/" in group and group.startswith(parent)}
+    if name not in known and (near := difflib.get_close_matches(name, axes, n=1)):
+        return f"{written}: unknown option '{key}'. Did you mean {axes[near[0]]}=OPTION?"
     close = difflib.get_close_matches(name, known, n=1)
     full = [f"{parent}.{k}" if parent else k for k in known]
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""

@@ -213,5 +213,25 @@ RENAMED = {
 }
 """Options by their old names, and what they are called now."""
 
+FROM_TRL = {
+    "num_generations": "group_size",
+    "num_iterations": "ppo_epochs",
+    "max_completion_length": "max_new_tokens",
+    "learning_rate": "lr",
+    "max_steps": "steps",
+    "epsilon": "eps_low",
+    "epsilon_high": "eps_high",
+    "delta": "loss.gate.dual_clip",
+    "kl_coef": "beta",
+    "loss_type": "loss",
+    "importance_sampling_level": "loss/ratio",
+    "scale_rewards": "advantage",
+    "mask_truncated_completions": "mask_truncated",
+    "model_name_or_path": "policy.path",
+    "output_dir": "study",
+    "save_steps": "checkpoint_every",
+    "eval_steps": "eval_every",
+}
+"""What options of TRL's GRPOTrainer are called here."""
 RENAMED_CLASSES = {"DetachedRatioGate": "CispoGate", "SoftGate": "SapoGate"}
 """Classes that a ``_target_`` may name, likewise."""
