@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import lru_cache
 from graphlib import TopologicalSorter
+from importlib import import_module
 
 import pytest
 from helpers.paths import ROOT
@@ -172,3 +173,37 @@ def test_without_an_engine_the_plain_path_gives_the_same(tmp_path, tiny_policy, 
     experience = Experience(rollouts, torch.zeros_like(rollouts.lengths), torch.ones_like(rollouts.truncated))
     batch = experience.minibatch(torch.arange(len(tiny_prompts)), experience.advantages)
     torch.testing.assert_close(tiny_policy.logprobs(batch).logprobs.detach(), logprobs, atol=1e-5, rtol=0)
+
+
+def prose():
+    """Documents and source, where files and names of the package are spoken of."""
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    return [*documents, *MODULES.values(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+
+
+def test_files_that_are_spoken_of_are_there():
+    names = {str(file.relative_to(ROOT)) for file in ROOT.rglob("*.py") if ".venv" not in file.parts}
+    for file in prose():
+        if "tests" in file.relative_to(ROOT).parts:
+            continue
+        for name in set(re.findall(r"`([\w/]+\.py)", file.read_text())) - {"my_file.py", "path/to/file.py", "block.py"}:
+            assert any(f"/{there}".endswith(f"/{name}") for there in names), f"{file.name} names {name}"
+
+
+def test_names_of_the_package_that_are_spoken_of_are_there():
+    for file in prose():
+        for name in re.findall(r"`(grouprl(?:\.\w+)+)", file.read_text()):
+            assert resolves(name), f"{file.name} names {name}"
+
+
+def resolves(name):
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        if ".".join(parts[:length]) in MODULES:
+            found = import_module(".".join(parts[:length]))
+            for part in parts[length:]:
+                if not hasattr(found, part) and part not in getattr(found, "__annotations__", {}):
+                    return False
+                found = getattr(found, part, None)
+            return True
+    return False

@@ -55,7 +55,7 @@ def test_blocks_are_apart_and_in_order(python):
 
 
 def test_attacks(python):
-    """Each attack of `grouprl.tools.attacks` is really tried, and none gets through."""
+    """Each attack of `grouprl.sampling.tools.attacks` is really tried, and none gets through."""
     found = {outcome.name: outcome for outcome in attacks.outcomes(python)}
     assert found.keys() == attacks.ATTACKS.keys()
     assert {name: outcome.how for name, outcome in found.items() if not outcome.stopped} == {}
