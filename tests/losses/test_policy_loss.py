@@ -128,9 +128,10 @@ def test_micro_batches_add_up(kl):
     torch.testing.assert_close(pieces, whole)
 
 
-def test_masked_tokens_have_no_gradient_and_no_influence():
+@pytest.mark.parametrize("gate", [ClipGate(), CispoGate()])  # the second reads the logprobs themselves
+def test_masked_tokens_have_no_gradient_and_no_influence(gate):
     new, batch = inputs()
-    loss = PolicyLoss(kl=K3(0.1))
+    loss = PolicyLoss(gate, kl=K3(0.1))
     (gradient,) = torch.autograd.grad(loss(new, batch).loss, new)
     assert torch.count_nonzero(gradient[~batch.mask]) == 0
     changed = new.detach().clone()
