@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import pad
 
 from grouprl.batch import Minibatch, TokenLogprobs
@@ -79,6 +81,10 @@ class PackedRows:
     """Row in each cell of the flat grids, one after the other; padding cells hold some row."""
     cell_of_row: Tensor
     """Cell of each row, [rows]."""
+    padding_cells: Tensor
+    """Cells that hold no row of their own."""
+    padding_rows: Tensor
+    """Rows that have no cell of their own."""
     scaling: float
 
     @classmethod
@@ -112,7 +118,9 @@ class PackedRows:
             visible = _visible(keys[:1] if bool((keys == keys[0]).all()) else keys, longest, dtype)
             blocks.append(_Block(prompt_of[own], int(keys.max()), visible))
         row_of_cell = torch.cat([rows.flatten() for rows, _ in grids])
-        filled = torch.cat([grid.flatten() for _, grid in grids]).nonzero().squeeze(-1)
+        is_filled = torch.cat([grid.flatten() for _, grid in grids])
+        filled = is_filled.nonzero().squeeze(-1)
+        room = row_count(len(filled), stack.head_weight)
 
         def rounded_up(rows: Tensor) -> Tensor:
             return pad(rows, (0, row_count(len(rows), stack.head_weight) - len(rows)))
@@ -128,6 +136,8 @@ class PackedRows:
             grids=tuple((grid.shape[0], grid.shape[1]) for _, grid in grids),
             row_of_cell=row_of_cell,
             cell_of_row=rounded_up(torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled)),
+            padding_cells=(~is_filled).nonzero().squeeze(-1),
+            padding_rows=torch.arange(len(filled), room, device=device),
             scaling=stack.scaling,
         )
 
@@ -137,20 +147,40 @@ class PackedRows:
         queries, keys, values = (self._grids(part) for part in (q, k, v))
         attended = [attention(queries[0], keys[0], values[0], is_causal=True)]
         for block, own_q, own_k, own_v in zip(self.blocks, queries[1:], keys[1:], values[1:], strict=True):
-            shared = block.prompt_of, slice(None), slice(block.prompt_tokens)
-            seen_k, seen_v = torch.cat([keys[0][shared], own_k], -2), torch.cat([values[0][shared], own_v], -2)
+            seen_k, seen_v = (
+                torch.cat([of_prompts[:, :, : block.prompt_tokens].index_select(0, block.prompt_of), own], -2)
+                for of_prompts, own in ((keys[0], own_k), (values[0], own_v))
+            )
             attended.append(attention(own_q, seen_k, seen_v, attn_mask=block.visible.to(q.dtype)))
-        return _take(torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended]), self.cell_of_row)
+        cells = torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended])
+        return _Rearranged.apply(  # type: ignore[no-any-return]
+            cells, self.cell_of_row, self.row_of_cell, self.padding_cells
+        )
 
     def _grids(self, rows: Tensor) -> list[Tensor]:
         """Rows [rows, heads, head_dim] as the grids of prompts and blocks, [sequences, heads, tokens, head_dim]."""
-        grids = _take(rows, self.row_of_cell).split([sequences * tokens for sequences, tokens in self.grids])
+        cells = _Rearranged.apply(rows, self.row_of_cell, self.cell_of_row, self.padding_rows)
+        grids = cells.split([sequences * tokens for sequences, tokens in self.grids])
         return [grid.unflatten(0, shape).transpose(1, 2) for grid, shape in zip(grids, self.grids, strict=True)]
 
 
-def _take(rows: Tensor, indices: Tensor) -> Tensor:
-    """The rows of some indices. Each device takes the form whose backward pass is cheap there: a GPU would sort."""
-    return rows.index_select(0, indices) if rows.is_cuda else rows[indices]
+class _Rearranged(torch.autograd.Function):
+    """Rows as cells or cells as rows. What is padding has no influence, so that a gradient has one place to come from.
+
+    Its backward pass is therefore a gather as well, where that of an index adds up in whatever order threads arrive.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, taken: Tensor, back: Tensor, padding: Tensor) -> Tensor:
+        """Values [n, ...] at the m places ``taken``; ``back`` [n] are their places there, of ``padding`` any place."""
+        ctx.save_for_backward(back, padding)
+        return values.index_select(0, taken)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradient [n, ...]: zero where nothing came of a value."""
+        back, padding = ctx.saved_tensors
+        return grad.index_select(0, back).index_fill_(0, padding, 0), None, None, None
 
 
 def _number(grid: Tensor, start: int) -> Tensor:
