@@ -57,7 +57,8 @@ class Steps:
 
     def __call__(self) -> float:
         """Seconds of one step."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

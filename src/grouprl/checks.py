@@ -9,8 +9,9 @@ key, value and remedy.
 from __future__ import annotations
 
 import difflib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,3 +50,26 @@ def no_such_option(group: str, option: str, choices: Sequence[str]) -> str:
 def say_once(text: str) -> None:
     """Log a warning, the first time it is asked for in this process."""
     _log.warning(text)
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the entries in which two sets of digests or settings differ."""
+    return [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+
+
+def refusal(what: str, changed: Collection[str], accepted: Collection[str], remedy: str) -> str | None:
+    """One line about inputs that changed, with the option that accepts them; None where all are accepted.
+
+    Args:
+        what: Where they were other inputs, for the beginning of the line.
+        changed: Names of the inputs that changed.
+        accepted: Names that the user accepted.
+        remedy: What else can be done.
+    """
+    refused = [name for name in changed if name not in accepted]
+    if not refused:
+        return None
+    listed = ",".join(json.dumps(name) if set(name) & set(" ,=[]{}'\"()$") else name for name in changed)
+    option = f"accept_changed=[{listed}]"
+    quoted = f"'{option}'" if set(option) & set(" \"'()$") else option
+    return f"{what}: {', '.join(refused)} changed since. {remedy}, or accept that: {quoted}"

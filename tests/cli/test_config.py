@@ -149,7 +149,8 @@ WRONG = [
     (["reward.box=-1"], ["reward.box=-1", "at least 0"]),
     (["loss.gate.dual_clip=1.1"], ["loss.gate.dual_clip=1.1", "1.2"]),
     (["save_merged=true"], ["save_merged=true", "adapter=lora"]),
-    (["resume_fall_back=true"], ["resume_fall_back=true", "resume=RUN_DIR"]),
+    (["resume_fall_back=true"], ["resume_fall_back=True", "resume=RUN_DIR"]),
+    (["accept_changed=[mine.py]"], ["accept_changed=", "resume=RUN_DIR"]),
     (["keep_checkpoints=0"], ["keep_checkpoints=0", "at least 1"]),
     (["target_kl=0"], ["target_kl=0", "above 0"]),
     (["on_unscorable=ignore"], ["on_unscorable=ignore", "drop_sample, drop_group, stop"]),
@@ -283,7 +284,7 @@ def test_the_default_advantage_gives_ties_their_average_rank():
 def test_the_hashes_of_a_run_hold_what_changes_it(tmp_path):
     def hashes(*overrides):
         config = compose_job("train", overrides)
-        return resume_hash(config), identity(config)["config_hash"], identity(config)["files"]
+        return resume_hash(config), identity(config)["config_hash"], identity(config)["inputs"]
 
     first = hashes()
     assert hashes() == first
@@ -301,5 +302,5 @@ def test_the_hashes_of_a_run_hold_what_changes_it(tmp_path):
     (tmp_path / "mine.py").write_text("def f(): pass\n")
     after = hashes(*own)
     assert before[:2] == after[:2]
-    assert None not in (before[2], after[2])
+    assert list(before[2]) == list(after[2]) == ["mine.py"]
     assert before[2] != after[2]

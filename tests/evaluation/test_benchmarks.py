@@ -208,11 +208,11 @@ def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
     assert run(*whole)[0] == 0
     measure, calls = Evaluation._measure, []
 
-    def interrupted(self, problems, start):
+    def interrupted(self, problems, prompts, start):
         calls.append(start)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return measure(self, problems, start)
+        return measure(self, problems, prompts, start)
 
     monkeypatch.setattr(Evaluation, "_measure", interrupted)
     with pytest.raises(KeyboardInterrupt):

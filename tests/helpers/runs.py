@@ -1,4 +1,9 @@
-"""Runs that are small enough for tests."""
+"""Runs that are small enough for tests, and what they leave."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
 
 SMALL = [
     "steps=2",
@@ -14,3 +19,13 @@ SMALL = [
     "lr=1e-3",
 ]
 """Overrides of a small run."""
+
+
+def weights(run):
+    """The trained weights of a run."""
+    return load_file(Path(run) / "policy" / "model.safetensors")
+
+
+def same(first, second):
+    """Whether two sets of weights are bitwise equal."""
+    return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import hydra.utils
 from omegaconf import DictConfig
 
-from grouprl.checks import choice
+from grouprl.checks import choice, differing, refusal
+from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
@@ -58,6 +59,8 @@ class _Work:
     exemplars: dict[str, list[Exemplar]]
     settings: dict[str, EvaluationSettings]
     """By mode."""
+    inputs: dict[str, str]
+    """Digests of the policy and of the package, by name."""
 
 
 def run(config: DictConfig, folder: str, name: str) -> None:
@@ -72,12 +75,14 @@ def run(config: DictConfig, folder: str, name: str) -> None:
 
     quiet_libraries()
     work = _load(config, folder)
-    asked = {key: config[key] for key in (*_OF_THE_ANSWERS, "exemplars")} | {"name": name}
+    asked = {key: config[key] for key in (*_OF_THE_ANSWERS, "exemplars", "data_dir")} | work.inputs
     out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
     results: dict[str, Any] = read_results(out) or {}
+    _refuse_others(out, results, work, config.accept_changed)
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}
+    results["inputs"] = work.inputs
     measured = results.setdefault("measured", {})
-    for key, rows, summary in _measure(work, out, name, contaminated_problems(config.policy)):
+    for key, rows, summary in _measure(work, out, config.accept_changed, contaminated_problems(config.policy)):
         measured[key] = summary
         write_parquet(out / f"{key.replace('/', '-')}.parquet", rows)
         write_results(out, results)
@@ -89,7 +94,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
 
 def _load(config: DictConfig, folder: str) -> _Work:
     from grouprl.evaluation.exemplars import exemplars_for
-    from grouprl.evaluation.runner import EvaluationSettings
+    from grouprl.evaluation.runner import EvaluationSettings, inputs_of
     from grouprl.policy.load import load_policy
     from grouprl.runtime.machine import use_determinism, use_threads
     from grouprl.sampling.tools.attacks import NOT_STOPPED
@@ -120,11 +125,20 @@ def _load(config: DictConfig, folder: str) -> _Work:
             print(f"tools: sandboxed; not limited: {'; '.join(NOT_STOPPED)} (docs/tools.md)", file=sys.stderr)
     except (ValueError, OSError, SandboxError) as error:
         raise UsageError(str(error)) from error
-    return _Work(policy, benchmarks, problems, exemplars, settings)
+    inputs = inputs_of(policy) | {"grouprl": package_digest()}
+    return _Work(policy, benchmarks, problems, exemplars, settings, inputs)
+
+
+def _refuse_others(out: Path, results: Mapping[str, Any], work: _Work, accepted: Sequence[str]) -> None:
+    """Results of another policy, or of other code, are not added to."""
+    changed = differing(results.get("inputs") or {}, work.inputs) if results else []
+    text = refusal(f"out={out}", changed, accepted, "Choose another out=FOLDER to measure anew")
+    if text is not None:
+        raise UsageError(text)
 
 
 def _measure(
-    work: _Work, out: Path, name: str, trained_on: Mapping[str, Sequence[int]] | None
+    work: _Work, out: Path, accepted: Sequence[str], trained_on: Mapping[str, Sequence[int]] | None
 ) -> Iterator[tuple[str, list[Row], dict[str, Any]]]:
     """Of each benchmark in each mode its key, the rows of all samples and their summary."""
     from tqdm import tqdm
@@ -140,7 +154,14 @@ def _measure(
             place, problems = out / "samples" / which / mode, work.problems[which]
             try:
                 evaluation = Evaluation(
-                    work.policy, benchmark, settings, place, name=name, exemplars=work.exemplars[which], memory=memory
+                    work.policy,
+                    benchmark,
+                    settings,
+                    place,
+                    inputs=work.inputs,
+                    accepted=accepted,
+                    exemplars=work.exemplars[which],
+                    memory=memory,
                 )
                 rows = evaluation.run(problems, bar.update)
             except (ValueError, TrainingError) as error:
@@ -148,7 +169,7 @@ def _measure(
             summary = {
                 **summarize(rows),
                 "limited": len(problems) < benchmark.size,
-                "settings": evaluation.description,
+                "settings": {**evaluation.description, "inputs": evaluation.inputs},
                 "contamination": verdict_of(rows, trained_on, which),
             }
             yield f"{which}/{mode}", rows, summary

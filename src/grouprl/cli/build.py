@@ -23,7 +23,9 @@ from transformers.utils import logging as transformers_logging
 from grouprl.batch import Prompts, Rollouts
 from grouprl.cli.config.messages import UsageError
 from grouprl.evaluation.benchmarks import BenchmarkProblem
+from grouprl.evaluation.results import digest
 from grouprl.module import GroupRLModule
+from grouprl.policy.digests import weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import use_determinism, use_threads
@@ -45,6 +47,16 @@ class Run:
     stop: GracefulStop
     contamination: dict[str, Any] | None = None
     """Overlap of the training problems with each benchmark; None: not checked."""
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what was loaded, from a hub or from files, by name."""
+        data, policy = self.data, self.module.policy
+        splits = (data.train_prompts, data.heldout_prompts)
+        return {
+            "weights": weights_digest(policy),
+            "problems": digest({"all": [(part.problems, part.answers) for part in splits]}),
+            "prompts": digest({"all": [part.token_ids for part in splits]}),
+        }
 
 
 def build(

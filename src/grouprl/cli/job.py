@@ -8,13 +8,14 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from grouprl.checks import differing, refusal
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
@@ -26,6 +27,7 @@ from grouprl.training.records import (
     portable_override,
     read_result,
     shown,
+    source_commit,
     versions,
     write_result,
 )
@@ -33,6 +35,8 @@ from grouprl.training.records import (
 LOCK_FILE = ".lock"
 _OWN_FILES = (RESULT_FILE, "config.yaml", LOCK_FILE)
 """What a run writes before its components are built."""
+_OF_AN_END = ("error", "metrics", "seconds", "iterations")
+"""Entries of ``result.json`` that a run which goes on does not have yet."""
 
 
 class FolderError(UsageError):
@@ -51,6 +55,8 @@ class Job:
     resume_from: Path | None = None
     """Checkpoint to go on from; None: from the start."""
     resumed: bool = False
+    accepted: tuple[str, ...] = ()
+    """Names of inputs that may be others than those the run was started with."""
     command_to_resume: str = ""
 
     @classmethod
@@ -65,11 +71,22 @@ class Job:
             "choices": choices,
             "seed": config.seed,
             "identity": identity(config),
+            "commit": source_commit(),
             "versions": versions(),
         }
         named = " ".join(o for o in overrides if portable_override(o) != o or "._target_=" in o)
         command = " ".join(filter(None, (program("train"), shlex.quote(f"resume={shown(folder)}"), named)))
         return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
+
+    def gone_on_with(self, before: Mapping[str, Any], checkpoint: Path | None) -> Job:
+        """This job as one that goes on with what its folder holds.
+
+        Args:
+            before: ``result.json`` of the folder.
+            checkpoint: Where it goes on; None: from the start.
+        """
+        result = {key: value for key, value in before.items() if key not in _OF_AN_END} | {"state": "running"}
+        return replace(self, result=result, resumed=True, resume_from=checkpoint)
 
     def write(self, **changes: Any) -> None:
         """Write ``result.json`` with some of it changed."""
@@ -97,7 +114,7 @@ def _execute(job: Job) -> int:
     from grouprl.training.checkpoint import CheckpointError
 
     if _is_first_process() and not job.resumed:
-        _make_way(job.folder)
+        make_way(job.folder) if job.sweeping else refuse_to_overwrite(job.folder)
     try:
         job.write()
         return _train(job)
@@ -135,8 +152,9 @@ def _train(job: Job) -> int:
         print(f"run folder {shown(folder)}", flush=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
+    purged = 0 if job.resumed and after is None else after
     before = job.result.get("machine", {}) if job.resumed else {}
-    run = build(config, folder, config_hash=resume_hash(config), resumed_after=after, threads=before.get("threads"))
+    run = build(config, folder, config_hash=resume_hash(config), resumed_after=purged, threads=before.get("threads"))
     job.result["machine"] = machine.describe(run.trainer.precision)
     for key, (old, new) in machine.differences(before, job.result["machine"]).items():
         print(f"note: {key} is {new}, and was {old} before: the run goes on as well, but not bit for bit")
@@ -144,6 +162,7 @@ def _train(job: Job) -> int:
         job.result["contamination"] = run.contamination
     run.stop.on_giving_up = lambda: job.write(state="interrupted")
     try:
+        _note_inputs(job, run.digests())
         report = run_training(
             run.module, run.data, run.trainer, folder, run.stop, title=folder.name, resume_from=job.resume_from
         )
@@ -161,6 +180,17 @@ def _train(job: Job) -> int:
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
     print(describe_run(report, folder, job.command_to_resume, program("evaluate")))
     return report.exit_code
+
+
+def _note_inputs(job: Job, digests: dict[str, str]) -> None:
+    """Write down what a run trains and on what, as it was loaded; a run that goes on goes on with the same."""
+    before = job.result.get("loaded") or digests
+    what = f"resume={shown(job.folder)}"
+    text = refusal(what, differing(before, digests), job.accepted, "Start anew")
+    if text is not None:
+        raise UsageError(text)
+    job.result["loaded"] = digests
+    job.write()
 
 
 def _refuse(job: Job, text: str) -> int:
@@ -194,15 +224,24 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make_way(folder: Path) -> None:
-    """Put an earlier run that stands in the way out of TensorBoard's sight; nothing is deleted."""
-    others = [file.name for file in folder.iterdir() if file.name != LOCK_FILE]
-    if not read_result(folder) and not (folder / "metrics.jsonl").exists():
-        if others:
-            raise FolderError(
-                f"{shown(folder)}: it holds other files ({', '.join(sorted(others)[:3])}) and is no run "
-                "folder. Set hydra.run.dir to an empty or new folder."
-            )
+def refuse_to_overwrite(folder: Path) -> None:
+    """Refuse a folder that holds a run already, or anything else."""
+    result, others = _held(folder)
+    if result is not None:
+        state = result.get("state", "unfinished")
+        command = " ".join((program("train"), shlex.quote(f"resume={shown(folder)}")))
+        go_on = "" if state == "finished" else f" To go on with it: {command}"
+        raise FolderError(f"{shown(folder)}: it holds a run ({state}). Set hydra.run.dir to a new folder.{go_on}")
+    if others:
+        raise _not_a_run(folder, others)
+
+
+def make_way(folder: Path) -> None:
+    """Put an earlier run that stands in a sweep's way out of TensorBoard's sight; nothing is deleted."""
+    result, others = _held(folder)
+    if result is None and others:
+        raise _not_a_run(folder, others)
+    if result is None:
         return
     number = 1
     while (kept := folder.parents[1] / "superseded" / folder.parent.name / f"{folder.name}-{number}").exists():
@@ -211,6 +250,21 @@ def _make_way(folder: Path) -> None:
     for file in folder.iterdir():
         if file.name != LOCK_FILE:
             file.rename(kept / file.name)
+    print(f"{folder.name}: the run that was here is kept in {shown(kept)}")
+
+
+def _held(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """What a folder holds: a run's result, or {} of one that has none, else None; and the names of all files."""
+    names = sorted(file.name for file in folder.iterdir() if file.name != LOCK_FILE) if folder.is_dir() else []
+    is_run = bool({"metrics.jsonl", "checkpoints", RESULT_FILE} & set(names))
+    return (read_result(folder) or {}) if is_run else None, names
+
+
+def _not_a_run(folder: Path, names: Sequence[str]) -> FolderError:
+    return FolderError(
+        f"{shown(folder)}: it holds other files ({', '.join(names[:3])}) and is no run folder. "
+        "Set hydra.run.dir to an empty or new folder."
+    )
 
 
 def _is_first_process() -> bool:

@@ -6,7 +6,6 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grouprl.checks import refusal
 from grouprl.cli.config.compose import shipped_targets
-from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, resume_hash
+from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, changed_inputs, identity, resume_hash
 from grouprl.cli.config.messages import UsageError, explain
 from grouprl.cli.config.schema import TrainConfig
 from grouprl.cli.config.values import check_values
 from grouprl.cli.environment import program
 from grouprl.cli.job import Job
-from grouprl.training.records import WITHHELD, portable_text, read_result, shown, source_commit
+from grouprl.training.records import WITHHELD, portable_text, read_result, shown
 
 _SAFE_BESIDE = re.compile(r"torch\.optim\.[A-Z]\w*")
 """Beside what ships (`shipped_targets`): what a configuration read from a run folder may instantiate unasked."""
@@ -40,6 +40,7 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     values = _values(overrides)
     folder = Path(str(values.pop("resume"))).expanduser()
     fall_back = bool(values.pop("resume_fall_back", False))
+    accepted = _names(values.pop("accept_changed", None))
     saved_result = read_result(folder)
     if saved_result is None or not (folder / "config.yaml").is_file():
         raise UsageError(
@@ -55,15 +56,26 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     if saved_result["state"] == "finished" and saved_result.get("iterations", 0) >= config.steps:
         print(f"{folder} is finished: nothing to do. To go on, give more steps: steps={2 * config.steps}")
         return None
-    commit = saved_result["identity"].get("commit")
-    if commit != source_commit():
-        print(f"note: the run was started with commit {commit}, this is {source_commit()}")
-    again = [shlex.quote(override) for override in overrides if override.partition("=")[0] != "resume_fall_back"]
-    command = " ".join((program("train"), *again))
-    job = Job(config, folder, {**saved_result, "state": "running"}, resumed=True, command_to_resume=command)
-    for stale in ("error", "metrics", "seconds", "iterations"):
-        job.result.pop(stale, None)
-    return replace(job, resume_from=_checkpoint(folder, config, fall_back=fall_back))
+    here = identity(config)
+    _refuse_changed(folder, saved_result.get("identity", {}), here, accepted)
+    once = ("resume_fall_back", "accept_changed")
+    again = [shlex.quote(override) for override in overrides if override.partition("=")[0] not in once]
+    job = Job(config, folder, {}, accepted=accepted, command_to_resume=" ".join((program("train"), *again)))
+    saved_result["identity"] = {**saved_result.get("identity", {}), **here}
+    return job.gone_on_with(saved_result, _checkpoint(folder, config, fall_back=fall_back))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value if isinstance(value, list) else [value])) if value else ()
+
+
+def _refuse_changed(folder: Path, before: dict[str, Any], now: dict[str, Any], accepted: Sequence[str]) -> None:
+    changed = changed_inputs(before, now)
+    text = refusal(f"resume={shown(folder)}", changed, accepted, "Start anew")
+    if text is not None:
+        raise UsageError(text)
+    for name in changed:
+        print(f"note: {name} changed since the run was started, and the run goes on with what is there now")
 
 
 def _unfinished_beside(folder: Path) -> str:
@@ -114,9 +126,7 @@ def _refuse_other_names(folder: Path, config: DictConfig, result: dict[str, Any]
     targets = {str(target) for key, target in _leaves(config) if key.endswith("_target_")}
     gone = {t for t in targets if t.startswith("grouprl.") and not _is_here(t)}
     if gone or set(config) - set(TrainConfig.__dataclass_fields__):
-        version = result.get("identity", {}).get("commit") or result.get("versions", {}).get(
-            "grouprl", "another version"
-        )
+        version = result.get("commit") or result.get("versions", {}).get("grouprl", "another version")
         raise UsageError(
             f"resume={folder}: the run was started by an older grouprl ({version}), whose components and options have "
             "other names. Go on with that version, or start anew (CHANGELOG.md)."

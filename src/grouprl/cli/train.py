@@ -14,13 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from grouprl.checks import on_one_device
+from grouprl.cli.arms import arm_of
 from grouprl.cli.config.compose import register
 from grouprl.cli.config.help import help_text
-from grouprl.cli.config.identity import is_finished
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.environment import prepare
-from grouprl.cli.job import Job, execute
+from grouprl.cli.job import Job, execute, refuse_to_overwrite
 from grouprl.cli.resume import is_resume, resumed_job
 from grouprl.studies.table import table_of
 from grouprl.training.records import read_result, shown
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for job in jobs[:1]:
             target = Path(job.hydra.sweep.dir if multirun else job.hydra.run.dir)
             guarded(lambda folder=target: _check_writable(folder), PROGRAM)  # type: ignore[misc]
+            if not multirun:
+                guarded(lambda folder=target: refuse_to_overwrite(folder), PROGRAM)  # type: ignore[misc]
     started = time.time()
     # Flags first: Hydra's parser takes no flag between overrides.
     sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
@@ -91,13 +93,13 @@ def _run_job(config: DictConfig) -> None:
     folder = Path(settings.runtime.output_dir)
     choices = {k: v for k, v in settings.runtime.choices.items() if not k.startswith("hydra")}
     sweeping = settings.mode == RunMode.MULTIRUN
-    job = Job.new(config, folder, list(settings.overrides.task), choices, sweeping=sweeping)
-    if sweeping and is_finished(folder, config):
-        print(f"{folder.name}: finished before, skipped (same configuration, version and commit)")
-        return
+    task = (config, folder, list(settings.overrides.task), choices)
     if sweeping and _interrupted:
         if read_result(folder) is None:
-            job.write(state="not run")
+            Job.new(*task, sweeping=True).write(state="not run")
+        return
+    job = arm_of(*task) if sweeping else Job.new(*task, sweeping=False)
+    if job is None:
         return
     if sweeping:
         print(f"\n== {folder.name}", flush=True)

@@ -5,8 +5,7 @@ Problems are taken in blocks; each block is written to one Parquet file, in one 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,17 @@ from grouprl.answers.text import Extraction
 from grouprl.batch import Prompts
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
 from grouprl.evaluation.exemplars import Exemplar
+from grouprl.evaluation.kept import INPUTS, KeptBlocks
 from grouprl.evaluation.prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.evaluation.results import digest
-from grouprl.files import Row, read_json, read_parquet, write_json, write_parquet
+from grouprl.files import Row
+from grouprl.policy.digests import tokenizer_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.runtime.memory import MemoryLimits
 from grouprl.sampling.base import Sampler
 from grouprl.sampling.group import GroupSampler
 from grouprl.sampling.rounds import ToolRounds
 from grouprl.sampling.tools.transcript import OUTPUT_FENCE
-
-SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class EvaluationSettings:
     """Problems of a block."""
     tools: ToolRounds = field(default_factory=ToolRounds)
 
-    def describe(self, benchmark: Benchmark, policy: str) -> dict[str, Any]:
-        """What decides the samples and their grades."""
+    def describe(self, benchmark: Benchmark) -> dict[str, Any]:
+        """The options that decide the samples and their grades."""
         values = {key: value for key, value in asdict(self).items() if key != "tools"}
         asked = {"name": benchmark.name, "style": benchmark.style, "shots": benchmark.shots, "kind": benchmark.kind}
         rounds = {"rounds": self.tools.rounds} if self.mode == "tir" else {}
-        return {"policy": policy, "benchmark": asked, "grader": GRADER_VERSION, **values, **rounds}
+        return {"benchmark": asked, "grader": GRADER_VERSION, **values, **rounds}
 
 
 @dataclass(frozen=True)
@@ -80,38 +79,31 @@ class Evaluation:
         settings: EvaluationSettings,
         folder: Path,
         *,
-        name: str,
+        inputs: Mapping[str, str] | None = None,
+        accepted: Collection[str] = (),
         exemplars: Sequence[Exemplar] = (),
         memory: MemoryLimits | None = None,
         make_sampler: Callable[..., Sampler] = GroupSampler,
     ) -> None:
-        """Take up what the folder holds of the same settings.
+        """Set it up; nothing is read or written before `run`.
 
         Args:
             policy: The policy.
             benchmark: The benchmark.
             settings: How it is asked.
             folder: Where blocks are kept.
-            name: The policy's name in results.
+            inputs: Digests of what it depends on, by name; None: of the policy's weights and tokenizer.
+            accepted: Names of inputs that may be others than those of the blocks that the folder holds.
             exemplars: Solved problems for few-shot prompts.
             memory: How many sequences are decoded at once, fewer after out-of-memory errors; None: limits of its own.
             make_sampler: Makes what samples, with the arguments of `grouprl.sampling.group.GroupSampler`.
-
-        Raises:
-            ValueError: The folder holds an evaluation with other settings.
         """
         self.exemplars = exemplars[: settings.shots]
         self.policy, self.benchmark, self.settings, self.folder = policy, benchmark, settings, folder
         self.memory, self.make_sampler = memory or limits_of(policy), make_sampler
-        self.description = settings.describe(benchmark, name)
-        self.description["exemplars"] = digest({str(n): asdict(shot) for n, shot in enumerate(self.exemplars)})
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / SETTINGS_FILE
-        if file.is_file() and read_json(file) != json.loads(json.dumps(self.description)):
-            raise ValueError(
-                f"out={folder}: it holds an evaluation with other settings (see {file}). Choose another folder."
-            )
-        write_json(file, self.description)
+        self.description = settings.describe(benchmark)
+        self.inputs = dict(inputs_of(policy) if inputs is None else inputs)
+        self.accepted = accepted
 
     def run(self, problems: Sequence[BenchmarkProblem], progress: Callable[[int], None] = lambda _: None) -> list[Row]:
         """Rows of all samples, those of finished blocks from their files.
@@ -119,26 +111,34 @@ class Evaluation:
         Args:
             problems: The benchmark's problems.
             progress: Called with the number of problems done.
+
+        Raises:
+            ValueError: The folder holds an evaluation with other settings or inputs, or a block that was changed.
         """
+        self.inputs |= {
+            self.benchmark.file or self.benchmark.name: _digest_of(problems),
+            "exemplars": _digest_of(self.exemplars),
+        }
+        kept = KeptBlocks(self.folder, {**self.description, INPUTS: self.inputs}, self.accepted)
         rows: list[Row] = []
         for start in range(0, len(problems), self.settings.block):
-            file = self.folder / f"block-{start:06d}.parquet"
             block = problems[start : start + self.settings.block]
-            if file.is_file():
-                rows += read_parquet(file)
-            else:
-                made = list(self._measure(block, start))
-                write_parquet(file, made)
-                rows += made
+            prompts = [self._prompt(problem) for problem in block]
+            made = kept.read(start, prompts, [(problem.problem, problem.answer) for problem in block])
+            if made is None:
+                made = list(self._measure(block, prompts, start))
+                kept.write(start, made)
+            rows += made
             progress(len(block))
         return rows
 
-    def _measure(self, problems: Sequence[BenchmarkProblem], start: int) -> Iterator[Row]:
-        mode, tokenizer, context = self.settings.mode, self.policy.tokenizer, self.policy.context
-        prompts = [
-            build_prompt(tokenizer, self.benchmark, problem, mode, exemplars=self.exemplars, context=context)
-            for problem in problems
-        ]
+    def _prompt(self, problem: BenchmarkProblem) -> Prompt:
+        tokenizer, context = self.policy.tokenizer, self.policy.context
+        return build_prompt(
+            tokenizer, self.benchmark, problem, self.settings.mode, exemplars=self.exemplars, context=context
+        )
+
+    def _measure(self, problems: Sequence[BenchmarkProblem], prompts: Sequence[Prompt], start: int) -> Iterator[Row]:
         asked = [number for number, prompt in enumerate(prompts) if prompt.fits]
         batch = Prompts(
             problems=tuple(problems[number].problem for number in asked),
@@ -207,6 +207,15 @@ class Evaluation:
                 rollouts.completions, rollouts.truncated.tolist(), rollouts.lengths.tolist(), strict=True
             )
         ]
+
+
+def inputs_of(policy: Policy) -> dict[str, str]:
+    """Digests of a policy's weights and tokenizer, which an evaluation depends on."""
+    return {"weights": weights_digest(policy), "tokenizer": tokenizer_digest(policy.tokenizer)}
+
+
+def _digest_of(things: Sequence[BenchmarkProblem | Exemplar]) -> str:
+    return digest({str(number): asdict(thing) for number, thing in enumerate(things)})
 
 
 def limits_of(policy: Policy) -> MemoryLimits:

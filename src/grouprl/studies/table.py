@@ -39,7 +39,7 @@ def rows_of(results: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
             "state": result["state"],
             "overrides": " ".join(result.get("overrides", [])),
             "seed": str(result.get("seed", "")),
-            "commit": str(result.get("identity", {}).get("commit", "")),
+            "commit": str(result.get("commit", "")),
             "versions": packages,
             "seconds": f"{result.get('seconds', 0):.1f}",
         }

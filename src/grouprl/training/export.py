@@ -135,9 +135,7 @@ def card(result: Mapping[str, Any], config: Mapping[str, Any], measured: Mapping
             | {"iterations done": result.get("iterations")}
         ),
         "## Provenance",
-        _bullets(
-            {"seed": result.get("seed"), "commit": result["identity"].get("commit"), **result.get("versions", {})}
-        ),
+        _bullets({"seed": result.get("seed"), "commit": result.get("commit"), **result.get("versions", {})}),
         "## Data",
         _bullets({key: value for key, value in config.get("data", {}).items() if value not in (None, "")}),
         f"Overlap with benchmarks: {contamination_verdict(result)}",

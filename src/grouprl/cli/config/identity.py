@@ -1,18 +1,17 @@
-"""What makes two configurations the same run: hashes, files of the user's, and options that may differ."""
+"""What makes two configurations the same run: hashes, digests of what they name, and options that may differ."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Set
-from pathlib import Path
+from collections.abc import Mapping, Set
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from grouprl import __version__
 from grouprl.cli.config.compose import without_hydra
-from grouprl.training.records import portable_text, read_result, source_commit
+from grouprl.cli.config.inputs import input_digests, package_digest
+from grouprl.training.records import portable_text
 
 OF_ROUNDING = frozenset(
     {
@@ -32,52 +31,24 @@ HARMLESS = OF_ROUNDING | {
     "save_merged",
 }
 """Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
-_RESUMING = ("resume", "resume_fall_back", "study")
-_HASHED_WHOLE = 64 * 2**20
-"""Bytes of a file that is hashed as a whole; of a larger one, size and time."""
+_RESUMING = ("resume", "resume_fall_back", "accept_changed", "study")
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """What decides a run's outcome: configuration hash, package version and commit."""
+    """What decides a run's outcome on a machine: hash of the options, digests of the package and of the named files."""
     content = OmegaConf.to_yaml(without_hydra(config), resolve=True, sort_keys=True)
     return {
         "config_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
-        "version": __version__,
-        "commit": source_commit(),
-        "files": own_files_digest(config),
+        "package": package_digest(),
+        "inputs": input_digests(without_hydra(config)),
     }
 
 
-def is_finished(folder: Path, config: DictConfig) -> bool:
-    """Whether the folder holds a finished run of this very configuration, version and commit."""
-    result = read_result(folder)
-    return result is not None and result["state"] == "finished" and result["identity"] == identity(config)
-
-
-def own_files_digest(config: DictConfig) -> str | None:
-    """Digest of the files that the configuration names: the user's code, data files, and local model folders."""
-    digest, found = hashlib.sha256(), False
-    for path in sorted(_named_files(without_hydra(config))):
-        found = True
-        digest.update(path.name.encode())
-        if path.stat().st_size < _HASHED_WHOLE:
-            digest.update(path.read_bytes())
-        else:
-            digest.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
-    return digest.hexdigest()[:16] if found else None
-
-
-def _named_files(node: Any) -> Iterator[Path]:
-    for key, value in node.items() if isinstance(node, DictConfig) else ():
-        if isinstance(value, DictConfig):
-            yield from _named_files(value)
-        elif isinstance(value, str) and value:
-            own_code = f"{value.rpartition('.')[0].replace('.', '/')}.py" if key == "_target_" else value
-            path = Path(own_code.partition(".py:")[0] + ".py" if ".py:" in own_code else own_code).expanduser()
-            if path.is_file():
-                yield path
-            elif path.is_dir() and key in ("path", "name"):
-                yield from (file for file in path.iterdir() if file.is_file())
+def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of what two identities differ in beside the options: files, and ``grouprl`` for the package."""
+    old, new = (entry.get("inputs") or {} for entry in (before, now))
+    package = ["grouprl"] if before.get("package") != now.get("package") else []
+    return package + [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
 
 
 def resume_hash(config: DictConfig) -> str:

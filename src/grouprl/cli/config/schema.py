@@ -106,6 +106,8 @@ class TrainConfig:
     """run folder to go on with"""
     resume_fall_back: bool = MISSING
     """skip damaged ones"""
+    accept_changed: list[str] = MISSING
+    """allowed to differ"""
     stop_grace_s: float = MISSING
     """time to end in, 0: no limit"""
     eval_every: int = MISSING
@@ -160,6 +162,8 @@ class EvaluateConfig:
     """folder of JSONL files, or the hub"""
     out: str | None = MISSING
     """folder of results"""
+    accept_changed: list[str] = MISSING
+    """allowed to differ"""
     block: int = MISSING
     """problems done at once"""
     prompt: str = MISSING

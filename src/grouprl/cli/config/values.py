@@ -196,8 +196,9 @@ def _check_together(config: DictConfig) -> None:
         raise UsageError("save_merged=true: there is no adapter to merge. Add adapter=lora, or leave it out.")
     if config.advantage.get("ties") == "random" and "seed" not in config.advantage:
         raise UsageError("advantage.ties=random: choose advantage=rank_random, whose order is drawn from the seed.")
-    if config.resume_fall_back and not config.resume:
-        raise UsageError("resume_fall_back=true: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
+    for option in ("resume_fall_back", "accept_changed"):
+        if config[option] and not config.resume:
+            raise UsageError(f"{option}={config[option]}: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
     if config.keep_checkpoints < 1 and config.checkpoint_every:
         raise UsageError(
             f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set checkpoint_every=0 for none."

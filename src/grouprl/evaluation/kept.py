@@ -1,0 +1,106 @@
+"""What an interrupted evaluation keeps: settings, blocks of samples, and digests by which a changed one is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grouprl.checks import differing, refusal
+from grouprl.evaluation.prompts import Prompt
+from grouprl.files import Row, read_json, read_parquet, write_json, write_parquet
+
+SETTINGS_FILE = "settings.json"
+BLOCKS_FILE = "blocks.json"
+INPUTS = "inputs"
+"""Entry of the settings: digests of what an evaluation depends on beside its options."""
+
+
+class KeptBlocks:
+    """The blocks of one benchmark in one mode, in a folder of their own.
+
+    A block counts as done once its digest is written down, after the block itself.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], accepted: Collection[str] = ()) -> None:
+        """Take up what the folder holds of the same settings.
+
+        Args:
+            folder: Where blocks are kept.
+            settings: What decides the samples and their grades; of its entry ``inputs`` each by its name.
+            accepted: Names of inputs that may be others than those the kept blocks were made with.
+
+        Raises:
+            ValueError: The folder holds blocks of other settings. The text names what differs.
+        """
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(json.dumps(settings))
+        before = read_json(folder / SETTINGS_FILE)
+        if before is not None:
+            _refuse_others(folder, before, wanted, accepted)
+        write_json(folder / SETTINGS_FILE, wanted)
+        digests = read_json(folder / BLOCKS_FILE)
+        self._digests: dict[str, str] = digests if isinstance(digests, dict) else {}
+
+    def read(self, start: int, prompts: Sequence[Prompt], problems: Sequence[tuple[str, str]]) -> list[Row] | None:
+        """Rows of a block, or None where it is not done.
+
+        Args:
+            start: Index of its first problem.
+            prompts: The prompt of each of its problems.
+            problems: Text and reference answer of each.
+
+        Raises:
+            ValueError: The block was changed, or holds other problems. The text names its file.
+        """
+        file = self.folder / _name(start)
+        if file.name not in self._digests or not file.is_file():
+            return None
+        if _digest(file) != self._digests[file.name]:
+            raise ValueError(f"{file}: it was changed since it was written. Remove it, and it is measured anew.")
+        rows = read_parquet(file)
+        found = {row["index"]: (row["problem"], row["gold"], row["prompt"]) for row in rows}
+        for index, (prompt, (problem, answer)) in enumerate(zip(prompts, problems, strict=True), start=start):
+            if found.pop(index, None) != (problem, answer, prompt.text):
+                raise ValueError(
+                    f"{file}: problem {index} or its prompt is another than was measured. "
+                    "Remove it, and it is measured anew."
+                )
+        if found:
+            raise ValueError(f"{file}: it holds problems of another block. Remove it, and it is measured anew.")
+        return rows
+
+    def write(self, start: int, rows: Sequence[Row]) -> None:
+        """Keep a block."""
+        file = self.folder / _name(start)
+        write_parquet(file, rows)
+        self._digests[file.name] = _digest(file)
+        write_json(self.folder / BLOCKS_FILE, self._digests)
+
+
+def _refuse_others(folder: Path, before: Any, now: Mapping[str, Any], accepted: Collection[str]) -> None:
+    file = folder / SETTINGS_FILE
+    if not isinstance(before, dict) or not isinstance(before.get(INPUTS), dict):
+        raise ValueError(f"{file}: it holds no settings of this version of grouprl. Choose another out=FOLDER.")
+    options = [name for name in differing(before, now) if name != INPUTS]
+    if options:
+        raise ValueError(
+            f"out={folder}: it holds an evaluation with other settings: {', '.join(options)} (see {file}). "
+            "Choose another out=FOLDER."
+        )
+    text = refusal(
+        f"out={folder}", differing(before[INPUTS], now[INPUTS]), accepted, "Choose another out=FOLDER to measure anew"
+    )
+    if text is not None:
+        raise ValueError(text)
+
+
+def _name(start: int) -> str:
+    return f"block-{start:06d}.parquet"
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
