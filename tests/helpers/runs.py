@@ -29,3 +29,18 @@ def weights(run):
 def same(first, second):
     """Whether two sets of weights are bitwise equal."""
     return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def prints(main, capsys):
+    """A function that calls a script with arguments and gives its exit code and all it printed."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call

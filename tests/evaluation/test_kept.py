@@ -1,0 +1,158 @@
+"""Kept evaluations: whose numbers are printed, and what becomes of blocks that were changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import prints
+from safetensors.torch import load_file, save_file
+
+from grouprl.cli import evaluate
+from grouprl.evaluation.results import read_results
+from grouprl.files import read_parquet, write_parquet
+from grouprl.policy.load import load_policy
+
+ASKED = ("benchmark=tiny", "limit=12", "block=4", "max_new_tokens=48")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run ``evaluate.py`` in an empty folder; gives exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    return prints(evaluate.main, capsys)
+
+
+@pytest.fixture
+def model(run):
+    """A folder with the embedded policy, to be changed."""
+    load_policy("tiny").save(Path("m/policy"))
+    return Path("m/policy")
+
+
+def damage(folder):
+    """Weights with which nothing is right."""
+    file = folder / "model.safetensors"
+    state = {name: torch.zeros_like(value) for name, value in load_file(file).items()}
+    save_file(state, file, metadata={"format": "pt"})
+
+
+def measured(text):
+    """Accuracy and folder of an evaluation, as they were printed."""
+    folder = text.rpartition("results ")[2].split()[0]
+    return read_results(Path(folder))["measured"]["tiny/cot"]["accuracy"]["value"], folder
+
+
+def test_other_weights_at_the_same_path_are_measured_anew(run, model):
+    code, text = run(f"policy={model}", *ASKED)
+    assert code == 0, text
+    first, folder = measured(text)
+    assert first > 0.4
+    damage(model)
+    code, text = run(f"policy={model}", *ASKED)
+    assert code == 0, text
+    second, other = measured(text)
+    assert (second, other == folder) == (0.0, False)
+
+
+def test_equal_policies_under_two_names_share_nothing_they_should_not(run, model):
+    shutil.copytree("m", "n")
+    damage(Path("n/policy"))
+    accuracies = [measured(run(f"policy={name}/policy", *ASKED)[1])[0] for name in ("m", "n", "m")]
+    assert accuracies[0] == accuracies[2] > accuracies[1] == 0.0
+
+
+@pytest.mark.parametrize("changed", ["weights", "tokenizer"])
+def test_a_folder_of_another_policys_results_is_refused_and_accepted_by_name(run, model, changed):
+    assert run(f"policy={model}", *ASKED, "out=kept")[0] == 0
+    before = {file: file.read_bytes() for file in Path("kept").rglob("*") if file.is_file()}
+    if changed == "weights":
+        damage(model)
+    else:
+        file = model / "tokenizer_config.json"
+        config = json.loads(file.read_text())
+        template = model / "chat_template.jinja"
+        text = template.read_text() if template.is_file() else config["chat_template"]
+        template.write_text(text + "{# today #}")
+    code, text = run(f"policy={model}", *ASKED, "out=kept")
+    assert code == 2
+    assert f"out=kept: {changed} changed since. Choose another out=FOLDER to measure anew" in text
+    assert f"accept_changed=[{changed}]" in text
+    assert before == {file: file.read_bytes() for file in Path("kept").rglob("*") if file.is_file()}
+    assert run(f"policy={model}", *ASKED, "out=kept", f"accept_changed=[{changed}]")[0] == 0
+
+
+def test_other_problems_under_the_same_name(run, tmp_path):
+    asked = ("policy=tiny", "benchmark=minerva", "max_new_tokens=48", "shots=0", "extraction=lenient")
+
+    def write(folder, answers):
+        Path(folder).mkdir(exist_ok=True)
+        rows = [{"problem": f"What is $4 + {n}$?", "answer": answer} for n, answer in enumerate(answers)]
+        Path(folder, "minerva_math.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def results(folder):
+        code, text = run(*asked, f"data_dir={folder}")
+        assert code == 0, text
+        out = Path(text.rpartition("results ")[2].split()[0])
+        accuracy = read_results(out)["measured"]["minerva/cot"]["accuracy"]["value"]
+        return accuracy, [row["answer"] for row in read_parquet(out / "minerva-cot.parquet")]
+
+    write("a", ["1000000"] * 3)
+    nothing, answers = results("a")
+    write("b", [answer or "none" for answer in answers])
+    assert results("b")[0] > nothing == 0.0
+    write("a", answers)
+    code, text = run(*asked, "data_dir=a")
+    assert (code, "minerva_math.jsonl changed since" in text) == (2, True), text
+    assert "accept_changed=[minerva_math.jsonl]" in text
+
+
+def flipped(rows):
+    return [{**row, "correct": not row["correct"]} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda file: write_parquet(file, flipped(read_parquet(file))), "changed since it was written"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-100]), "changed since it was written"),
+        (lambda file: write_parquet(file, read_parquet(file)[:-1]), "changed since it was written"),
+        (lambda file: file.write_bytes(file.with_name("block-000000.parquet").read_bytes()), "changed since"),
+    ],
+    ids=["edited", "cut off", "a row less", "another block"],
+)
+def test_a_block_that_was_changed_is_refused(run, change, wanted):
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    file = Path("kept/samples/tiny/cot/block-000004.parquet")
+    right = file.read_bytes()
+    change(file)
+    code, text = run("policy=tiny", *ASKED, "out=kept")
+    assert (code, str(file) in text, wanted in text) == (2, True, True), text
+    # What the text says to do brings the same block again.
+    file.unlink()
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    assert file.read_bytes() == right
+
+
+def test_blocks_of_other_problems_or_prompts_are_refused_though_their_digest_is_right(run):
+    """The digest is of the block; what it holds is compared with what is asked now."""
+    from grouprl.evaluation.kept import BLOCKS_FILE, _digest
+
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    folder = Path("kept/samples/tiny/cot")
+    file = folder / "block-000004.parquet"
+    rows = read_parquet(file)
+    for key, value in (
+        ("problem", "What is 1 + 1?"),
+        ("gold", "-1"),
+        ("prompt", "Today is another day."),
+        ("index", 99),
+    ):
+        write_parquet(file, [{**rows[0], key: value}, *rows[1:]])
+        digests = json.loads((folder / BLOCKS_FILE).read_text())
+        (folder / BLOCKS_FILE).write_text(json.dumps({**digests, file.name: _digest(file)}))
+        code, text = run("policy=tiny", *ASKED, "out=kept")
+        assert (code, f"{file}: problem 4 or its prompt is another than was measured" in text) == (2, True), text
