@@ -21,7 +21,6 @@ from grouprl.losses.kl import K3
 from grouprl.rewards.parts import MathReward
 from grouprl.training.datamodule import PromptDataModule
 
-torch.set_num_threads(1)
 PROMPTS, GROUP = 4, 4
 
 

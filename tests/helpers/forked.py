@@ -1,6 +1,6 @@
 """Runs command lines of train.py, each in a fork of this one process, and kills some of them at a given instant.
 
-Read by tests/runs/test_resume.py: ``python forked.py JOBS.json``, where each job has ``arguments`` and maybe ``kill``
+``python forked.py JOBS.json``, where each job has ``arguments``, maybe ``script`` (train or evaluate) and maybe ``kill``
 (``where``, ``call``, ``signal``, ``delay_s`` or ``torn``). Prints exit statuses, and how often each place was passed, as
 JSON.
 """
@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 
 import lightning as L
-import torch
 
-from grouprl.cli import build, train  # noqa: F401 - imported once, before forking
+from grouprl.cli import build, evaluate, train  # noqa: F401 - imported once, before forking
 from grouprl.policy.policy import Policy
 from grouprl.sampling.decoding import Decoder
 from grouprl.training import checkpoint
@@ -75,8 +74,10 @@ def run(job):
         watch(job.get("kill"), counts)
         code = 1
         try:
-            sys.argv = ["train.py", *job["arguments"]]
-            train.main()
+            script = job.get("script", "train")
+            sys.argv = [f"{script}.py", *job["arguments"]]
+            {"train": train, "evaluate": evaluate}[script].main()
+            code = 0
         except SystemExit as error:
             code = error.code or 0
         finally:
@@ -91,6 +92,5 @@ def run(job):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps([run(job) for job in json.loads(Path(sys.argv[1]).read_text())]))

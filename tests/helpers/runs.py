@@ -1,9 +1,16 @@
 """Runs that are small enough for tests, and what they leave."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+
+from grouprl.cli.environment import _DEFAULTS
+from helpers.paths import TESTS
 
 SMALL = [
     "steps=2",
@@ -44,3 +51,15 @@ def prints(main, capsys):
         return code, captured.out + captured.err
 
     return call
+
+
+def run_forked(folder, jobs, *, threads=1):
+    """Run jobs one after the other in forks; their exit statuses and counts of calls."""
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    environment = {**os.environ, **_DEFAULTS, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, str(TESTS / "helpers" / "forked.py"), "jobs.json"]
+    done = subprocess.run(
+        command, cwd=folder, check=False, capture_output=True, text=True, timeout=900, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
             path = folder / f"settings-{len(done)}.json"
             path.write_text(json.dumps({**settings, "out": str(out)}))
             command = [sys.executable, str(TESTS / "helpers" / "ddp_run.py"), str(path)]
-            variables = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            variables = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1)), "TOKENIZERS_PARALLELISM": "false"}
             process = subprocess.run(
                 command, cwd=folder, check=False, capture_output=True, text=True, timeout=300, env=variables
             )
@@ -45,9 +45,10 @@ def distance(first, second):
         *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 1), (0.0, 2), (0.0, 4), (0.1, 1), (0.1, 4))),
     ],
 )
-def test_micro_batches(run, beta, micro_batch_size):
-    whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
-    cut = run(ranks=1, iterations=1, beta=beta, micro_batch_size=micro_batch_size)[0]["gradient"]
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_micro_batches(run, beta, micro_batch_size, threads):
+    whole = run(ranks=1, iterations=1, beta=beta, threads=threads)[0]["gradient"]
+    cut = run(ranks=1, iterations=1, beta=beta, micro_batch_size=micro_batch_size, threads=threads)[0]["gradient"]
     assert whole.norm() > 1e-3
     assert distance(cut, whole) < 1e-10
 
@@ -62,10 +63,11 @@ def test_token_limits(run, beta, micro_batch_tokens):
 
 
 @pytest.mark.parametrize("micro_batch_size", [0, pytest.param(3, marks=pytest.mark.slow)])
-def test_ranks(run, micro_batch_size):
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_ranks(run, micro_batch_size, threads):
     """Ragged lengths and unequal token counts: the ranks hold different prompts of different lengths."""
-    one = run(ranks=1, iterations=1)[0]["gradient"]
-    for result in run(ranks=2, iterations=1, micro_batch_size=micro_batch_size):
+    one = run(ranks=1, iterations=1, threads=threads)[0]["gradient"]
+    for result in run(ranks=2, iterations=1, micro_batch_size=micro_batch_size, threads=threads):
         assert distance(result["gradient"], one) < 1e-10
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.paths import ROOT, TESTS
+from helpers.paths import ROOT
+from helpers.runs import run_forked
 
 from grouprl.training.checkpoint import (
     FORMAT,
@@ -39,18 +40,6 @@ SMALL = [
     "eval_samples=2",
 ]
 CHANGING = ("time/", "memory/", "tokens_per_s")
-
-
-def run_forked(folder, jobs):
-    """Run jobs one after the other in forks; their exit statuses and counts of calls."""
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, str(TESTS / "helpers" / "forked.py"), "jobs.json"]
-    done = subprocess.run(
-        command, cwd=folder, check=False, capture_output=True, text=True, timeout=900, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def same(first, second):
@@ -97,15 +86,16 @@ def drawn_kills(counts, seed, number):
     return kills
 
 
-def check_kills(folder, options, number, seed=0):
-    (reference,) = run_forked(folder, [{"arguments": [*options, "hydra.run.dir=runs/whole"]}])
+def check_kills(folder, options, number, seed=0, threads=1):
+    (reference,) = run_forked(folder, [{"arguments": [*options, "hydra.run.dir=runs/whole"]}], threads=threads)
+    assert read_result(folder / "runs/whole")["machine"]["threads"] == threads
     assert reference["status"] == 0, (folder / "log.txt").read_text()
     kills = drawn_kills(reference["counts"], seed, number)
     jobs = []
     for i, kill in enumerate(kills):
         jobs.append({"arguments": [*options, f"hydra.run.dir=runs/killed-{i}"], "kill": kill})
         jobs.append({"arguments": [f"resume=runs/killed-{i}"]})
-    outcomes = run_forked(folder, jobs)
+    outcomes = run_forked(folder, jobs, threads=threads)
     for i, kill in enumerate(kills):
         killed, resumed = outcomes[2 * i : 2 * i + 2]
         # A kill that was to come a little later may come after the run's end.
@@ -115,8 +105,9 @@ def check_kills(folder, options, number, seed=0):
     return kills
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    check_kills(tmp_path, SMALL, 4)
+@pytest.mark.parametrize("threads", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, threads):
+    check_kills(tmp_path, SMALL, 4, threads=threads)
 
 
 @pytest.mark.slow
@@ -128,9 +119,10 @@ def test_under_lora_with_a_kl_term_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["adapter=lora", "beta=0.04"], ["checkpoint_every=2", "eval_every=3"]])
-def test_twelve_kills(tmp_path, options):
-    check_kills(tmp_path, [*SMALL, "steps=6", *options], 12, seed=7)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("options", [[], ["adapter=lora", "beta=0.04"], ["checkpoint_every=3", "eval_every=2"]])
+def test_twelve_kills(tmp_path, options, threads):
+    check_kills(tmp_path, [*SMALL, "steps=6", *options], 12, seed=7, threads=threads)
 
 
 @pytest.mark.parametrize(
