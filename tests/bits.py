@@ -1,6 +1,7 @@
 """Whether a change kept every bit: ``python tests/bits.py FOLDER`` prints digests to compare before and after it.
 
-Three runs on one thread, a few minutes each: the defaults, LoRA with a KL term, and tools.
+Four runs, a minute or two each: the defaults, LoRA with a KL term, tools, and bfloat16 by autocast. They are on one
+thread; ``python tests/bits.py FOLDER 2`` takes two.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ RUNS = {
     "default": [],
     "lora": ["adapter=lora", "beta=0.04", "lr=1e-3", "steps=20", "eval_every=10"],
     "tools": ["experiment=tools", "steps=20", "eval_every=10"],
+    "bf16-mixed": ["+trainer.precision=bf16-mixed", "steps=20", "eval_every=10"],
 }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, threads: int) -> None:
     """Train, and print the digest of each run's weights."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     for name, overrides in RUNS.items():
         run = folder.resolve() / name
         command = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={run}"]
@@ -31,6 +33,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python tests/bits.py FOLDER")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        raise SystemExit("usage: python tests/bits.py FOLDER [THREADS]")
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else 1)

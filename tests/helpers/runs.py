@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from grouprl.cli.environment import _DEFAULTS
+from grouprl.cli.environment import DEFAULTS
 from helpers.paths import TESTS
 
 SMALL = [
@@ -56,7 +56,7 @@ def prints(main, capsys):
 def run_forked(folder, jobs, *, threads=1):
     """Run jobs one after the other in forks; their exit statuses and counts of calls."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    environment = {**os.environ, **_DEFAULTS, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **DEFAULTS, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, str(TESTS / "helpers" / "forked.py"), "jobs.json"]
     done = subprocess.run(
         command, cwd=folder, check=False, capture_output=True, text=True, timeout=900, env=environment

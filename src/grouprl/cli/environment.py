@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-_DEFAULTS = {
+DEFAULTS = {
     # OpenMP's threads would else spin while they wait: two processes on two cores then take ten times as long.
     "OMP_WAIT_POLICY": "PASSIVE",
     "KMP_BLOCKTIME": "0",
@@ -15,11 +15,12 @@ _DEFAULTS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "TOKENIZERS_PARALLELISM": "false",
 }
+"""Variables that are set where the user did not set them."""
 
 
 def prepare() -> None:
     """Set the environment of this process and of those it starts."""
-    for name, value in _DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
