@@ -20,14 +20,13 @@ _CLOSE = {")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\rangle"}
 _RELATIONS = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim"}
 _FLIPPED = {">": "<", r"\ge": r"\le"}
 _MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\{([pbBv]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*?)\\end\{\1\}\s*[)\]]?", re.DOTALL
+    r"\A[(\[]?\s*\\begin\{([pbBv]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*?)\\end\{\1\}\s*[)\]]?", re.DOTALL
 )
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][^\W_'’\-.&]*(?:[ '’\-.&,/()]+[^\W_]+)*\.?")
 _MATHEMATICAL = re.compile(r"\b(?:sin|cos|tan|cot|ln|log|sqrt|pi|arcsin|arccos|arctan)\b")
 _CJK = re.compile(r"[一-鿿]")
 _FUNCTION = re.compile(r"[A-Za-z]{1,2}(?:_\{?\w+\}?)?\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\)")
-_NAME = re.compile(r"(?:\\?[A-Za-z]+|[A-Za-z])(?:_\{?[\w\s]+\}?)?'*")
 
 
 @dataclass(frozen=True)
