@@ -41,6 +41,8 @@ _DECORATIONS = frozenset(
     operatorname bold
     """.split()  # noqa: SIM905
 )
+_PLAIN = frozenset("mathrm text mathbf boldsymbol textbf operatorname bold mathcal mathbb".split())  # noqa: SIM905
+"""Decorations that leave what they hold the same symbol."""
 _CLOSING = {
     "(": ")",
     "[": "]",
@@ -370,17 +372,7 @@ class _Parser:
         return product
 
     def _decorated(self, name: str) -> Any:
-        plain = name in (
-            "mathrm",
-            "text",
-            "mathbf",
-            "boldsymbol",
-            "textbf",
-            "operatorname",
-            "bold",
-            "mathcal",
-            "mathbb",
-        )
+        plain = name in _PLAIN
         inner = self._plain_script()
         if plain and inner in ("e", "i", "d"):
             return {"e": sp.E, "i": sp.I}.get(inner, sp.Symbol(inner))

@@ -204,7 +204,7 @@ def ended_after(timeout_s: float) -> Iterator[None]:
 
 
 def limit_memory(mebibytes: int, *, beyond_use: bool = False) -> None:
-    """In a worker: bound its address space, on Linux.
+    """In a worker: bound its address space, on Linux, where it is not bound more tightly.
 
     Args:
         mebibytes: The bound in MiB.
@@ -216,6 +216,7 @@ def limit_memory(mebibytes: int, *, beyond_use: bool = False) -> None:
 
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize() if beyond_use else 0
-    limit = used + mebibytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit, hardest = used + mebibytes * 2**20, resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hardest == resource.RLIM_INFINITY or limit < hardest:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
