@@ -1,23 +1,17 @@
 import ast
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.grading_cases import CASES
 
-from grouprl.answers import compare, grading, latex, structure, worker
+from grouprl.answers import compare, latex, structure, worker
 from grouprl.answers.grading import equal, grade
-from grouprl.answers.pool import Pool
-from grouprl.answers.process import JsonProcess
 from grouprl.answers.text import extract, last_box
 
 
@@ -93,71 +87,6 @@ def test_adversarial_cases(category):
         verdict = grade(completion, gold)
         assert verdict.correct is correct, (written[:80], gold, verdict)
         assert verdict.status != "timeout", (written[:80], gold)
-
-
-def test_a_comparison_that_hangs_twice_is_counted_apart_and_not_remembered(monkeypatch):
-    """Workers that are stopped as soon as they are ready: a timeout, which the next grading of the same text forgets."""
-    from grouprl.answers import pool as subject
-
-    with closing(Pool(workers=1, timeout_s=0.3)) as pool:
-        monkeypatch.setattr(grading, "shared_pool", lambda: pool)
-        wait = subject._Worker.wait_until_ready
-        with monkeypatch.context() as stopping:
-
-            def stopped(worker):
-                wait(worker)
-                os.kill(worker.process.pid, signal.SIGSTOP)
-
-            stopping.setattr(subject._Worker, "wait_until_ready", stopped)
-            verdict = grade(r"\boxed{z+1}", "1+z")
-            assert (verdict.correct, verdict.status) == (False, "timeout")
-        assert grade(r"\boxed{z+1}", "1+z").correct
-
-
-def test_workers_that_stood_still_or_died_are_replaced():
-    with closing(Pool(workers=1, timeout_s=2.0)) as pool:
-        pool.start()
-        (worker,) = [pool._idle.queue[0]]
-        os.kill(worker.process.pid, signal.SIGSTOP)
-        started = time.monotonic()
-        assert grade(r"\boxed{x+1}", "1+x", pool=pool).correct  # asked once more, of another
-        assert time.monotonic() - started < 20
-        (worker,) = [pool._idle.queue[0]]
-        worker.process.kill()
-        assert grade(r"\boxed{x+1}", "1+x", pool=pool).correct
-
-
-def test_a_process_that_does_not_read_does_not_hold_its_caller():
-    process = JsonProcess([sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
-    try:
-        started = time.monotonic()
-        with pytest.raises(TimeoutError):
-            process.exchange({"text": "x" * 10_000_000}, 0.5)
-        assert time.monotonic() - started < 10
-        assert process.is_alive
-    finally:
-        assert process.kill() == -signal.SIGKILL
-    assert not process.is_alive
-
-
-def test_answers_come_back_whatever_their_size_and_however_many_files_are_open(tmp_path):
-    """More than 1,024 descriptors, of which `select` knows nothing."""
-    echo = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    files = [(tmp_path / "file").open("w") for _ in range(1100)]
-    try:
-        process = JsonProcess([sys.executable, "-c", echo], os.environ)
-        message = {"texts": ["x" * 1_000_000] * 3}
-        assert process.exchange(message, 30) == message
-        assert process.exchange(1, 30) == 1
-        process.kill()
-        with closing(Pool(workers=1)) as pool:
-            assert grade(r"\boxed{x+1}", "1+x", pool=pool).correct
-    finally:
-        for file in files:
-            file.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_no_text_is_evaluated(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from grouprl.evaluation.prompts import build_prompt, stop_strings
 from grouprl.evaluation.published import FEW_SHOT, FEW_SHOT_ROWS, TOOL_ROWS, TOOL_TABLE
 from grouprl.evaluation.results import read_results
 from grouprl.evaluation.runner import Evaluation
-from grouprl.files import read_parquet
+from grouprl.files import read_parquet, write_parquet
 from grouprl.policy.load import load_policy
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "benchmark").glob("*.yaml"))
@@ -186,6 +186,22 @@ def test_tools_help_where_heads_do_not(run, tmp_path):
     cot, tir = (measured[f"tiny_hard/{mode}"] for mode in ("cot", "tir"))
     assert tir["accuracy"]["low"] > cot["accuracy"]["high"]
     assert tir["tool_rounds"] > 0.9 > cot["tool_rounds"]
+
+
+def test_samples_that_were_not_graded_in_time_are_graded_again(run, tmp_path):
+    """A verdict of the moment is not kept in the files of an evaluation."""
+    arguments = ("policy=tiny", "benchmark=tiny", "limit=8", "max_new_tokens=80", "out=a")
+    assert run(*arguments)[0] == 0
+    first = read_results(tmp_path / "a")["measured"]["tiny/cot"]
+    assert first["accuracy"]["value"] > 0
+    (block,) = (tmp_path / "a").glob("samples/**/block-*.parquet")
+    late = {"correct": False, "status": "timeout", "rule": "killed after its time"}
+    write_parquet(block, [row | late for row in read_parquet(block)])
+    assert run(*arguments)[0] == 0
+    second = read_results(tmp_path / "a")["measured"]["tiny/cot"]
+    assert second["timeout"] == 0
+    assert second["accuracy"] == first["accuracy"]
+    assert second["unparsable"] == first["unparsable"]
 
 
 def test_samples_and_their_statistics(run, tmp_path):

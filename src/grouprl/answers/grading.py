@@ -8,17 +8,19 @@ processes that can be killed. No text of a model is ever evaluated: `latex` buil
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from grouprl.answers import text as texts
-from grouprl.answers.pool import Pool, shared_pool
+from grouprl.answers.pool import OF_THE_MOMENT, Pool, shared_pool
 from grouprl.answers.text import Extraction, extract, last_box
 
-__all__ = ["GRADER_VERSION", "Pool", "Verdict", "compare_answers", "equal", "extract", "grade", "last_box"]
+__all__ = ["GRADER_VERSION", "Pool", "Verdict", "compare_answers", "equal", "extract", "grade", "grade_all", "last_box"]
 
 
-GRADER_VERSION = "1"
+GRADER_VERSION = "2"
 """Changes whenever a verdict may; written beside every score."""
 
 
@@ -37,7 +39,10 @@ class Verdict:
 
     correct: bool
     status: Status
-    """``unparsable``: there is no answer, or it is outside of the grammar; ``timeout``: the comparison was killed."""
+    """``unparsable``: there is no answer, or it is outside of the grammar; ``timeout``: the comparison was killed.
+
+    A timeout says nothing of the answer: the next grading may find another verdict, and none is remembered.
+    """
     answer: str | None
     """The answer as found, None where there is none."""
     rule: str
@@ -76,6 +81,39 @@ def grade(
     return Verdict(status == "correct", status, answer, rule)
 
 
+def grade_all(
+    predictions: Sequence[str],
+    golds: Sequence[str],
+    kind: AnswerKind = "auto",
+    extraction: Extraction = "boxed",
+    *,
+    tolerance: float = 0.0,
+    pool: Pool | None = None,
+) -> list[Verdict]:
+    """Grade completions, each by its gold answer, with all worker processes at once.
+
+    Args:
+        predictions: The completions.
+        golds: The gold answer of each.
+        kind: As for `grade`, and so are the others.
+        extraction: Where the answers are read.
+        tolerance: Relative difference that numbers may have.
+        pool: Worker processes.
+
+    Returns:
+        The verdicts in the order of the completions.
+    """
+
+    def graded(pair: tuple[str, str]) -> Verdict:
+        return grade(*pair, kind, extraction, tolerance=tolerance, pool=pool)
+
+    pairs = list(zip(predictions, golds, strict=True))
+    different = list(dict.fromkeys(pairs))
+    with ThreadPoolExecutor((pool or shared_pool()).workers) as threads:
+        verdicts = dict(zip(different, threads.map(graded, different), strict=True))
+    return [verdicts[pair] for pair in pairs]
+
+
 def compare_answers(
     answer: str,
     gold: str,
@@ -86,7 +124,7 @@ def compare_answers(
     cached: bool = True,
 ) -> tuple[Status, str]:
     """Whether an answer is the gold answer, and the rule that decided."""
-    if pool is not None or not cached:
+    if pool is not None or not cached or len(answer) > texts.MAX_ANSWER:  # a cache of long texts would fill the memory
         return _compare(answer, gold, kind, tolerance, pool or shared_pool())
     try:
         return _compare_cached(answer, gold, kind, tolerance)
@@ -131,9 +169,7 @@ def _compare(answer: str, gold: str, kind: AnswerKind, tolerance: float, pool: P
     if decided is not None:
         return _verdict(decided), "number"
     reply = pool.ask({"prediction": answer, "gold": gold, "tolerance": tolerance})
-    if reply["status"] == "crash":
-        return "timeout", "the comparison ended its process"
-    return reply["status"], reply.get("rule", "killed after its time")
+    return "timeout" if reply["status"] in OF_THE_MOMENT else reply["status"], reply["rule"]
 
 
 def _by_number(answer: str, gold: str, tolerance: float) -> bool | None:

@@ -17,6 +17,9 @@ from grouprl.answers.tokens import Token, UnreadableError
 
 MAX_DEPTH = 12
 """Nested brackets, at most."""
+MAX_TOKENS = 400
+_MAX_ATOMS = 100
+"""Operands within one another, with brackets or without (``\\sqrt\\sqrt 2``): Python's stack holds no more."""
 
 _NAMES = frozenset({"arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc"})
 
@@ -38,6 +41,8 @@ _DECORATIONS = frozenset(
     operatorname bold
     """.split()  # noqa: SIM905
 )
+_PLAIN = frozenset("mathrm text mathbf boldsymbol textbf operatorname bold mathcal mathbb".split())  # noqa: SIM905
+"""Decorations that leave what they hold the same symbol."""
 _CLOSING = {
     "(": ")",
     "[": "]",
@@ -52,6 +57,8 @@ _FORBIDDEN = frozenset({r"\sum", r"\int", r"\prod", r"\lim", r"\iint", r"\oint",
 
 def parse(tokens: Sequence[Token], *, sign: int = 1) -> Any:
     r"""The sympy expression of all the tokens; ``\pm`` is read as ``sign``, ``\mp`` as its opposite."""
+    if len(tokens) > MAX_TOKENS:
+        raise UnreadableError("too long")
     parser = _Parser(tokens, sign)
     found = parser.expression()
     if parser.peek():
@@ -61,8 +68,8 @@ def parse(tokens: Sequence[Token], *, sign: int = 1) -> Any:
 
 class _Parser:
     def __init__(self, tokens: Sequence[Token], sign: int) -> None:
-        self.tokens, self.sign, self.position, self.depth = tokens, sign, 0, 0
-        self.bars = 0
+        self.tokens, self.sign, self.position, self.depth = list(tokens), sign, 0, 0
+        self.bars = self.atoms = 0
 
     def peek(self, ahead: int = 0) -> str:
         index = self.position + ahead
@@ -107,10 +114,12 @@ class _Parser:
                 return product
 
     def unary(self) -> Any:
-        if self.peek() in ("+", "-", r"\pm", r"\mp"):
-            operator = self.take().text
-            return self._signed(operator) * self.unary()
-        return self.power()
+        if self.peek() not in ("+", "-", r"\pm", r"\mp"):
+            return self.power()
+        sign = sp.Integer(1)
+        while self.peek() in ("+", "-", r"\pm", r"\mp"):
+            sign *= self._signed(self.take().text)
+        return sign * self.power()
 
     def _starts_factor(self) -> bool:
         if self.position >= len(self.tokens):
@@ -170,6 +179,14 @@ class _Parser:
         return inner
 
     def atom(self) -> Any:
+        self.atoms += 1
+        if self.atoms > _MAX_ATOMS:
+            raise UnreadableError("nested too deeply")
+        found = self._atom()
+        self.atoms -= 1
+        return found
+
+    def _atom(self) -> Any:
         if self.position >= len(self.tokens):
             raise UnreadableError("the expression ends too early")
         token = self.tokens[self.position]
@@ -306,14 +323,13 @@ class _Parser:
     def _argument(self) -> Any:
         if self.peek() == "{":
             return self._group()
-        token = self.take()
-        if token.kind == "number":
-            digit, rest = token.text[0], token.text[1:]
-            if rest:  # \frac12 is a half
-                self.tokens = [*self.tokens[: self.position], Token("number", rest), *self.tokens[self.position :]]
-            return number(digit)
-        self.position -= 1
-        return self.atom()
+        if self.position >= len(self.tokens) or self.tokens[self.position].kind != "number":
+            return self.atom()
+        digit, rest = self.tokens[self.position].text[0], self.tokens[self.position].text[1:]
+        if rest:  # \frac12 is a half
+            self.tokens[self.position : self.position + 1] = [Token("number", digit), Token("number", rest)]
+        self.position += 1
+        return number(digit)
 
     def _root(self) -> Any:
         degree: Any = sp.Integer(2)
@@ -356,17 +372,7 @@ class _Parser:
         return product
 
     def _decorated(self, name: str) -> Any:
-        plain = name in (
-            "mathrm",
-            "text",
-            "mathbf",
-            "boldsymbol",
-            "textbf",
-            "operatorname",
-            "bold",
-            "mathcal",
-            "mathbb",
-        )
+        plain = name in _PLAIN
         inner = self._plain_script()
         if plain and inner in ("e", "i", "d"):
             return {"e": sp.E, "i": sp.I}.get(inner, sp.Symbol(inner))

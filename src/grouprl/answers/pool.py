@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import os
-import queue
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from typing import Any
 from grouprl.answers.process import JsonProcess
 
 START_TIMEOUT_S = 60.0
+OF_THE_MOMENT = ("timeout", "crash", "memory")
+"""Replies that may be others the next time: they are asked for once more, and never kept."""
 _SOURCE = str(Path(__file__).parents[2])
 
 
@@ -34,26 +36,30 @@ class Pool:
         atexit.register(self.close)
 
     def _begin(self) -> None:
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(self.workers):
-            self._idle.put(None)
+        self._slots = threading.Semaphore(self.workers)
+        self._starting = threading.Lock()
+        self._idle: collections.deque[_Worker] = collections.deque()
         self._process = os.getpid()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The worker's answer; ``{"status": "timeout"}`` where it was killed, ``"crash"`` where it ended.
+        """A worker's answer.
 
-        What takes too long is asked once more, of a new process: a machine that stood still for a moment is no verdict.
+        ``{"status": "timeout"}`` where it was killed, ``"crash"`` where it ended, ``"memory"`` where it had no more.
+        These are asked once more, of a new process: a machine that stood still for a moment is no verdict.
+
+        Raises:
+            RuntimeError: A process does not start. The next request tries again.
         """
         reply = self._ask(request)
-        return self._ask(request) if reply["status"] == "timeout" else reply
+        return self._ask(request, fresh=True) if reply["status"] in OF_THE_MOMENT else reply
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with self._worker() as worker:
+    def _ask(self, request: dict[str, Any], *, fresh: bool = False) -> dict[str, Any]:
+        with self._worker(fresh=fresh) as worker:
             return worker.ask(request, self.timeout_s)
 
     def start(self, workers: int | None = None) -> None:
         """Start processes, all by default, so that the first comparison does not wait for them."""
-        with contextlib.ExitStack() as stack:
+        with self._starting, contextlib.ExitStack() as stack:
             started = [stack.enter_context(self._worker()) for _ in range(workers or self.workers)]
             for worker in started:
                 worker.wait_until_ready()
@@ -62,34 +68,46 @@ class Pool:
         """Kill the processes. A pool may be used again afterwards."""
         if self._process != os.getpid():  # a fork's copy: they belong to the parent
             return
-        with contextlib.suppress(queue.Empty):
-            for _ in range(self.workers):
-                worker = self._idle.get_nowait()
-                if worker is not None:
-                    worker.process.kill()
-        while self._idle.qsize() < self.workers:
-            self._idle.put(None)
+        while worker := self._take():
+            worker.process.kill()
+
+    def _take(self) -> _Worker | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     @contextlib.contextmanager
-    def _worker(self) -> Iterator[_Worker]:
+    def _worker(self, *, fresh: bool = False) -> Iterator[_Worker]:
+        """A process for one caller alone; ``fresh``: one that nobody has used."""
         if self._process != os.getpid():
             self._begin()
-        worker = self._idle.get()
-        try:
-            if worker is None or not worker.process.is_alive:
-                worker = _Worker(self.memory_mb)
-            yield worker
-        finally:
-            self._idle.put(worker if worker is not None and worker.process.is_alive else None)
+        with self._slots:
+            worker = self._take()
+            if worker is not None and (fresh or not worker.process.is_alive):
+                worker.process.kill()
+                worker = None
+            worker = worker or _Worker(self.memory_mb, self.timeout_s)
+            try:
+                yield worker
+            except BaseException:
+                worker.process.kill()
+                raise
+            if worker.process.is_alive:
+                self._idle.append(worker)
 
 
 class _Worker:
     """One process, and whether it has said that it is ready."""
 
-    def __init__(self, memory_mb: int) -> None:
-        command = [sys.executable, "-c", "from grouprl.answers.worker import work; work()", str(memory_mb)]
+    def __init__(self, memory_mb: int, timeout_s: float) -> None:
+        arguments = [str(memory_mb), str(timeout_s)]
+        command = [sys.executable, "-c", "from grouprl.answers.worker import work; work()", *arguments]
         environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join([_SOURCE, *sys.path])}
-        self.process = JsonProcess(command, environment)
+        try:
+            self.process = JsonProcess(command, environment)
+        except OSError as error:
+            raise RuntimeError(f"the process that compares answers did not start: {error}") from error
         self.ready = False
 
     def wait_until_ready(self) -> None:
@@ -97,9 +115,8 @@ class _Worker:
             return
         try:
             self.process.wait_for_line(START_TIMEOUT_S)
-        except (TimeoutError, EOFError, OSError) as error:
-            self.process.kill()
-            raise RuntimeError("the answer-comparing process did not start") from error
+        except (TimeoutError, EOFError, OSError, ValueError) as error:
+            raise RuntimeError(f"the process that compares answers did not start: {error}") from error
         self.ready = True
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -107,17 +124,22 @@ class _Worker:
         try:
             reply: dict[str, Any] = self.process.exchange(request, timeout_s)
         except TimeoutError:
+            return {"status": "timeout", "rule": "killed after its time"}
+        except (EOFError, OSError, ValueError) as error:
+            return {"status": "crash", "rule": f"the comparison ended its process ({error})"}
+        if reply["status"] == "memory":
             self.process.kill()
-            return {"status": "timeout"}
-        except (OSError, EOFError):
-            self.process.kill()
-            return {"status": "crash"}
         return reply
 
 
 def start_in_background() -> None:
     """Start one process of the shared pool, which takes about a second, beside whatever comes next."""
-    threading.Thread(target=shared_pool().start, args=(1,), daemon=True).start()
+
+    def start() -> None:
+        with contextlib.suppress(RuntimeError):  # who asks is told
+            shared_pool().start(1)
+
+    threading.Thread(target=start, daemon=True).start()
 
 
 _shared: Pool | None = None

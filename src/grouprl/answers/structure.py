@@ -27,7 +27,6 @@ _WORDS = re.compile(r"[^\W\d_][^\W_'’\-.&]*(?:[ '’\-.&,/()]+[^\W_]+)*\.?")
 _MATHEMATICAL = re.compile(r"\b(?:sin|cos|tan|cot|ln|log|sqrt|pi|arcsin|arccos|arctan)\b")
 _CJK = re.compile(r"[一-鿿]")
 _FUNCTION = re.compile(r"[A-Za-z]{1,2}(?:_\{?\w+\}?)?\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\)")
-_NAME = re.compile(r"(?:\\?[A-Za-z]+|[A-Za-z])(?:_\{?[\w\s]+\}?)?'*")
 
 
 @dataclass(frozen=True)

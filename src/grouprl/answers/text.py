@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import unicodedata
 from fractions import Fraction
@@ -11,15 +13,17 @@ Extraction = Literal["boxed", "lenient"]
 
 MAX_ANSWER = 400
 """Longer answers are compared as text alone."""
+_MARKS = 30
+"""Combining marks on one character."""
 
 _BOX = re.compile(r"\\f?boxed\s*\{")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 _LENIENT = (
-    re.compile(r"final answer\s*(?:is|:)\s*:?\s*(.+)", re.IGNORECASE),
+    re.compile(r"final answer\s*(?:is|:)\s*(?::\s*)?(.+)", re.IGNORECASE),
     None,  # the last box
-    re.compile(r"answer\s*(?:is|:|=)\s*:?\s*(.+)", re.IGNORECASE),
-    re.compile(r"(?:答案|结果)\s*(?:是|为|:|：|应为)\s*[:：]?\s*(.+)"),
+    re.compile(r"answer\s*(?:is|:|=)\s*(?::\s*)?(.+)", re.IGNORECASE),
+    re.compile(r"(?:答案|结果)\s*(?:是|为|:|：|应为)\s*(?:[:：]\s*)?(.+)"),
 )
 _LAST_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 
@@ -52,7 +56,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:mid|vert)(?![A-Za-z])", "|"),
         (r"\\(?:lvert|rvert)(?![A-Za-z])", "|"),
         (r"\\operatorname\*?\s*\{\s*(sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log)\s*\}", r"\\\1 "),
-        (r"\\textcircled\s*\{?\s*(\d)\s*\}?", r"\\text{(\1)}"),
+        (r"\\textcircled\s*(?:\{\s*)?(\d)\s*\}?", r"\\text{(\1)}"),
         (r"\\sqrt\s*(\d+)", r"\\sqrt{\1}"),
         (r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*(and|or)\s*\}", r" \1 "),
         (r"\\math(?:bb|rm)\s*\{\s*[RZ]\s*\}", r"\\reals "),
@@ -64,13 +68,14 @@ _TIGHT = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])|(?<=[A-Za-z]) (?=\d)|(?
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|mathbf|textrm|mathrm|textit)\s*\{([^{}]*)\}")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(-?\d+)\}|(\d))")
 
-_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])")
+_DEGREES = re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree(?![A-Za-z])")
 _ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 """Where degrees are no unit that can be dropped."""
-_UNIT_COMMAND = re.compile(
-    r"(?<=[^\s\\(,=])\s*\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}\s*(?:\^\s*\{?\s*([-\d]+)\s*\}?)?"
-    r"(?:\s*[/.]?\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*(?:\^\s*\{?\s*([-\d]+)\s*\}?)?)*\s*$"
-)
+_UNIT_COMMAND = re.compile(r"(?<!\s)\s*\\(text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}")
+_UNIT_POWER = re.compile(r"\s*(?:\^\s*(?:\{\s*)?[-\d]+\s*(?:\}\s*)?)?")
+_BETWEEN_UNITS = re.compile(_UNIT_POWER.pattern + r"(?:[/.]\s*)?")
+_NEXT_UNITS = ("text", "mathrm")
+"""Commands that may go on with a unit that another began: ``\\text{m}/\\text{s}``."""
 _UNIT_WORDS = re.compile(
     r"(?<=[\d})])\s*((?:square |cubic |sq\.? )?(?:[A-Za-z]{3,}|cm|mm|km|kg|ft|in|hr|mi|lb|oz|ml|mL|m/s|km/h|mph)"
     r"(?:(?:\s+|/)[A-Za-z]{1,}){0,3}(?:\^\{?[23]\}?)?)\s*$"
@@ -82,7 +87,7 @@ _NO_UNIT = re.compile(r"(?:sin|cos|tan|ln|log|and|or|mod|sqrt|pi|if|when|where|f
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 _FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}")
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:/[-+]?\d+)?")
-_CHOICE = re.compile(r"\(?([A-J](?:\s*,?\s*[A-J])*)\)?\s*(?:[.:)].*)?", re.DOTALL)
+_CHOICE = re.compile(r"\(?([A-J](?:\s*(?:,\s*)?[A-J])*)\)?\s*(?:[.:)].*)?", re.DOTALL)
 
 _UNIT_NAMES = {
     name: unit
@@ -124,7 +129,7 @@ def spoken(text: str) -> str:
     kept, position = [], 0
     for start, end in zip(fences[::2], fences[1::2], strict=False):
         kept.append(text[position:start])
-        position = end + text[end:].index("```") + 3
+        position = text.index("```", end) + 3
     if len(fences) % 2:
         return "".join([*kept, text[position : fences[-1]]])
     return "".join([*kept, text[position:]])
@@ -159,9 +164,28 @@ def _sentence(text: str) -> str:
     return text.strip().rstrip(".").strip()
 
 
+def nfkc(text: str) -> str:
+    """Unicode's NFKC form, in linear time: to order a run of combining marks takes quadratic time.
+
+    Of such a run the first 30 stay, as many as Unicode's stream-safe text format has (UAX 15).
+    """
+    if text.isascii():
+        return text
+    runs = itertools.groupby(text, _is_combining)
+    kept = "".join(
+        itertools.chain.from_iterable(itertools.islice(run, _MARKS) if marks else run for marks, run in runs)
+    )
+    return unicodedata.normalize("NFKC", kept)
+
+
+@functools.lru_cache(maxsize=2**12)
+def _is_combining(character: str) -> bool:
+    return unicodedata.combining(unicodedata.normalize("NFKD", character)[0]) > 0
+
+
 def tidy(answer: str) -> str:
     """One spelling of the same LaTeX, with single spaces; meaning is kept."""
-    text = unicodedata.normalize("NFKC", answer.translate(_CHARACTERS)).translate(_CHARACTERS)
+    text = nfkc(answer.translate(_CHARACTERS)).translate(_CHARACTERS)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return _LEADING_SIGN.sub("", _SPACE.sub(" ", text).strip().rstrip(".,;:").strip())
@@ -170,9 +194,9 @@ def tidy(answer: str) -> str:
 def split_unit(text: str) -> tuple[str, str]:
     """A tidied answer without its unit, and the unit's name ("" for none)."""
     text = _CURRENCY.sub("", text if _ANGLE.search(text) else _DEGREES.sub("", text)).strip()
-    match = _UNIT_COMMAND.search(text)
-    if match and match.start() > 0 and not _NO_UNIT.match(match.group(1).strip()):
-        return text[: match.start()].strip(), _unit_name(match.group(0))
+    command = _unit_command(text)
+    if command and not _NO_UNIT.match(command.group(2).strip()):
+        return text[: command.start()].strip(), _unit_name(text[command.start() :])
     match = _UNIT_WORDS.search(text)
     if match and not _NO_UNIT.match(match.group(1)) and not text[: match.start()].rstrip().endswith("\\"):
         return text[: match.start()].strip(), _unit_name(match.group(1))
@@ -180,9 +204,23 @@ def split_unit(text: str) -> tuple[str, str]:
     return (text[: match.start()].strip(), "") if match else (text, "")
 
 
+def _unit_command(text: str) -> re.Match[str] | None:
+    r"""The first of the commands that write a unit up to the end (``3 \text{ m}/\text{s}^2``), or None."""
+    first, end, gap = None, len(text), _UNIT_POWER
+    for command in reversed(list(_UNIT_COMMAND.finditer(text))):
+        if not gap.fullmatch(text, command.end(), end):
+            break
+        if command.start() and text[command.start() - 1] not in "\\(,=":
+            first = command
+        if command.group(1) not in _NEXT_UNITS:
+            break
+        end, gap = command.start(), _BETWEEN_UNITS
+    return first
+
+
 def _unit_name(text: str) -> str:
     plain = _WRAPPED.sub(r"\1", text).strip().lower()
-    power = re.search(r"\^\s*\{?\s*(\d)", plain)
+    power = re.search(r"\^\s*(?:\{\s*)?(\d)", plain)
     word = re.sub(r"[^a-z/ ].*", "", plain).strip()
     return _UNIT_NAMES.get(word, "") + (f"^{power.group(1)}" if power and word in _UNIT_NAMES else "")
 
@@ -214,6 +252,8 @@ def without_thousands(text: str) -> str:
 
 def as_number(text: str) -> Fraction | None:
     """The exact value of an integer, decimal or fraction, or None for anything else."""
+    if len(text) > MAX_ANSWER:
+        return None
     match = _FRACTION.fullmatch(text)
     if match:
         sign, numerator, denominator = match.groups()

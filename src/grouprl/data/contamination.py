@@ -16,6 +16,7 @@ number, and none otherwise. `Overlap.same_numbers` tells it from a twin.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -29,6 +30,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from grouprl.answers.text import nfkc
 from grouprl.files import read_jsonl
 
 GRAM = 13
@@ -60,7 +62,7 @@ def tokenize(text: str) -> Tokens:
     ``\,``, ``\text``). A number, a word, a LaTeX command, a Chinese or Japanese character and an operator is a token
     each: ``3 - 4`` and ``3 + 4`` differ, and so do ``1.5`` and ``15``.
     """
-    text = unicodedata.normalize("NFKC", text).lower().replace("−", "-")
+    text = nfkc(text).lower().replace("−", "-")
     text = _LAYOUT.sub(" ", _JOINED.sub("", text))
     found = (_SAME.get(token[1:], token[1:]) if token[0] == "\\" else token for token in _TOKEN.findall(text))
     return tuple(token for token in found if not _is_punctuation(token))
@@ -189,15 +191,21 @@ def _is_punctuation(token: str) -> bool:
 
 def _close(index: int, tokens: Tokens, test: Sequence[Tokens], candidates: set[int]) -> Iterator[Overlap]:
     """Those candidates whose common subsequence is long enough."""
-    masks: dict[str, int] = defaultdict(int)
-    for position, token in enumerate(tokens):
-        masks[token] |= 1 << position
     numbers = _numbers(tokens) if candidates else None
     for other in candidates:
-        length = _common_subsequence(masks, len(tokens), test[other])
-        ratio = length / len(test[other])
+        shorter, longer = sorted((test[other], tokens), key=len)
+        ratio = _common_subsequence(_positions(shorter), len(shorter), longer) / len(test[other])
         if ratio > RATIO:
             yield Overlap(index, other, "13-gram", ratio, numbers == _numbers(test[other]))
+
+
+@functools.lru_cache(maxsize=256)
+def _positions(tokens: Tokens) -> Mapping[str, int]:
+    """Of each token its positions as bits."""
+    masks: dict[str, int] = {}
+    for position, token in enumerate(tokens):
+        masks[token] = masks.get(token, 0) | 1 << position
+    return masks
 
 
 def _common_subsequence(masks: Mapping[str, int], length: int, other: Tokens) -> int:
@@ -205,14 +213,15 @@ def _common_subsequence(masks: Mapping[str, int], length: int, other: Tokens) ->
 
     Args:
         masks: Of each token of the first sequence, its positions as bits.
-        length: Length of the first sequence.
+        length: Length of the first sequence, better the shorter one: the masks take its square.
         other: The second sequence.
     """
     full = (1 << length) - 1
     column = full
     for token in other:
-        matches = column & masks.get(token, 0)
-        column = ((column + matches) | (column - matches)) & full
+        if token in masks:
+            matches = column & masks[token]
+            column = ((column + matches) | (column - matches)) & full
     return length - column.bit_count()
 
 

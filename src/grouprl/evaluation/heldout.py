@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from grouprl.batch import Prompts
 from grouprl.policy.policy import Policy
-from grouprl.rewards.rules import has_box, has_steps, is_correct
+from grouprl.rewards.rules import are_correct, has_box, has_steps
 from grouprl.sampling.base import Sampler
 from grouprl.statistics import Estimate, clustered_ratio, wilson
 
@@ -36,7 +36,7 @@ def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int,
     results = []
     for row, gold in enumerate(prompts.answers):
         texts = drawn.completions[row]
-        correct = [is_correct(text, gold) for text in texts]
+        *correct, greedy_correct = are_correct([*texts, greedy.completions[row][0]], gold)
         stepped = [has_steps(text) for text in texts]
         results.append(
             ProblemResult(
@@ -47,7 +47,7 @@ def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int,
                 stepped_correct=sum(c and s for c, s in zip(correct, stepped, strict=True)),
                 truncated=int(drawn.truncated[row].sum()),
                 tokens=int(drawn.lengths[row].sum()),
-                greedy_correct=is_correct(greedy.completions[row][0], gold),
+                greedy_correct=greedy_correct,
             )
         )
     return results

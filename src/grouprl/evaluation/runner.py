@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grouprl.answers.grading import GRADER_VERSION, grade
+from grouprl.answers.grading import GRADER_VERSION, Verdict, grade_all
 from grouprl.answers.text import Extraction
 from grouprl.batch import Prompts
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
@@ -128,6 +128,8 @@ class Evaluation:
             if made is None:
                 made = list(self._measure(block, prompts, start))
                 kept.write(start, made)
+            else:
+                made = self._graded_again(made)
             rows += made
             progress(len(block))
         return rows
@@ -147,18 +149,30 @@ class Evaluation:
             indices=tuple(start + number for number in asked),
         )
         samples = dict(zip(asked, self._samples(batch), strict=True))
-        for number, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
-            for sample, drawn in enumerate(samples.get(number, [_NOT_ASKED])):
-                yield self._row(start + number, sample, problem, prompt, drawn)
+        drawn = [
+            (number, sample, completion)
+            for number in range(len(problems))
+            for sample, completion in enumerate(samples.get(number, [_NOT_ASKED]))
+        ]
+        verdicts = self._grade([c.text for _, _, c in drawn], [problems[number].answer for number, _, _ in drawn])
+        for (number, sample, completion), verdict in zip(drawn, verdicts, strict=True):
+            yield self._row(start + number, sample, problems[number], prompts[number], completion, verdict)
 
-    def _row(self, index: int, sample: int, problem: BenchmarkProblem, prompt: Prompt, drawn: _Sample) -> Row:
-        verdict = grade(
-            drawn.text,
-            problem.answer,
-            self.benchmark.kind,
-            self.settings.extraction,
-            tolerance=self.benchmark.tolerance,
-        )
+    def _grade(self, texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
+        kind, tolerance = self.benchmark.kind, self.benchmark.tolerance
+        return grade_all(texts, golds, kind, self.settings.extraction, tolerance=tolerance)
+
+    def _graded_again(self, rows: list[Row]) -> list[Row]:
+        """The rows, those that could not be graded in time with another try: a verdict of the moment is not kept."""
+        late = [row for row in rows if row["status"] == "timeout"]
+        verdicts = self._grade([row["completion"] for row in late], [row["gold"] for row in late])
+        for row, verdict in zip(late, verdicts, strict=True):
+            row |= {"correct": verdict.correct, "status": verdict.status, "rule": verdict.rule}
+        return rows
+
+    def _row(
+        self, index: int, sample: int, problem: BenchmarkProblem, prompt: Prompt, drawn: _Sample, verdict: Verdict
+    ) -> Row:
         return {
             "benchmark": self.benchmark.name,
             "mode": self.settings.mode,

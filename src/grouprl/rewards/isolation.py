@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from grouprl.answers.process import JsonProcess, end_with_parent, limit_memory
+from grouprl.answers.process import JsonProcess, end_with_parent, ended_after, limit_memory, own_pipes
 from grouprl.batch import Prompts
 from grouprl.rewards.base import Completions, Rewards, as_rewards
 from grouprl.rewards.scoring import RewardTimeoutError
@@ -56,7 +56,13 @@ class IsolatedReward:
         request = {"completions": [list(row) for row in completions], "prompts": asdict(prompts)}
         if self._worker is None or not self._worker.is_alive:
             self._start()
-        answer = self._ask(request, self.timeout_s)
+        try:
+            answer = self._ask(request, self.timeout_s)
+        except TimeoutError as error:
+            self.close()
+            raise RewardTimeoutError(
+                f"the reward did not return within {self.timeout_s:g} s (reward.timeout_s)"
+            ) from error
         return _from_json(answer, completions)
 
     def close(self) -> None:
@@ -68,20 +74,22 @@ class IsolatedReward:
     def _start(self) -> None:
         self.close()
         command = [sys.executable, "-m", "grouprl.rewards.isolation"]
-        self._worker = JsonProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"})
-        self._ask({"target": self.target, "arguments": self.arguments, "memory_mb": self.memory_mb}, START_TIMEOUT_S)
+        limits = {"memory_mb": self.memory_mb, "timeout_s": self.timeout_s}
+        try:
+            self._worker = JsonProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"})
+            self._ask({**limits, "target": self.target, "arguments": self.arguments}, START_TIMEOUT_S)
+        except OSError as error:
+            self.close()
+            raise RewardWorkerError(f"the reward's process did not start: {error}") from error
 
     def _ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The worker's answer; a worker that did not give one is killed, and the next call starts another."""
         assert self._worker is not None
         try:
             answer: dict[str, Any] = self._worker.exchange(message, timeout_s)
-        except TimeoutError as error:
+        except EOFError as error:
             self.close()
-            raise RewardTimeoutError(f"the reward did not return within {timeout_s:g} s (reward.timeout_s)") from error
-        except (OSError, EOFError) as error:
-            code, self._worker = self._worker.kill(grace_s=5.0), None
-            how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-            raise RewardWorkerError(f"the reward's process ended ({how})") from error
+            raise RewardWorkerError(f"the reward's process ended ({error})") from error
         if "error" in answer:
             if "ready" in answer:  # it has said why it cannot score, and ends
                 self.close()
@@ -117,9 +125,8 @@ def _from_json(answer: Mapping[str, Any], completions: Completions) -> Rewards:
 
 
 def _work() -> None:
-    """The worker's loop. What the reward prints goes to standard error, out of the protocol's way."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """The worker's loop."""
+    requests, answers = own_pipes()
 
     def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
@@ -127,7 +134,7 @@ def _work() -> None:
 
     end_with_parent()
     torch.set_num_threads(1)
-    setup = json.loads(sys.stdin.buffer.readline())
+    setup = json.loads(requests.readline())
     try:
         found = load_object(setup["target"])
         arguments = setup["arguments"]
@@ -137,11 +144,12 @@ def _work() -> None:
         return
     limit_memory(setup["memory_mb"], beyond_use=True)
     say({"ready": True})
-    for line in sys.stdin.buffer:
+    for line in requests:
         request = json.loads(line)
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["prompts"].items()}
         try:
-            rewards = as_rewards(score(request["completions"], Prompts(**fields)), request["completions"])
+            with ended_after(2 * setup["timeout_s"] + 1):
+                rewards = as_rewards(score(request["completions"], Prompts(**fields)), request["completions"])
             say(_to_json(rewards))
         except BaseException as error:  # noqa: BLE001 - told to the run, SystemExit included
             say({"error": f"{type(error).__name__}: {error}"})

@@ -72,7 +72,9 @@ def _style_parts(completions: Completions) -> dict[str, Tensor]:
 
 def _graded(completions: Completions, golds: Sequence[str]) -> tuple[Tensor, tuple[Failure, ...]]:
     """1 where an answer is right; a comparison that had to be killed is a failure of its own, not a wrong answer."""
-    verdicts = [[answers.grade(text, gold) for text in row] for row, gold in zip(completions, golds, strict=True)]
+    texts = [text for row in completions for text in row]
+    found = iter(answers.grade_all(texts, [gold for row, gold in zip(completions, golds, strict=True) for _ in row]))
+    verdicts = [[next(found) for _ in row] for row in completions]
     failures = tuple(
         Failure(prompt, sample, "timeout", f"grading {(verdict.answer or '')[:80]!r}: {verdict.rule}")
         for prompt, row in enumerate(verdicts)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 
 from grouprl.answers import grading as answers
 
 _STEP = re.compile(
-    r"^\W*(?:step\s*\d+|\d+\s*[.)]\s|(?:first|second|third|next|then|after that|therefore|thus|finally)\b)|"
-    r"\b(?:first|next|then|therefore|finally),|第[一二三四五六七八九十\d]+步",
+    r"^\W*(step\s*\d+|\d+\s*[.)]\s|(?:first|second|third|next|then|after that|therefore|thus|finally)\b)?|"
+    r"\b((?:first|next|then|therefore|finally),)|(第[一二三四五六七八九十\d]+步)",
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-_NOTATION = re.compile(
-    r"\$[^$\n]*[=+\-*/^\\<>][^$\n]*\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:align|equation)", re.DOTALL
-)
+"""What stands before a marker is taken whether or not one follows, so that no line is looked at from each of many."""
+_NOTATION = re.compile(r"\$[^$\n=+\-*/^\\<>]*[=+\-*/^\\<>][^$\n]*\$|\\begin\{(?:align|equation)")
+_DELIMITERS = ((r"\(", r"\)"), (r"\[", r"\]"))
 
 
 def has_box(text: str) -> bool:
@@ -25,14 +25,26 @@ def has_box(text: str) -> bool:
 
 def has_steps(text: str) -> bool:
     """Whether the text goes step by step: at least two step markers or ordering words."""
-    return len(_STEP.findall(text)) >= 2
+    markers = (match for match in _STEP.finditer(text) if match.lastindex)
+    return sum(1 for _ in itertools.islice(markers, 2)) == 2
 
 
 def has_notation(text: str) -> bool:
     r"""Whether the text writes mathematics as such: an equation or operation between LaTeX delimiters."""
-    return bool(_NOTATION.search(text))
+    return bool(_NOTATION.search(text)) or any(_encloses(text, *delimiters) for delimiters in _DELIMITERS)
+
+
+def _encloses(text: str, opening: str, closing: str) -> bool:
+    """Whether something stands between two delimiters."""
+    start = text.find(opening)
+    return start >= 0 and text.find(closing, start + len(opening) + 1) >= 0
 
 
 def is_correct(text: str, gold: str) -> bool:
     """Whether the last box of the text holds the gold answer."""
     return answers.grade(text, gold).correct
+
+
+def are_correct(texts: Sequence[str], gold: str) -> list[bool]:
+    """Of each text, whether its last box holds the gold answer."""
+    return [verdict.correct for verdict in answers.grade_all(texts, [gold] * len(texts))]

@@ -19,7 +19,7 @@ from grouprl.data.rows import Problem
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, load_benchmark, with_same_problems
 from grouprl.files import read_json, write_json
 from grouprl.policy.policy import Policy
-from grouprl.rewards.rules import is_correct
+from grouprl.rewards.rules import are_correct
 
 SOLVED_FILE = "prefilter.json"
 _SEED = 2**32
@@ -104,8 +104,7 @@ def count_solved(
         part = prompts.take(range(start, min(start + block, len(prompts))))
         rollouts = sampler(policy, part, seed=seed + _SEED)
         counts += [
-            sum(is_correct(text, gold) for text in texts)
-            for texts, gold in zip(rollouts.completions, part.answers, strict=True)
+            sum(are_correct(texts, gold)) for texts, gold in zip(rollouts.completions, part.answers, strict=True)
         ]
     return counts
 
