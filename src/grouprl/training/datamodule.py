@@ -122,6 +122,8 @@ class PromptDataModule(L.LightningDataModule):
         rank, world_size = self._ranks()
         rows = range(rank, len(self.heldout_prompts), world_size)
         batches = [rows[i : i + self.eval_batch] for i in range(0, len(rows), self.eval_batch)]
+        if not batches and world_size > 1:
+            batches = [rows]  # Lightning calls no hook on a rank that has no batch
         return DataLoader([self.heldout_prompts.take(list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
