@@ -79,6 +79,7 @@ def with_tensor(name, value):
         (lambda tensors: None, {"model_type": "llama"}, r"hold 6 tensors \(model\.layers\.0\.self_attn\.k_proj\.bias"),
         (with_tensor("model.layers.0.self_attn.q_norm.weight", torch.ones(16)), {}, r"hold 1 tensor .*another model's"),
     ],
+    ids=["layer gone", "head gone", "norms gone", "norm", "sizes", "layer more", "biases more", "norms more"],
 )
 def test_weights_that_are_not_the_models_are_refused(folder, change, config, said):
     place = folder()
@@ -254,6 +255,7 @@ def test_an_adapter_that_does_not_fit_is_refused(adapter, change, config, said):
         ({"num_hidden_layers": 3}, r"lack 4 tensors .*layers\.2"),
         ({"hidden_size": 48}, "size mismatch"),
     ],
+    ids=["a layer more", "wider"],
 )
 def test_an_adapter_on_another_base_is_refused(adapter, tmp_path, base, said):
     random_model("qwen2", **base).save_pretrained(tmp_path / "other")

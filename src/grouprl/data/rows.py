@@ -237,6 +237,17 @@ def cell_text(value: Any, what: str) -> str:
     return "" if value is None else str(value)
 
 
+def texts_of(value: Any, what: str) -> tuple[str, ...]:
+    """The texts of a cell that holds several, none where it is empty.
+
+    Raises:
+        ValueError: It is no list, or one of them is neither text nor a finite number.
+    """
+    if value and not isinstance(value, (list, tuple)):
+        raise ValueError(f"the {what} are a {type(value).__name__}, and no list")
+    return tuple(cell_text(item, what) for item in value or ())
+
+
 def _letter(place: Any) -> str:
     """The letter of a choice."""
     try:
