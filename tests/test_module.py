@@ -17,6 +17,7 @@ from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdv
 from grouprl.batch import LossOutputs, Prompts
 from grouprl.data.problems import tiny_problems
 from grouprl.losses.kl import K3
+from grouprl.runtime.measures import Agreed, Mean
 from grouprl.runtime.meter import Meter, log_metrics
 from grouprl.statistics import clustered_ratio, wilson
 from grouprl.training.datamodule import PromptDataModule, PromptStream
@@ -86,9 +87,9 @@ def test_metrics_reach_loggers_as_often_as_the_trainer_says_and_callbacks_always
     assert float(best.best_model_score) == module.last_metrics["reward"] == float(trainer.callback_metrics["reward"])
 
 
-def test_metrics_that_a_rank_lacks_are_the_means_of_the_others(monkeypatch):
+def test_metrics_that_a_rank_lacks_are_those_of_the_others(monkeypatch):
     def gather(parts, own):
-        parts[:] = [own, {"reward": 1.0, "reward/judge": 0.25, "lr": 0.5}]
+        parts[:] = [own, {"reward": Mean(1.0, 30), "reward/judge": Mean(0.25, 4), "lr": Agreed(0.5)}]
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     trainer = SimpleNamespace(
@@ -97,9 +98,9 @@ def test_metrics_that_a_rank_lacks_are_the_means_of_the_others(monkeypatch):
         callback_metrics={},
         log_every_n_steps=0,
     )
-    means = log_metrics(trainer, {"lr": 0.5, "reward": 0.0}, step=0)
-    assert means == {"lr": 0.5, "reward": 0.5, "reward/judge": 0.25}
-    assert {name: float(value) for name, value in trainer.callback_metrics.items()} == means
+    found = log_metrics(trainer, {"lr": Agreed(0.5), "reward": Mean(0.0, 10)}, step=0)
+    assert found == {"lr": 0.5, "reward": 0.75, "reward/judge": 0.25}
+    assert {name: float(value) for name, value in trainer.callback_metrics.items()} == found
 
 
 def test_an_epoch_that_was_left_out_leaves_no_metrics():

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Row = dict[str, Any]
+LONGEST_LINE = 2**24
+"""Bytes of a line of JSONL at most: a problem is shorter by far, and all that is read is read into memory."""
+DEEPEST = 100
+"""Levels of JSON at most: Python's own bound depends on what has been called before, and on its version."""
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -73,27 +83,80 @@ def read_parquet(file: Path) -> list[Row]:
 
 
 def read_jsonl(path: str | Path, on_error: Callable[[int, str], None] | None = None) -> Iterator[tuple[int, Row]]:
-    """Line numbers, from 1, and objects of a JSONL file; blank lines are passed over.
+    """Line numbers, from 1, and objects of a JSONL file; blank lines are passed over, and a byte order mark is.
 
     Args:
         path: The file.
-        on_error: Called with line number and reason for a line that is no JSON object in UTF-8. None: raise.
+        on_error: Called with line number and reason for a line that is no JSON object in UTF-8 (see `json_object`) or
+            longer than `LONGEST_LINE`. None: raise.
 
     Raises:
-        ValueError: A line is no JSON object in UTF-8, and ``on_error`` is None.
+        ValueError: There is such a line, and ``on_error`` is None.
         OSError: The file cannot be read.
     """
-    with Path(path).open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
+    with Path(path).open("rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(LONGEST_LINE + 1)
+            if not line:
+                return
             try:
-                row = json.loads(line.decode("utf-8"))
-                if not isinstance(row, dict):
-                    raise ValueError(f"it is a {type(row).__name__}")
+                if len(line) > LONGEST_LINE:
+                    _skip_rest(file, line)
+                    raise ValueError(f"longer than {LONGEST_LINE // 2**20} MiB")
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if not line.strip():
+                    continue
+                row = json_object(line, each_key_once=True)
             except ValueError as error:
                 if on_error is None:
                     raise ValueError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from error
                 on_error(number, f"not a JSON object in UTF-8 ({error})")
                 continue
             yield number, row
+
+
+def json_object(content: bytes, *, each_key_once: bool = False) -> Row:
+    """The JSON object that some bytes are.
+
+    Args:
+        content: UTF-8.
+        each_key_once: Refuse a key that an object has twice, of which JSON does not say what it means.
+
+    Raises:
+        ValueError: They are no object, nested deeper than `DEEPEST`, or hold half of a surrogate pair, which is no
+            character. The text says which, and what it found.
+    """
+    if not content.strip():
+        raise ValueError("it is empty")
+    if content.count(b"[") + content.count(b"{") > DEEPEST and _depth(content) > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} deep")
+    value = json.loads(content.decode("utf-8"), object_pairs_hook=_once if each_key_once else None)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is a {type(value).__name__}")
+    if b"\\u" in content and (found := _HALF_PAIR.search(json.dumps(value, ensure_ascii=False))):
+        raise ValueError(f"\\u{ord(found.group()):x} is half of a surrogate pair, and no character")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {repeated!r} is there twice")
+    return row
+
+
+def _depth(content: bytes) -> int:
+    """How deep arrays and objects are nested."""
+    depth = deepest = 0
+    for token in _BRACKET.finditer(content):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token.group(), 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _skip_rest(file: BinaryIO, line: bytes) -> None:
+    """Read on to the end of a line of which a part was read."""
+    while line and not line.endswith(b"\n"):
+        line = file.readline(2**20)

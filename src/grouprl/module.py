@@ -21,7 +21,9 @@ from grouprl.losses.policy_loss import PolicyLoss
 from grouprl.policy.policy import Policy
 from grouprl.rewards.base import Reward, Rewards
 from grouprl.rewards.scoring import OnUnscorable, Scorer
+from grouprl.runtime.failures import SharedFailure, failing_together
 from grouprl.runtime.guards import FiniteSteps, SamplerMismatch, TrainingError
+from grouprl.runtime.measures import Agreed
 from grouprl.runtime.memory import MemoryLimits, OnOutOfMemory
 from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_groups, log_metrics, peak_memory
 from grouprl.runtime.minibatches import minibatch_groups, token_weights
@@ -117,6 +119,7 @@ class GroupRLModule(L.LightningModule):
         self.last_metrics: dict[str, float] = {}
         """What the latest iteration logged."""
         self._heldout: list[heldout.ProblemResult] = []
+        self._validation = SharedFailure(self.memory.explain)
         if loss.needs_reference:
             policy.keep_reference()
 
@@ -131,23 +134,24 @@ class GroupRLModule(L.LightningModule):
     def training_step(self, prompts: Prompts, batch_idx: int) -> None:
         """One RL iteration."""
         clock = Stopwatch()
-        with clock("sampling"):
-            rollouts = self.memory.sample(
-                self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
-            )
-        with clock("scoring"):
-            rewards = self.scorer(rollouts.completions, prompts).to(self.device)
-            advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+        with self.failing_together():
+            with clock("sampling"):
+                rollouts = self.memory.sample(
+                    self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
+                )
+            with clock("scoring"):
+                rewards = self.scorer(rollouts.completions, prompts).to(self.device)
+                advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
         with clock("training"):
-            experience = self.make_experience(rollouts, rewards, advantages)
+            with self.failing_together():
+                experience = self.make_experience(rollouts, rewards, advantages)
             mismatch = SamplerMismatch(self.policy.tokenizer, exact=self.is_exact, tolerance=self.mismatch_tolerance)
             epochs = self.take_epochs(experience, mismatch)
             rate = self.step_schedule()
         self.iteration += 1
         self.last_rollouts = (prompts, rollouts, rewards, advantages)
-        metrics = {"lr": rate} | describe_groups(rollouts, rewards, advantages) | describe_epochs(epochs)
-        metrics |= mismatch.metrics() | self.memory.metrics() | peak_memory()
-        metrics |= clock.metrics(rollouts, len(epochs), self.trainer.world_size)
+        metrics = describe_groups(rollouts, rewards, advantages) | describe_epochs(epochs) | mismatch.metrics()
+        metrics |= self.memory.metrics() | peak_memory() | clock.metrics(rollouts, len(epochs)) | {"lr": Agreed(rate)}
         self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
 
     def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
@@ -207,10 +211,14 @@ class GroupRLModule(L.LightningModule):
             meter.add(outputs, current.entropy)
             mismatch.add(current.logprobs, micro_batch)
             loss += float(outputs.loss)
-        mismatch.check(self.trainer.strategy, self.iteration, otherwise=lambda: self.first_pass(minibatch))
+        if not mismatch.done:
+            with self.failing_together():
+                if not mismatch.tokens:  # so that every iteration is compared
+                    mismatch.add(*self.first_pass(minibatch))
+            mismatch.check(self.trainer.strategy, self.iteration)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.max_grad_norm)
         if self.finite_steps.allows(self.trainer.strategy, loss, norm):
-            with self.memory.stepping():
+            with self.failing_together(), self.memory.stepping():
                 optimizer.step()  # type: ignore[union-attr]
             meter.end_step(float(norm))
         else:
@@ -225,21 +233,39 @@ class GroupRLModule(L.LightningModule):
         """
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         results: list[tuple[Minibatch, TokenLogprobs, LossOutputs]] = []
-        cuts = self.memory.cuts(rows)
-        for number, cut in enumerate(cuts, start=1):
-            micro_batch = rows.piece(cut)
-            exchange = nullcontext() if number == len(cuts) else self.gradients_stay_local()
-            with self.memory.running("training", micro_batch), exchange:
-                current = self.policy.logprobs(micro_batch)
-                assert micro_batch.loss_inputs is not None
-                outputs = self.loss(current.logprobs, micro_batch.loss_inputs)
-                # Weights count all ranks, and DDP averages over them.
-                self.manual_backward(outputs.loss * self.trainer.world_size)
-            detached = current._replace(logprobs=current.logprobs.detach())
-            results.append((micro_batch, detached, replace(outputs, loss=outputs.loss.detach())))
-        if not cuts:
-            self.manual_backward(0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum())
+        pieces: list[Minibatch | None] = [rows.piece(cut) for cut in self.memory.cuts(rows)]
+        pieces = pieces or [None]
+        with self.failing_together():
+            for piece in pieces[:-1]:
+                with self.training_on(piece), self.gradients_stay_local():
+                    self.manual_backward(self.loss_of(piece, results))
+            with self.training_on(pieces[-1]):
+                loss = self.loss_of(pieces[-1], results)
+        with self.training_on(pieces[-1]):
+            self.manual_backward(loss)
         return results
+
+    def training_on(self, piece: Minibatch | None) -> AbstractContextManager[None]:
+        """Around a forward or backward pass over a micro-batch."""
+        return nullcontext() if piece is None else self.memory.running("training", piece)
+
+    def loss_of(self, piece: Minibatch | None, results: list[tuple[Minibatch, TokenLogprobs, LossOutputs]]) -> Tensor:
+        """The loss of a micro-batch, to go backward from; what was measured is added to the results.
+
+        Where nothing is trained on a rank it is 0 for every weight: the rank takes part in the exchange of gradients.
+        """
+        if piece is None:
+            return 0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum()
+        current = self.policy.logprobs(piece)
+        assert piece.loss_inputs is not None
+        outputs = self.loss(current.logprobs, piece.loss_inputs)
+        detached = current._replace(logprobs=current.logprobs.detach())
+        results.append((piece, detached, replace(outputs, loss=outputs.loss.detach())))
+        return outputs.loss * self.trainer.world_size  # weights count all ranks, and DDP averages over them
+
+    def failing_together(self) -> AbstractContextManager[None]:
+        """Around work in which ranks exchange nothing: an error of one is an error of all."""
+        return failing_together(self.trainer.world_size, self.memory.explain)
 
     def gradients_stay_local(self) -> AbstractContextManager[None]:
         """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
@@ -271,24 +297,32 @@ class GroupRLModule(L.LightningModule):
         return self.sampler.exact and full and self.trainer.precision == "32-true"
 
     def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
-        """Sample held-out problems; the draws are the same at every evaluation."""
+        """Sample held-out problems; the draws are the same at every evaluation.
+
+        Ranks have different numbers of batches: an error of one waits until they meet at the end.
+        """
+        if self._validation.error is not None or not len(prompts):
+            return
         samples, seed = self.eval_samples, self.seed + 2**31
-        self._heldout += self.memory.sample(
-            self.sampler,
-            prompts,
-            lambda sampler: heldout.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
-            group=samples,
-        )
+        with self._validation.holding(self.trainer.world_size):
+            self._heldout += self.memory.sample(
+                self.sampler,
+                prompts,
+                lambda sampler: heldout.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
+                group=samples,
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Estimates over the problems of all ranks."""
+        self._validation.meet(self.trainer.world_size)
         results = [result for part in gathered(self._heldout, self.trainer.world_size) for result in part]
         self._heldout = []
         if not results:
             return
         estimates = heldout.summarize(results)
         self.evaluations[self.iteration] = estimates
-        self.log_dict({f"heldout/{name}": estimate.value for name, estimate in estimates.items()}, batch_size=1)
+        values = {f"heldout/{name}": estimate.value for name, estimate in estimates.items()}
+        self.log_dict(values, batch_size=1, sync_dist=True)  # the same on all ranks
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """The optimizer, and a schedule that is stepped once an iteration."""

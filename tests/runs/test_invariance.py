@@ -90,6 +90,18 @@ def test_two_ranks_sample_what_one_samples(run):
     assert len({text for texts in one["completions"].values() for text in texts}) > 8
 
 
+def test_two_ranks_log_what_one_logs(run):
+    """Means, deviations, maxima and sums over other prompts on each rank are those of one process with all of them."""
+    (one,), two = run(ranks=1, iterations=1), run(ranks=2, iterations=1, micro_batch_size=0)
+    assert two[0]["metrics"][0].keys() == two[1]["metrics"][0].keys() == one["metrics"][0].keys()
+    for name, value in one["metrics"][0].items():
+        if not name.startswith(("time/", "memory/", "tokens_per_s")):
+            found = [rank["metrics"][0][name] for rank in two]
+            assert found[0] == found[1], name
+            # The policies of the second epoch differ by rounding, and rounding is all that a mismatch is here.
+            assert math.isclose(found[0], value, rel_tol=1e-5, abs_tol=1e-12), f"{name}: {found[0]} and {value}"
+
+
 @pytest.mark.slow
 def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
     (one,) = run(ranks=1, iterations=20)

@@ -110,6 +110,7 @@ def execute(job: Job) -> int:
 
 def _execute(job: Job) -> int:
     from grouprl.rewards.scoring import ScoringError
+    from grouprl.runtime.failures import RankError
     from grouprl.runtime.guards import TrainingError
     from grouprl.training.checkpoint import CheckpointError
 
@@ -121,6 +122,8 @@ def _execute(job: Job) -> int:
     except UsageError as error:
         return _refuse(job, str(error))
     except (TrainingError, ScoringError, CheckpointError) as error:
+        if isinstance(error, RankError) and not _is_first_process():
+            return 0  # Lightning would kill the first process, which says it all
         job.write(state="failed", error=str(error))
         print(f"{job.folder.name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
         return 1
@@ -169,7 +172,7 @@ def _train(job: Job) -> int:
     finally:
         run.module.scorer.close()
     if not run.trainer.is_global_zero:
-        return report.exit_code
+        return 0  # at anything else Lightning kills the first process, which is still writing
     if after:
         report = replace(report, seconds=report.seconds + seconds_of(folder, until=after))
     if config.save_merged and run.module.policy.has_adapter:

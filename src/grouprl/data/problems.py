@@ -67,8 +67,8 @@ def jsonl_problems(
         columns: Name of the columns for ``problem`` and ``answer``.
         answer_format: ``plain``; ``boxed``: the last box of the column (a solution); ``hashes``: what follows ``####``.
         limit: Use only the first so many training rows.
-        bad_rows: Lines that are no JSON object in UTF-8, or have no problem or answer: ``refuse``, or ``drop`` them
-            with a report of their numbers.
+        bad_rows: Lines that are no JSON object in UTF-8, or have no problem or answer, or one that is neither text
+            nor a finite number: ``refuse``, or ``drop`` them with a report of their numbers.
         duplicates: Rows whose problem came before: ``drop``, ``refuse`` or ``keep``. One with another answer is a
             bad row.
         levels: Only rows whose ``level`` column (``3`` or ``Level 3``) is one of these.
@@ -82,7 +82,9 @@ def jsonl_problems(
     def read(file: str, key: str) -> list[Problem]:
         checks.jsonl_file(key, file)
         check = RowCheck(file, columns, answer_format, bad_rows, duplicates)
-        return check.problems(chosen_rows(read_jsonl(file, on_error=check.bad), columns, levels, types, file))
+        return check.problems(
+            chosen_rows(read_jsonl(file, on_error=check.bad), columns, levels, types, file, check.bad)
+        )
 
     rows, heldout = read(path, "data.path"), read(heldout_path, "data.heldout_path") if heldout_path else None
     return _split(rows, heldout, heldout_size, limit, seed)
@@ -131,7 +133,7 @@ def hub_problems(
 
     def read(which: str) -> list[Problem]:
         check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
-        return check.problems(chosen_rows(load(which), columns, levels, types, f"{name} [{which}]"))
+        return check.problems(chosen_rows(load(which), columns, levels, types, check.source, check.bad))
 
     rows, heldout = read(split), read(heldout_split) if heldout_split else None
     return _split(rows, heldout, heldout_size, limit, seed)

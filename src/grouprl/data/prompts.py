@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from grouprl.batch import Prompts
 from grouprl.data.rows import Problem
+from grouprl.data.templates import chat_template
 
 PromptStyle = Literal["auto", "chat", "plain"]
+_CHARACTERS = 16
+"""Characters for each token that a prompt can have: a text of more is encoded from its beginning."""
 
 
 def render(
@@ -23,7 +26,11 @@ def render(
         problem: The problem text.
         style: ``chat``: the tokenizer's chat template, which it must have; ``plain``: ``Question: ...`` and
             ``Answer:``; ``auto``: chat where there is a template.
-        system: System message (with ``plain``: the first line).
+        system: System message (with ``plain``: the first line; of a template that has no place for it: before the
+            problem).
+
+    Raises:
+        ValueError: There is no chat template, or it cannot be used (see `grouprl.data.templates.chat_template`).
     """
     template = getattr(tokenizer, "chat_template", None)
     if style == "chat" and not template:
@@ -31,9 +38,22 @@ def render(
     if style == "plain" or not template:
         head = f"{system}\n\n" if system else ""
         return f"{head}Question: {problem}\nAnswer:"
+    name = f"the tokenizer {tokenizer.name_or_path}".strip()
+    found = chat_template(_written(name, tokenizer.get_chat_template), tokenizer.special_tokens_map, name)
+    if system and not found.takes_system:
+        problem, system = f"{system}\n\n{problem}", None
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": problem})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)  # type: ignore[return-value]
+    return _written(name, lambda: tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+
+def _written(name: str, write: Callable[[], Any]) -> str:
+    """What a chat template writes, or a `ValueError` with the tokenizer's name: a template can raise anything."""
+    try:
+        return write()
+    except Exception as error:  # noqa: BLE001 - a template can make jinja raise anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"{name}: its chat template cannot be used ({text}).") from None
 
 
 def encode(
@@ -44,11 +64,24 @@ def encode(
     iteration: int = 0,
     style: PromptStyle = "auto",
     system: str | None = None,
+    most_tokens: int | None = None,
 ) -> Prompts:
-    """Encode problems as `Prompts`."""
+    """Encode problems as `Prompts`.
+
+    Args:
+        tokenizer: The policy's tokenizer.
+        problems: The problems.
+        indices: Global index of each; None: their place.
+        iteration: RL iteration they are for.
+        style: As for `render`.
+        system: As for `render`.
+        most_tokens: Tokens that a prompt can have: of a longer one as much is encoded as shows that it has more.
+    """
     texts = [render(tokenizer, problem.problem, style=style, system=system) for problem in problems]
     # A chat template writes its own special tokens.
     plain = style == "plain" or not getattr(tokenizer, "chat_template", None)
+    if most_tokens is not None:
+        texts = [_shortened(tokenizer, text, most_tokens) for text in texts]
     return Prompts(
         problems=tuple(problem.problem for problem in problems),
         answers=tuple(problem.answer for problem in problems),
@@ -56,3 +89,19 @@ def encode(
         indices=tuple(indices if indices is not None else range(len(problems))),
         iteration=iteration,
     )
+
+
+def _shortened(tokenizer: PreTrainedTokenizerBase, text: str, most_tokens: int) -> str:
+    """A text, or as much of its beginning as has more tokens than a prompt can have.
+
+    Where the cut divides a token its part has as many as bytes, at most: so many do not count.
+    """
+    length = _CHARACTERS * max(most_tokens, 1)
+    if length >= len(text):
+        return text
+    divided = 4 * max(map(len, tokenizer.get_vocab()))
+    while length < len(text):
+        if len(tokenizer(text[:length], add_special_tokens=False)["input_ids"]) > most_tokens + divided:
+            return text[:length]
+        length *= 2
+    return text

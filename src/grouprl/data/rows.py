@@ -7,7 +7,8 @@ the line and what to do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,10 @@ Duplicates = Literal["drop", "refuse", "keep"]
 DEFAULT_COLUMNS = {"problem": "problem", "answer": "answer"}
 LETTERS = "ABCDEFGHIJ"
 """Names of choices."""
+LONGEST_PROBLEM, LONGEST_ANSWER = 1_000_000, 10_000
+"""Characters at most: beyond them a row holds something else than a problem and its answer."""
+_COUNTED = ("level", "choice")
+"""Cells in which 3.0 means 3."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,29 +43,47 @@ def chosen_rows(
     levels: Sequence[int] | None,
     types: Sequence[str] | None,
     source: str,
+    on_error: Callable[[int, str], None],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of the levels and types that were asked for."""
+    """Rows of the levels and types that were asked for.
+
+    Args:
+        rows: Rows with their line numbers.
+        columns: As for `grouprl.data.problems.jsonl_problems`.
+        levels: As there.
+        types: As there.
+        source: What messages call the file.
+        on_error: Called with line number and reason for a row whose level or type cannot be read.
+
+    Raises:
+        ValueError: The first row lacks a column, or no row is of a level and type that was asked for.
+    """
     names = {"level": "level", "type": "type", **(columns or {})}
-    wanted = {"level": None if levels is None else set(map(str, levels)), "type": None if types is None else set(types)}
-    met: dict[str, set[str]] = {"level": set(), "type": set()}
+    asked = {"level": levels, "type": types}
+    wanted = {role: set(map(str, values)) for role, values in asked.items() if values is not None}
+    met: dict[str, set[str]] = {role: set() for role in wanted}
     found = False
     for number, row in rows:
-        for role, values in wanted.items():
-            if values is not None and names[role] not in row:
-                raise ValueError(
-                    f"data.{role}s: {source}, line {number}, has no column {names[role]!r}. It has: {', '.join(row)}. "
-                    f"Name it with data.columns.{role}."
-                )
-            if values is not None:
-                met[role].add(str(row[names[role]]).removeprefix("Level").strip())
-        if all(
-            values is None or str(row[names[role]]).removeprefix("Level").strip() in values
-            for role, values in wanted.items()
-        ):
+        missing = [role for role in wanted if names[role] not in row]
+        if missing and not any(met.values()):
+            raise ValueError(
+                f"data.{missing[0]}s: {source}, line {number}, has no column {names[missing[0]]!r}. It has: "
+                f"{', '.join(row)}. Name it with data.columns.{missing[0]}."
+            )
+        try:
+            if missing:
+                raise ValueError(f"no column {names[missing[0]]!r}, which the rows before have")
+            cells = {role: cell_text(row[names[role]], role).removeprefix("Level").strip() for role in wanted}
+        except ValueError as error:
+            on_error(number, str(error))
+            continue
+        for role, cell in cells.items():
+            met[role].add(cell)
+        if all(cell in wanted[role] for role, cell in cells.items()):
             found = True
             yield number, row
     if not found and any(met.values()):
-        seen = "; ".join(f"{role}s there are: {', '.join(sorted(values))}" for role, values in met.items() if values)
+        seen = "; ".join(f"{role}s there are: {', '.join(sorted(values))}" for role, values in met.items())
         raise ValueError(f"data.levels, data.types: {source} has no row of them ({seen}).")
 
 
@@ -89,18 +112,23 @@ class RowCheck:
         """The problems of the good rows, or a `ValueError` that names the first of the others."""
         found: dict[str, tuple[int, str]] = {}
         kept: list[Problem] = []
-        empty = True
+        empty, complete = True, False
         for number, row in rows:
             empty = False
             try:
                 names = check_columns(row, self.columns, f"{self.source}, line {number},")
             except ValueError:
-                if not found:
+                if not complete:
                     raise
                 self.bad(number, "a column is missing that the rows before have")
                 continue
-            problem = str(row[names["problem"]] or "").strip()
-            answer = gold_answer(row[names["answer"]], self.answer_format)
+            complete = True
+            try:
+                problem = problem_text(row[names["problem"]])
+                answer = gold_answer(row[names["answer"]], self.answer_format)
+            except ValueError as error:
+                self.bad(number, str(error))
+                continue
             if not problem or not answer:
                 self.bad(number, f"no {'answer' if problem else 'problem'} (data.answer_format={self.answer_format})")
                 continue
@@ -160,6 +188,17 @@ def check_first_row(key: str, path: str, columns: Mapping[str, str] | None, bad_
         break
 
 
+def problem_text(value: Any) -> str:
+    """The problem in a cell, empty where there is none.
+
+    Raises:
+        ValueError: The cell holds something else than text, or too much of it.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"the problem is a {type(value).__name__}, and no text")
+    return _bounded((value or "").strip(), LONGEST_PROBLEM, "problem")
+
+
 def gold_answer(value: Any, answer_format: AnswerFormat) -> str:
     """The gold answer in a cell, empty where there is none.
 
@@ -167,14 +206,57 @@ def gold_answer(value: Any, answer_format: AnswerFormat) -> str:
         value: The cell.
         answer_format: ``plain``: the cell itself; ``boxed``: the last box of a solution; ``hashes``: what follows
             ``####``; ``index``: the letter of a choice's number, or of each of several; ``list``: several answers.
+
+    Raises:
+        ValueError: The cell holds neither text nor a finite number (nor several of them), or is too long.
     """
     if answer_format == "index":
-        return "".join(LETTERS[int(place)] for place in (value if isinstance(value, (list, tuple)) else [value]))
+        return "".join(_letter(place) for place in (value if isinstance(value, (list, tuple)) else [value]))
     if answer_format == "list" and isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    text = "" if value is None else str(value)
+        return _bounded(", ".join(cell_text(item, "answer") for item in value), LONGEST_ANSWER, "answer")
+    text = cell_text(value, "answer")
     if answer_format == "boxed":
-        return last_box(text) or ""
+        text = last_box(text) or ""
     if answer_format == "hashes":
-        return text.rpartition("####")[2].strip() if "####" in text else ""
-    return text.strip()
+        text = text.rpartition("####")[2] if "####" in text else ""
+    return _bounded(text.strip(), LONGEST_ANSWER, "answer")
+
+
+def cell_text(value: Any, what: str) -> str:
+    """The text of a cell that holds text or a number; empty where it holds nothing.
+
+    Raises:
+        ValueError: It holds something else, such as a list, or a number that is not finite (``1e999``).
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"the {what} is the number {value}")
+        return str(int(value)) if value.is_integer() and what in _COUNTED else str(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
+        raise ValueError(f"the {what} is a {type(value).__name__}, and neither text nor a number")
+    return "" if value is None else str(value)
+
+
+def texts_of(value: Any, what: str) -> tuple[str, ...]:
+    """The texts of a cell that holds several, none where it is empty.
+
+    Raises:
+        ValueError: It is no list, or one of them is neither text nor a finite number.
+    """
+    if value and not isinstance(value, (list, tuple)):
+        raise ValueError(f"the {what} are a {type(value).__name__}, and no list")
+    return tuple(cell_text(item, what) for item in value or ())
+
+
+def _letter(place: Any) -> str:
+    """The letter of a choice."""
+    try:
+        return LETTERS[range(len(LETTERS)).index(int(cell_text(place, "choice")))]
+    except ValueError:
+        raise ValueError(f"the answer is {str(place)[:40]!r}, and not the number of a choice (from 0)") from None
+
+
+def _bounded(text: str, longest: int, what: str) -> str:
+    if len(text) > longest:
+        raise ValueError(f"the {what} has {len(text)} characters, and may have {longest}")
+    return text

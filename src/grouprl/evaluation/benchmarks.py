@@ -15,7 +15,7 @@ import yaml
 from grouprl.answers.grading import AnswerKind
 from grouprl.checks import no_such_option
 from grouprl.data import messages
-from grouprl.data.rows import AnswerFormat, gold_answer
+from grouprl.data.rows import AnswerFormat, gold_answer, problem_text, texts_of
 from grouprl.data.tiny import task
 from grouprl.files import read_jsonl
 
@@ -79,7 +79,7 @@ class Benchmark:
             limit: The first so many.
 
         Raises:
-            ValueError: Where a file or column is not there; the text names it.
+            ValueError: Where a file or column is not there, or a cell cannot be used; the text names it.
         """
         if self.embedded:
             made = (
@@ -110,10 +110,14 @@ class Benchmark:
                         f"benchmark={self.name}: {source}, row {number}, has no column {column!r} for the {role}. "
                         f"It has: {', '.join(map(str, row))}."
                     )
-            choices = tuple(str(choice) for choice in row[names["choices"]] or ()) if "choices" in names else ()
-            found.append(
-                BenchmarkProblem(str(row[names["problem"]]), gold_answer(row[names["answer"]], answer_format), choices)
-            )
+            try:
+                if not problem_text(row[names["problem"]]):
+                    raise ValueError("no problem")
+                answer = gold_answer(row[names["answer"]], answer_format)
+                choices = texts_of(row[names["choices"]], "choices") if "choices" in names else ()
+            except ValueError as error:
+                raise ValueError(f"benchmark={self.name}: {source}, row {number}: {error}.") from None
+            found.append(BenchmarkProblem(row[names["problem"]], answer, choices))
         return found
 
     def hub_rows(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -2,42 +2,155 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from grouprl.files import json_object
+
 EMBEDDED = {"tiny": "model", "tiny_tools": "tool_model"}
 """Policies that ship with the package, and their folders beside the embedded task."""
+CONFIG, ADAPTER_CONFIG, WEIGHTS, INDEX = (
+    "config.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+_OPTIONAL = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_AGAIN = "Save or download it again."
 
 
 def check_policy_folder(path: str) -> None:
-    """Refuse a local folder that is no model folder or has no tokenizer; needs neither torch nor the weights."""
+    """Refuse a local folder that is no model folder or has no tokenizer, or a file that is not what its name says.
+
+    Needs neither torch nor the weights, of which only the headers are read.
+
+    Args:
+        path: Local folder, hub id, or the name of an embedded policy.
+
+    Raises:
+        ValueError: It is; the text names the file and the remedy.
+    """
     if path in EMBEDDED:
         return
+    if _is_local(path) or "/" not in path:
+        _check_folder(f"policy.path={path}", Path(path).expanduser(), ())
+
+
+def _is_local(path: str) -> bool:
     folder = Path(path).expanduser()
-    looks_local = folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
-    if not looks_local and "/" in path:
-        return
+    return folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
+
+
+def _check_folder(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
+    """The checks of a folder, and of the base of an adapter.
+
+    Args:
+        what: What messages call it.
+        folder: The folder.
+        adapters: Folders of adapters that are put on it.
+    """
     if not folder.is_dir():
-        raise ValueError(
-            f"policy.path={path}: there is no such folder. Give a Hugging Face folder or a hub id (OWNER/NAME)."
-        )
+        raise ValueError(f"{what}: there is no such folder. Give a Hugging Face folder or a hub id (OWNER/NAME).")
     names = {file.name for file in folder.iterdir()}
-    if not names & {"config.json", "adapter_config.json"}:
-        hint = f" Did you mean {folder / 'policy'}?" if (folder / "policy" / "config.json").is_file() else ""
-        raise ValueError(f"policy.path={path}: the folder holds no config.json, so it is no model folder.{hint}")
-    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json"}:
+    if not names & {CONFIG, ADAPTER_CONFIG}:
+        hint = f" Did you mean {folder / 'policy'}?" if (folder / "policy" / CONFIG).is_file() else ""
+        raise ValueError(f"{what}: the folder holds no config.json, so it is no model folder.{hint}")
+    if not adapters and not names & set(_TOKENIZERS):
         raise ValueError(
-            f"policy.path={path}: the folder has no tokenizer (tokenizer.json). "
+            f"{what}: the folder has no tokenizer (tokenizer.json). "
             "Save it there: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)."
         )
+    for name in _OPTIONAL:
+        _object(what, folder / name)
+    if ADAPTER_CONFIG in names:
+        _check_adapter(what, folder, (*adapters, folder.resolve()))
+        return
+    if not isinstance(_object(what, folder / CONFIG).get("model_type"), str):
+        raise ValueError(f"{what}: {CONFIG} names no model_type. {_AGAIN}")
+    _check_weights(what, folder)
+    eos = _object(what, folder / "generation_config.json").get("eos_token_id")
+    if not all(isinstance(token, int) for token in (eos if isinstance(eos, list) else [eos or 0])):
+        raise ValueError(f"{what}: generation_config.json has eos_token_id={eos!r}. Give a number, or several.")
+
+
+def _check_adapter(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
+    config = _object(what, folder / ADAPTER_CONFIG)
+    base = config.get("base_model_name_or_path")
+    if not isinstance(config.get("peft_type"), str) or not isinstance(base, str) or not base:
+        raise ValueError(f"{what}: {ADAPTER_CONFIG} names no peft_type or no base_model_name_or_path. {_AGAIN}")
+    if (folder / "adapter_model.safetensors").is_file():
+        _check_header(what, folder / "adapter_model.safetensors")
+    elif not (folder / "adapter_model.bin").is_file():
+        raise ValueError(f"{what}: the folder holds no adapter_model.safetensors. {_AGAIN}")
+    if _is_local(base):
+        place = Path(base).expanduser()
+        if place.is_dir() and place.resolve() in adapters:
+            raise ValueError(
+                f"{what}: {ADAPTER_CONFIG} names the adapter itself as its base. Give base_model_name_or_path."
+            )
+        _check_folder(f"{what}: its base {base}", place, adapters)
+
+
+def _check_weights(what: str, folder: Path) -> None:
+    """Weights that are there, whole as far as their headers tell."""
+    if (folder / WEIGHTS).is_file():
+        _check_header(what, folder / WEIGHTS)
+        return
+    if not (folder / INDEX).is_file():
+        raise ValueError(
+            f"{what}: the folder holds no weights ({WEIGHTS}). Save them as safetensors: "
+            "AutoModelForCausalLM.from_pretrained(BASE).save_pretrained(FOLDER)."
+        )
+    shards = _object(what, folder / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+        raise ValueError(f"{what}: {INDEX} has no weight_map from tensors to files. {_AGAIN}")
+    for shard in sorted(set(shards.values())):
+        if Path(shard).name != shard or not (folder / shard).is_file():
+            raise ValueError(f"{what}: {INDEX} names {shard}, which is not in the folder. {_AGAIN}")
+        _check_header(what, folder / shard)
+
+
+def _check_header(what: str, file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            return
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{what}: {file.name} is damaged or cut off ({error}). {_AGAIN}") from None
+
+
+def _object(what: str, file: Path) -> Mapping[str, Any]:
+    """The JSON object in a file, empty where there is no file."""
+    try:
+        return json_object(file.read_bytes()) if file.is_file() else {}
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{what}: {file.name} is no JSON object in UTF-8 ({error}). {_AGAIN}") from None
+
+
+def fault_of_tokenizer(path: str, folder: Path) -> str | None:
+    """Which file of a tokenizer that cannot be loaded is not what its name says, or None where all are."""
+    checks: dict[str, Callable[[Path], Any]] = {
+        name: lambda file: json_object(file.read_bytes()) for name in ("tokenizer.json", "vocab.json")
+    }
+    checks["chat_template.jinja"] = lambda file: file.read_text(encoding="utf-8")
+    for name, check in checks.items():
+        try:
+            if (folder / name).is_file():
+                check(folder / name)
+        except (ValueError, OSError) as error:
+            return f"policy.path={path}: {name} cannot be read ({error}). {_AGAIN}"
+    return None
 
 
 def model_context(path: str) -> int | None:
     """The context length a local model folder declares, read from its config.json, or None."""
-    file = Path(path) / "config.json"
-    if not file.is_file():
-        return None
-    config: Mapping[str, Any] = json.loads(file.read_text())
-    return config.get("max_position_embeddings", config.get("n_positions"))
+    config = _object(f"policy.path={path}", Path(path).expanduser() / CONFIG)
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(part.get(key), int):
+                return part[key]
+    return None

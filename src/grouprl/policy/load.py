@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from grouprl.data import tiny
 from grouprl.policy.adapters import LoraAdapter
-from grouprl.policy.folder import EMBEDDED, check_policy_folder
+from grouprl.policy.folder import ADAPTER_CONFIG, EMBEDDED, check_policy_folder, fault_of_tokenizer
 from grouprl.policy.policy import Policy
+from grouprl.policy.weights import explained, load_model
 
 
 def load_policy(
@@ -42,34 +43,22 @@ def load_policy(
         trust_remote_code: Run model code that comes with the weights.
 
     Raises:
-        ValueError: There is no such folder, it is no model folder, or the hub could not be reached.
+        ValueError: There is no such folder, it does not hold a whole model and its tokenizer, or the hub could not be
+            reached.
     """
     check_policy_folder(path)
-    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
-    except OSError as error:
-        raise ValueError(
-            f"policy.path={path}: no folder here has that name, and it could not be had from the Hugging Face hub "
-            f"({str(error).strip().splitlines()[0][:200]})."
-        ) from error
+    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else str(Path(path).expanduser())
+    tokenizer = _tokenizer(path, folder, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    arguments: dict[str, Any] = {
-        "dtype": getattr(torch, dtype),
-        "attn_implementation": attention,
-        "trust_remote_code": trust_remote_code,
-        "use_safetensors": True,
-    }
-    merged = False
-    if (Path(folder) / "adapter_config.json").is_file():
-        from peft import AutoPeftModelForCausalLM
-
-        arguments.pop("use_safetensors")
-        merged = True
-        model = AutoPeftModelForCausalLM.from_pretrained(folder, **arguments).merge_and_unload(safe_merge=True)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+    model = load_model(
+        folder,
+        what=f"policy.path={path}",
+        dtype=getattr(torch, dtype),
+        attn_implementation=attention,
+        trust_remote_code=trust_remote_code,
+        use_safetensors=True,
+    )
     return Policy(
         model,
         tokenizer,
@@ -79,5 +68,19 @@ def load_policy(
         gradient_checkpointing=gradient_checkpointing,
         cuda_graphs=cuda_graphs,
         compile=compile,
-        base_is_merged=merged,
+        base_is_merged=(Path(folder) / ADAPTER_CONFIG).is_file(),
     )
+
+
+def _tokenizer(path: str, folder: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    what = f"policy.path={path}"
+    try:
+        with explained(f"{what}: its tokenizer") if Path(folder).is_dir() else contextlib.nullcontext():
+            return AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
+    except OSError as error:
+        raise ValueError(
+            f"{what}: no folder here has that name, and it could not be had from the Hugging Face hub "
+            f"({str(error).strip().splitlines()[0][:200]})."
+        ) from None
+    except ValueError as error:
+        raise ValueError(fault_of_tokenizer(path, Path(folder)) or str(error)) from None

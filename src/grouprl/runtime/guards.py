@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -11,6 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from grouprl.batch import Minibatch
+from grouprl.runtime.measures import Largest, Mean, Measure
+from grouprl.runtime.ranks import gathered
 
 
 class TrainingError(RuntimeError):
@@ -64,35 +65,35 @@ class SamplerMismatch:
                 f"sampler {float(recorded[row, token]):.6g} nats"
             )
 
-    def metrics(self) -> dict[str, float]:
-        """Largest deviation of a ratio from 1, and mean absolute difference of logprobs in nats, of this rank."""
-        return {"mismatch/max_deviation": self.largest, "mismatch/logprob": self.differences / max(1, self.tokens)}
+    def metrics(self) -> dict[str, Measure]:
+        """Largest deviation of a ratio from 1, and mean absolute difference of logprobs in nats."""
+        difference = Mean(self.differences / max(1, self.tokens), self.tokens)
+        return {"mismatch/max_deviation": Largest(self.largest), "mismatch/logprob": difference}
 
-    def check(
-        self, strategy: Strategy, iteration: int, *, otherwise: Callable[[], tuple[Tensor, Minibatch]] | None = None
-    ) -> None:
-        """Once before the first optimizer step: stop all ranks if the deviation of any is beyond the tolerance.
+    def check(self, strategy: Strategy, iteration: int) -> None:
+        """Once before the first optimizer step: stop all ranks if the tokens of all deviate beyond the tolerance.
 
         Args:
             strategy: The trainer's strategy.
             iteration: For the message.
-            otherwise: Logprobs and rows to compare where none was added, so that every iteration is compared.
 
         Raises:
-            TrainingError: It is.
+            TrainingError: They do.
         """
         if self.done:
             return
-        if otherwise is not None and not self.tokens:
-            self.add(*otherwise())
         self.done = True
-        deviation = self.largest if self.exact else self.deviations / max(1, self.tokens)
-        if not _on_any_rank(strategy, not deviation <= self.tolerance):
+        mine = (self.largest, self.offender, self.deviations, self.tokens)
+        ranks = gathered(mine, getattr(strategy, "world_size", 1))
+        largest, offender, _, _ = max(ranks, key=lambda rank: rank[0])
+        mean = sum(rank[2] for rank in ranks) / max(1, sum(rank[3] for rank in ranks))
+        deviation = largest if self.exact else mean
+        if deviation <= self.tolerance:
             return
         raise TrainingError(
             f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
             f"iteration {iteration} (mismatch_tolerance is {self.tolerance:g}).\n"
-            f"Largest: {self.offender or 'on another rank'}.\n"
+            f"Largest: {offender}.\n"
             "Likely causes: dropout, a temperature that is not applied on both sides, positions under left padding, "
             "another dtype in sampling than in training, or weights changed after sampling."
         )
@@ -107,18 +108,24 @@ class FiniteSteps:
     def allows(self, strategy: Strategy, loss: float, norm: Tensor) -> bool:
         """Whether loss and gradient norm are finite on all ranks.
 
+        Args:
+            strategy: The trainer's strategy.
+            loss: This rank's part of the loss; the parts add up to it.
+            norm: The norm of the gradient.
+
         Raises:
-            FloatingPointError: More steps in a row than the limit were not.
+            TrainingError: More steps in a row than the limit were not.
         """
         if not _on_any_rank(strategy, not (math.isfinite(loss) and math.isfinite(float(norm)))):
             self.in_a_row = 0
             return True
         self.in_a_row += 1
         if self.in_a_row > self.most_in_a_row:
+            losses = strategy.reduce(torch.tensor(loss, device=strategy.root_device), reduce_op="sum")
             raise TrainingError(
                 f"{self.in_a_row} optimizer steps in a row had a loss or gradient that is not finite (the last: loss "
-                f"{loss:.6g}, gradient norm {float(norm):.6g}); none was taken, so the weights are those before them. "
-                "Lower lr, or look at the reward; max_skipped_steps sets the limit."
+                f"{float(losses):.6g}, gradient norm {float(norm):.6g}); none was taken, so the weights are those "
+                "before them. Lower lr, or look at the reward; max_skipped_steps sets the limit."
             )
         return False
 

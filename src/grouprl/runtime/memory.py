@@ -23,6 +23,7 @@ from grouprl.checks import choice
 from grouprl.policy.policy import Policy
 from grouprl.runtime import checks
 from grouprl.runtime.guards import TrainingError
+from grouprl.runtime.measures import Agreed, Measure
 from grouprl.runtime.meter import peak_memory
 from grouprl.sampling.base import Sampler
 
@@ -197,12 +198,12 @@ class MemoryLimits:
         except ValueError as error:
             raise TrainingError(str(error)) from error
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Measure]:
         """Tokens of a micro-batch at most (0: any number), max_sequences if it was halved (else 0), and halvings."""
         return {
-            "limits/micro_batch_tokens": float(self.micro_batch_tokens),
-            "limits/max_sequences": float(self.found["sequences"]),
-            "limits/halvings": float(self.halvings),
+            "limits/micro_batch_tokens": Agreed(float(self.micro_batch_tokens)),  # several ranks never halve
+            "limits/max_sequences": Agreed(float(self.found["sequences"])),
+            "limits/halvings": Agreed(float(self.halvings)),
         }
 
     def state_dict(self) -> dict[str, int]:
@@ -213,6 +214,10 @@ class MemoryLimits:
         """Go on with what halving found."""
         self.found = {"tokens": state["tokens"], "sequences": state["sequences"]}
         self.halvings = state["halvings"]
+
+    def explain(self, error: BaseException) -> str | None:
+        """What to say of work that did not fit, None of another error."""
+        return self._message(error) if isinstance(error, DoesNotFit) else None
 
     def _halve(self, failure: DoesNotFit) -> None:
         assert failure.limit is not None
@@ -262,6 +267,6 @@ def _smaller_of(option: int, found: int) -> int:
 def _peak(device: torch.device) -> str:
     found = peak_memory()
     if device.type != "cuda":
-        return f"Peak memory of this process: {found['memory/peak_mib']:.0f} MiB."
+        return f"Peak memory of this process: {found['memory/peak_mib'].value:.0f} MiB."
     total = torch.cuda.get_device_properties(device).total_memory / 2**20
-    return f"Peak memory of the GPU: {found['memory/gpu_peak_mib']:.0f} of {total:.0f} MiB."
+    return f"Peak memory of the GPU: {found['memory/gpu_peak_mib'].value:.0f} of {total:.0f} MiB."

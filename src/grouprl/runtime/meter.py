@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import lightning as L
 import torch
@@ -17,6 +17,18 @@ from torch import Tensor
 
 from grouprl.batch import LossOutputs, Rollouts
 from grouprl.rewards.base import FAILURE_KINDS, Rewards
+from grouprl.runtime.measures import (
+    Agreed,
+    Deviation,
+    Largest,
+    Mean,
+    Measure,
+    Rate,
+    RootMeanSquare,
+    Total,
+    largest,
+    over_ranks,
+)
 from grouprl.runtime.ranks import gathered
 
 
@@ -25,7 +37,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
-        self.maxima: dict[str, float] = defaultdict(float)
+        self.maxima: dict[str, float] = {}
         self.tokens = 0.0
         self.steps = 0
         self.skipped = 0
@@ -36,7 +48,7 @@ class Meter:
         for name, value in outputs.token_sums.items():
             self.sums[name] += float(value)
         for name, value in outputs.maxima.items():
-            self.maxima[name] = max(self.maxima[name], float(value))
+            self.maxima[name] = largest([float(value), self.maxima.get(name, -math.inf)])
         self.sums["entropy"] += float(entropy.sum())
         self.tokens += float(outputs.tokens)
 
@@ -67,7 +79,7 @@ class Meter:
             for name, value in meter.sums.items():
                 total.sums[name] += value
             for name, value in meter.maxima.items():
-                total.maxima[name] = max(total.maxima[name], value)
+                total.maxima[name] = largest([value, total.maxima.get(name, -math.inf)])
         return total
 
     def means(self) -> dict[str, float]:
@@ -91,40 +103,44 @@ class Stopwatch:
         yield
         self.seconds[part] = time.perf_counter() - started
 
-    def metrics(self, rollouts: Rollouts, epochs: int, ranks: int) -> dict[str, float]:
-        """``time/...`` in seconds, and completion tokens per second of all ranks, which work at the same time."""
+    def metrics(self, rollouts: Rollouts, epochs: int) -> dict[str, Measure]:
+        """``time/...`` in seconds, and completion tokens per second."""
         sampling, scoring, training = (self.seconds[part] for part in ("sampling", "scoring", "training"))
-        tokens, total = int(rollouts.lengths.sum()) * ranks, sampling + scoring + training
+        tokens, total = int(rollouts.lengths.sum()), sampling + scoring + training
         return {
-            "time/sampling": sampling,
-            "time/scoring": scoring,
-            "time/training": training,
-            "time/scoring_share": scoring / total,
-            "tokens_per_s": tokens / total,
-            "tokens_per_s/sampling": tokens / sampling,
-            "tokens_per_s/training": tokens * epochs / training,
+            "time/sampling": Largest(sampling),
+            "time/scoring": Largest(scoring),
+            "time/training": Largest(training),
+            "time/scoring_share": Mean(scoring / total, total),
+            "tokens_per_s": Rate.of(tokens, total),
+            "tokens_per_s/sampling": Rate.of(tokens, sampling),
+            "tokens_per_s/training": Rate.of(tokens * epochs, training),
         }
 
 
-def describe_epochs(epochs: Sequence[Meter]) -> dict[str, float]:
-    """Means over all PPO epochs as ``ppo/...``, and of each epoch as ``ppo_epoch_1/...``."""
+def describe_epochs(epochs: Sequence[Meter]) -> dict[str, Measure]:
+    """Means over all PPO epochs as ``ppo/...``, and of each epoch as ``ppo_epoch_1/...``.
+
+    Args:
+        epochs: Meters with the tokens of all ranks.
+    """
     metrics = {f"ppo/{name}": value for name, value in Meter.sum_of(epochs).means().items()}
     metrics["ppo/epochs"] = float(len(epochs))
     for number, meter in enumerate(epochs, start=1):
         metrics |= {f"ppo_epoch_{number}/{name}": value for name, value in meter.means().items()}
-    return metrics
+    return {name: Agreed(value) for name, value in metrics.items()}
 
 
-def peak_memory() -> dict[str, float]:
+def peak_memory() -> dict[str, Measure]:
     """Peak memory of this process in MiB, and of its GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    found = {"memory/peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    found: dict[str, Measure] = {"memory/peak_mib": Largest(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)}
     if torch.cuda.is_available():
-        found["memory/gpu_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        found["memory/gpu_peak_mib"] = Largest(torch.cuda.max_memory_allocated() / 2**20)
     return found
 
 
-def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> dict[str, float]:
+def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int) -> dict[str, float]:
     """Give a training step's metrics to the loggers and, as ``trainer.callback_metrics``, to callbacks.
 
     `LightningModule.log_dict` would make several objects for each number and an exchange between ranks: for 70 of them
@@ -132,18 +148,18 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> 
 
     Args:
         trainer: It says how often to log, and to what.
-        metrics: Numbers by name. A rank may lack some: whose reward has failed, has no parts of it.
+        metrics: This rank's numbers by name. It may lack some: where a reward has failed, there are no parts of it.
         step: Where they belong on the time axis, from 0.
 
     Returns:
-        Their means over the ranks that have them, in float32 as Lightning logs them.
+        Those of all ranks together, in float32 as Lightning logs them.
     """
     parts = gathered(metrics, trainer.world_size)
     names = list(dict.fromkeys(name for part in parts for name in part))
-    found = [[part[name] for part in parts if name in part] for name in names]
-    means = torch.tensor([sum(row) / len(row) for row in found], dtype=torch.float32)
-    trainer.callback_metrics.update(zip(names, means.to(trainer.strategy.root_device).unbind(), strict=True))
-    rounded = dict(zip(names, means.tolist(), strict=True))
+    found = [over_ranks([part[name] for part in parts if name in part]) for name in names]
+    values = torch.tensor(found, dtype=torch.float32)
+    trainer.callback_metrics.update(zip(names, values.to(trainer.strategy.root_device).unbind(), strict=True))
+    rounded = dict(zip(names, values.tolist(), strict=True))
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if every and ((step + 1) % every == 0 or trainer.should_stop):
         trainer.logged_metrics.update({name: trainer.callback_metrics[name] for name in names})
@@ -154,44 +170,53 @@ def log_metrics(trainer: L.Trainer, metrics: dict[str, float], *, step: int) -> 
 
 
 @torch.no_grad()
-def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, float]:
+def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
     ``groups/...``: shares of groups or pairs, and reward levels of a group; ``reward/dropped``: share of samples
     without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
     """
     valid, lengths = rewards.valid, rollouts.lengths.float()
-    values = rewards.values[valid]
-    signal = (advantages != 0).any(-1)
-    metrics: dict[str, Any] = {
-        "reward": values.mean(),
-        "reward/std": values.std(correction=0),
-        "reward/dropped": (~valid).float().mean(),
+    tokens = float(rollouts.drawn.sum())
+    levels = sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
+    metrics: dict[str, Measure] = {
+        "reward": Mean.of(rewards.values[valid]),
+        "reward/std": Deviation.of(rewards.values[valid]),
+        "reward/dropped": Mean.of((~valid).float()),
         "groups/ties": _tie_fraction(rewards),
-        "groups/without_signal": (~signal).float().mean(),
-        "groups/reward_levels": sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
-        / len(valid),
-        "advantage/rms": advantages.square().mean().sqrt(),
-        "completion/length": lengths.mean(),
-        "completion/length_max": lengths.max(),
-        "completion/truncated": rollouts.truncated.float().mean(),
-        "entropy": -rollouts.sampler_logprobs.sum() / rollouts.drawn.sum(),
+        "groups/without_signal": Mean.of((advantages == 0).all(-1).float()),
+        "groups/reward_levels": Mean(levels / len(valid), len(valid)),
+        "advantage/rms": RootMeanSquare.of(advantages),
+        "completion/length": Mean.of(lengths),
+        "completion/length_max": Largest(float(lengths.max())),
+        "completion/truncated": Mean.of(rollouts.truncated.float()),
+        "entropy": Mean(float(-rollouts.sampler_logprobs.sum() / tokens), tokens),
     }
     for name, part in rewards.parts.items():
-        metrics |= {f"reward/{name}": part[valid].mean(), f"reward/{name}/std": part[valid].std(correction=0)}
+        metrics |= {f"reward/{name}": Mean.of(part[valid]), f"reward/{name}/std": Deviation.of(part[valid])}
     if rollouts.sampled_mask is not None:
-        calls = rollouts.tool_calls
-        metrics["tools/calls"] = len(calls) / lengths.numel()
-        metrics["tools/tokens"] = (rollouts.completion_mask & ~rollouts.drawn).sum() / lengths.numel()
-        for status in ("error", "timeout"):
-            metrics[f"tools/{status}"] = sum(call.status == status for call in calls) / max(1, len(calls))
+        metrics |= _describe_tools(rollouts)
     for kind in FAILURE_KINDS:
-        metrics[f"reward/failures/{kind}"] = sum(failure.kind == kind for failure in rewards.failures)
-    return {name: float(value) for name, value in metrics.items()}
+        metrics[f"reward/failures/{kind}"] = Total(float(sum(failure.kind == kind for failure in rewards.failures)))
+    return metrics
 
 
-def _tie_fraction(rewards: Rewards) -> float:
+def _describe_tools(rollouts: Rollouts) -> dict[str, Measure]:
+    calls, completions = rollouts.tool_calls, rollouts.truncated.numel()
+    written = int((rollouts.completion_mask & ~rollouts.drawn).sum())
+    found: dict[str, Measure] = {
+        "tools/calls": Mean(len(calls) / completions, completions),
+        "tools/tokens": Mean(written / completions, completions),
+    }
+    for status in ("error", "timeout"):
+        share = sum(call.status == status for call in calls) / max(1, len(calls))
+        found[f"tools/{status}"] = Mean(share, len(calls))
+    return found
+
+
+def _tie_fraction(rewards: Rewards) -> Mean:
     """Share of equal pairs among the pairs of valid samples of a group."""
     same = rewards.values.unsqueeze(-1) == rewards.values.unsqueeze(-2)
     pairs = (rewards.valid.unsqueeze(-1) & rewards.valid.unsqueeze(-2)).triu(diagonal=1)
-    return float((same & pairs).sum() / pairs.sum().clamp(min=1))
+    count = int(pairs.sum())
+    return Mean(float((same & pairs).sum() / max(1, count)), count)

@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from grouprl.files import finite, write_text
 from grouprl.module import GroupRLModule
+from grouprl.rewards.base import FAILURE_KINDS
+from grouprl.runtime.ranks import gathered
 from grouprl.statistics import Estimate
 
 METRICS_FILE = "metrics.jsonl"
@@ -165,7 +167,7 @@ class Samples(Callback):
 
 
 class RewardFailures(Callback):
-    """Appends completions that got no reward, with the reason, to ``reward_failures.jsonl``; says so once."""
+    """Appends completions that got no reward, on any rank, with the reason to ``reward_failures.jsonl``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "reward_failures.jsonl"
@@ -173,23 +175,36 @@ class RewardFailures(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
-        assert module.last_rollouts is not None
-        prompts, rollouts, rewards, _advantages = module.last_rollouts
-        if not rewards.failures or not trainer.is_global_zero:
+        if not any(module.last_metrics[f"reward/failures/{kind}"] for kind in FAILURE_KINDS):
+            return  # on no rank
+        rows = [row for part in gathered(_failures(module), trainer.world_size) for row in part]
+        if not trainer.is_global_zero:
             return
         with self.path.open("a") as file:
-            for failure in rewards.failures:
-                row = {"iteration": module.iteration, "kind": failure.kind, "reason": failure.reason}
-                row["problem"] = prompts.problems[failure.prompt]
-                row["completion"] = rollouts.completions[failure.prompt][failure.sample]
-                file.write(json.dumps(row) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         if not self.said:
-            first = rewards.failures[0]
+            first = rows[0]
             _log.warning(
                 "%d completions got no reward (%s: %s); see %s",
-                *(len(rewards.failures), first.kind, first.reason, self.path),
+                *(len(rows), first["kind"], first["reason"], self.path),
             )
             self.said = True
+
+
+def _failures(module: GroupRLModule) -> list[dict[str, Any]]:
+    """This rank's completions of the latest iteration that got no reward."""
+    assert module.last_rollouts is not None
+    prompts, rollouts, rewards, _advantages = module.last_rollouts
+    return [
+        {
+            "iteration": module.iteration,
+            "kind": failure.kind,
+            "reason": failure.reason,
+            "problem": prompts.problems[failure.prompt],
+            "completion": rollouts.completions[failure.prompt][failure.sample],
+        }
+        for failure in rewards.failures
+    ]
 
 
 class SavePolicy(Callback):

@@ -129,6 +129,8 @@ class Checkpoints(Callback):
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if not trainer.is_global_zero:
+                raise  # it waited for the first, which says why
             kept = find_checkpoints(self.folder)
             still = f"The previous one, {kept[-1]}, stands" if kept else "There is none before it"
             raise CheckpointError(f"{path}: cannot be written ({error}). {still}.") from error

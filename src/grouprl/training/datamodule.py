@@ -92,11 +92,12 @@ class PromptDataModule(L.LightningDataModule):
         self.steps, self.prompts_per_step, self.seed, self.eval_batch = steps, prompts_per_step, seed, eval_batch
         self.first = 0
 
-        contexts = [length for length in (context, policy.context) if length is not None]
+        most = min((length for length in (context, policy.context) if length is not None), default=None)
+        room = None if most is None else most - max_new_tokens
 
         def encode(problems: Sequence[Problem]) -> Prompts:
-            encoded = prompts_of.encode(policy.tokenizer, problems, style=style, system=system)
-            return _fitting(encoded, min(contexts, default=None), max_new_tokens, overlong)
+            encoded = prompts_of.encode(policy.tokenizer, problems, style=style, system=system, most_tokens=room)
+            return _fitting(encoded, most, max_new_tokens, overlong)
 
         if not splits.train:
             raise ValueError("data: there is no training problem left. Check data.limit and the data's filters.")
@@ -122,6 +123,8 @@ class PromptDataModule(L.LightningDataModule):
         rank, world_size = self._ranks()
         rows = range(rank, len(self.heldout_prompts), world_size)
         batches = [rows[i : i + self.eval_batch] for i in range(0, len(rows), self.eval_batch)]
+        if not batches and world_size > 1:
+            batches = [rows]  # Lightning calls no hook on a rank that has no batch
         return DataLoader([self.heldout_prompts.take(list(b)) for b in batches], batch_size=None)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
@@ -146,8 +149,9 @@ def _fitting(prompts: Prompts, context: int | None, max_new_tokens: int, overlon
     if dropped and (overlong == "refuse" or not rows):
         longest = max(len(ids) for ids in prompts.token_ids)
         raise ValueError(
-            f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens) "
-            f"do not fit the context of {context} tokens beside it. Lower max_new_tokens, or set prompt.overlong=drop."
+            f"max_new_tokens={max_new_tokens}: {dropped} of {len(prompts)} prompts (the longest has {longest} tokens "
+            f"or more) do not fit the context of {context} tokens beside it. Lower max_new_tokens, or set "
+            "prompt.overlong=drop."
         )
     if dropped:
         _log.warning("%d of %d prompts do not fit the context and were dropped.", dropped, len(prompts))

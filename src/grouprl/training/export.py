@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name=values.get("name"),
             allow_unfinished=json.loads(values.get("allow_unfinished", "false").lower()),
         )
-    except (ExportError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(f"{out}: AutoModelForCausalLM.from_pretrained({str(out)!r}), AutoTokenizer.from_pretrained({str(out)!r})")

@@ -10,6 +10,7 @@ import lightning as L
 
 from grouprl.answers.pool import start_in_background
 from grouprl.module import GroupRLModule
+from grouprl.runtime.failures import naming_lost_ranks
 from grouprl.statistics import Estimate
 from grouprl.training import checkpoint
 from grouprl.training.callbacks import METRICS_FILE, keep_metrics
@@ -52,17 +53,19 @@ def run_training(
     """
     started = time.perf_counter()
     start_in_background()  # so that the first answer that needs symbols does not wait for sympy
-    with stop.listening():
+    with stop.listening(), naming_lost_ranks():
         if resume_from is None:
             if trainer.is_global_zero:
                 keep_metrics(folder / METRICS_FILE, -1)
             if len(data.heldout_prompts) and stop.signal is None:
                 trainer.validate(module, datamodule=data, verbose=False)
+        stop.agree(trainer)
         if resume_from is not None and _is_complete(resume_from, module):
             _load_complete(resume_from, module, folder)
         elif stop.signal is None:
             path = None if resume_from is None else str(resume_from)
             trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        stop.agree(trainer)
         finished = stop.signal is None
         if finished and module.iteration < module.steps:
             raise RuntimeError(

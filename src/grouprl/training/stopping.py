@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from grouprl.module import GroupRLModule
+from grouprl.runtime.ranks import gathered
 
 
 class GracefulStop(Callback):
@@ -72,6 +73,14 @@ class GracefulStop(Callback):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.exit_code)
+
+    def agree(self, trainer: L.Trainer) -> None:
+        """Take a signal that has reached any rank for one that has reached this one, so that all take one way.
+
+        Before Lightning has started the other ranks there are none to agree with.
+        """
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            self.signal = next(filter(None, gathered(self.signal, trainer.world_size)), None)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._listen_again()

@@ -1,0 +1,133 @@
+"""Chat templates: programs that come with a tokenizer, tried once in a process of their own before they are used."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from grouprl.answers.process import JsonProcess, end_with_parent, limit_memory
+from grouprl.data import tiny
+
+START_TIMEOUT_S, TIMEOUT_S = 60.0, 10.0
+"""Seconds to start the process, which imports transformers, and to write the trial's texts."""
+SLOWEST_S, LONGEST, MEMORY_MB = 0.5, 1_000_000, 1024
+"""Processor time and characters of one text at most, and memory of the process."""
+_FILLING = " and what is left of it, if a half is taken away from it again" * 8
+QUESTIONS = tuple(f"{first} What is three times four{_FILLING}? {last}" for first, last in ("AA", "AB", "BA"))
+"""Three questions; each differs from each other at the start or at the end alone."""
+SYSTEMS = ("Answer in one word.", "Show all steps.")
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """What a trial found of a template."""
+
+    takes_system: bool
+    """Whether a system message changes what it writes."""
+
+
+def chat_template(template: str, special_tokens: Mapping[str, str], name: str) -> ChatTemplate:
+    """Try a template.
+
+    Args:
+        template: The template.
+        special_tokens: Of its tokenizer.
+        name: What messages call the tokenizer.
+
+    Raises:
+        ValueError: It cannot be written with, takes too long, or writes the same for different questions.
+    """
+    if template in _shipped():
+        return ChatTemplate(takes_system=True)
+    found = _tried(template, json.dumps(dict(special_tokens), sort_keys=True, default=str))
+    if isinstance(found, str):
+        raise ValueError(f"{name}: its chat template {found}. Mend it (chat_template), or use prompt.style=plain.")
+    return found
+
+
+@lru_cache(maxsize=16)
+def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
+    """What a trial found, or what is wrong."""
+    chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    chats += [[{"role": "system", "content": system}, *chats[0]] for system in SYSTEMS]
+    try:
+        written = _written(template, json.loads(special_tokens), chats)
+    except TimeoutError:
+        return f"does not end within {TIMEOUT_S:g} s for {len(chats)} short questions"
+    except (OSError, EOFError):
+        return f"ends the process that tries it (which has {MEMORY_MB} MiB of memory)"
+    asked, told = written[: len(QUESTIONS)], written[len(QUESTIONS) :]
+    for text in asked:
+        if "error" in text:
+            return f"fails on a question ({text['error']})"
+        if text["seconds"] > SLOWEST_S:
+            return f"takes {text['seconds']:.1f} s of a processor for one question"
+        if text["length"] > LONGEST:
+            return f"writes {text['length']} characters for one question"
+    if len({text["digest"] for text in asked}) < len(QUESTIONS):
+        return "writes the same for different questions"
+    systems = {text.get("digest") for text in (*told, asked[0])}
+    return ChatTemplate(takes_system=None not in systems and len(systems) == len(SYSTEMS) + 1)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[str, ...]:
+    """The templates of the policies that come with this package."""
+    return tuple(file.read_text() for file in Path(tiny.__file__).parent.glob("*/chat_template.jinja"))
+
+
+def _written(template: str, special_tokens: Mapping[str, str], chats: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of each chat the digest, length and time of its text, or its error, by a process that is killed afterwards."""
+    process = JsonProcess([sys.executable, "-m", "grouprl.data.templates"], os.environ)
+    try:
+        process.wait_for_line(START_TIMEOUT_S)  # it has imported transformers
+        return process.exchange({"template": template, "special_tokens": special_tokens, "chats": chats}, TIMEOUT_S)
+    finally:
+        process.kill()
+
+
+def _work() -> None:
+    """What the process does: write as transformers does, which is imported before memory is limited."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(answer: Any) -> None:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+    end_with_parent()
+    limit_memory(MEMORY_MB, beyond_use=True)
+    say("ready")
+    asked = json.loads(sys.stdin.buffer.readline())
+    options = {"chat_template": asked["template"], "add_generation_prompt": True, **asked["special_tokens"]}
+
+    def write(chat: Any) -> dict[str, Any]:
+        started = time.process_time()
+        try:
+            text = render_jinja_template(conversations=[chat], **options)[0][0]
+        except Exception as error:  # noqa: BLE001 - a template can raise anything; it is told to the run
+            return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        seconds = time.process_time() - started
+        return {"digest": hashlib.sha256(text.encode()).hexdigest(), "length": len(text), "seconds": seconds}
+
+    found: list[dict[str, Any]] = []
+    for chat in asked["chats"]:
+        if not found or found[-1].get("seconds", 0.0) <= SLOWEST_S:  # else the trial is over
+            found.append(write(chat))
+    say(found)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        _work()

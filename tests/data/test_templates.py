@@ -1,0 +1,152 @@
+"""Chat templates that loop, fail or ignore what they are given, and prompts that are longer than any context."""
+
+import pytest
+from helpers.models import bpe_tokenizer
+
+from grouprl.data import prompts, templates
+from grouprl.data.prompts import encode, render
+from grouprl.data.rows import Problem
+from grouprl.training.datamodule import PromptDataModule
+
+CHAT = bpe_tokenizer().chat_template
+FOREVER = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+SLOW = "{% for i in range(300) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
+
+
+def tokenizer_with(template):
+    tokenizer = bpe_tokenizer()
+    tokenizer.chat_template, tokenizer.name_or_path = template, "some/folder"
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for i in range(10**9) %}{% endfor %}" + CHAT, "fails on a question (OverflowError: Range too big"),
+        ("{{ 'x' * 2000000000 }}" + CHAT, "fails on a question (MemoryError"),
+        ("{{ 'x' * 2000000 }}" + CHAT, "characters for one question"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "fails on a question (RecursionError"),
+        ("{{ raise_exception('no users here') }}", "fails on a question (TemplateError: no users here)"),
+        ("{% for m in", "fails on a question (TemplateSyntaxError: "),
+        ("{{ messages.first.content }}", "fails on a question (UndefinedError: "),
+        ("{{ 1 / 0 }}", "fails on a question (ZeroDivisionError: "),
+        ("{{ messages.__class__.__mro__ }}" + CHAT, "fails on a question (SecurityError: "),
+        ("<|im_start|>How are you?", "writes the same for different questions"),
+        ("{{ messages[-1].content[:80] }}", "writes the same for different questions"),
+        ("{{ messages[-1].content[-80:] }}", "writes the same for different questions"),
+        ("{{ messages[-1].content | length }}", "writes the same for different questions"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_in_one_line(template, said):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is looked at below
+        render(tokenizer_with(template), "1 + 1?")
+    assert str(refused.value).startswith("the tokenizer some/folder: its chat template ")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+    assert refused.value.__cause__ is None
+
+
+def test_a_template_that_does_not_end_is_left(monkeypatch):
+    monkeypatch.setattr(templates, "TIMEOUT_S", 2.0)
+    with pytest.raises(ValueError, match="its chat template does not end within 2 s for 5 short questions"):
+        render(tokenizer_with(FOREVER + CHAT), "1 + 1?")
+
+
+def test_a_template_that_takes_long_for_each_question_is_refused(monkeypatch):
+    """A thousand problems would take as many times as long."""
+    monkeypatch.setattr(templates, "SLOWEST_S", 0.01)
+    monkeypatch.setattr(templates, "TIMEOUT_S", 60.0)
+    with pytest.raises(ValueError, match=r"its chat template takes 0\.\d s of a processor for one question"):
+        render(tokenizer_with(SLOW + CHAT), "1 + 1?")
+
+
+def test_a_template_is_tried_once_and_those_that_ship_are_known(monkeypatch, tiny_policy):
+    tokenizer = tokenizer_with("{# once #}" + CHAT)
+    wanted = "<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    assert render(tokenizer, "1 + 1?") == wanted
+    monkeypatch.setattr(templates, "_written", None)
+    assert render(tokenizer, "1 + 1?") == wanted
+    assert render(tiny_policy.tokenizer, "1 + 1?") == wanted
+
+
+def test_a_template_that_is_not_used_may_be_anything():
+    assert render(tokenizer_with("{{ 1 / 0 }}"), "1 + 1?", style="plain") == "Question: 1 + 1?\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT,
+        CHAT.replace("in messages %}", "in messages if m.role == 'user' %}"),
+    ],
+)
+def test_a_system_message_that_has_no_place_stands_before_the_problem(template):
+    text = render(tokenizer_with(template), "1 + 1?", system="Be brief.")
+    assert text == "<|im_start|>user\nBe brief.\n\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    assert render(tokenizer_with(CHAT), "1 + 1?", system="Be brief.").startswith(
+        "<|im_start|>system\nBe brief.<|im_end|>"
+    )
+
+
+def test_an_error_for_one_problem_alone_names_the_tokenizer():
+    template = "{% if 'seven' in messages[-1].content %}{{ 1 / 0 }}{% endif %}" + CHAT
+    assert render(tokenizer_with(template), "six?")
+    with pytest.raises(ValueError, match=r"the tokenizer some/folder: its chat template cannot be used \(ZeroDivision"):
+        render(tokenizer_with(template), "seven?")
+
+
+LONG = Problem("1 + " * 200_000 + "1 = ?", "200001")
+SHORT = Problem("1 + 1 = ?", "2")
+
+
+class Counted:
+    """A tokenizer that notes how much text it is given."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.characters = tokenizer, 0
+        self.chat_template = None
+
+    def __call__(self, text, **options):
+        self.characters += sum(map(len, [text] if isinstance(text, str) else text))
+        return self.tokenizer(text, **options)
+
+    def get_vocab(self):
+        return self.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("text", [LONG.problem, "a" * 800_000, "\n" * 800_000, "é" * 800_000])
+def test_a_prompt_beyond_the_context_is_not_encoded_whole(text):
+    tokenizer = Counted(bpe_tokenizer(chat=False))
+    encoded = encode(tokenizer, [SHORT, Problem(text, "1")], style="plain", most_tokens=100)
+    assert tokenizer.characters < 20_000
+    assert len(encoded.token_ids[1]) > 100
+    whole = encode(tokenizer, [SHORT], style="plain")
+    assert encoded.token_ids[0] == whole.token_ids[0]
+
+
+def test_a_long_prompt_that_fits_is_encoded_whole():
+    """Many characters a token, so that its beginning alone does not say whether it fits."""
+    tokenizer = bpe_tokenizer(chat=False)
+    tokenizer.add_tokens(["x" * 1000])
+    problem = Problem("x" * 40_000 + "?", "1")
+    whole = encode(tokenizer, [problem], style="plain")
+    assert len(whole.token_ids[0]) < 100
+    assert encode(tokenizer, [problem], style="plain", most_tokens=100) == whole
+
+
+def test_a_run_refuses_or_drops_such_prompts(tiny_policy):
+    from grouprl.data.problems import ProblemSplits
+
+    splits = ProblemSplits([SHORT, LONG], [SHORT])
+    options = {"steps": 1, "prompts_per_step": 1, "max_new_tokens": 8, "context": 64}
+    with pytest.raises(ValueError, match=r"1 of 2 prompts \(the longest has \d+ tokens or more\) do not fit"):
+        PromptDataModule(splits, tiny_policy, **options)
+    assert len(PromptDataModule(splits, tiny_policy, **options, overlong="drop").train_prompts) == 1
+
+
+def test_the_trial_writes_as_the_tokenizer_does():
+    """Special tokens that a template writes are given to the process, too."""
+    tokenizer = tokenizer_with("{{ eos_token }}{{ messages[-1].content }}{{ eos_token.upper() }}")
+    assert render(tokenizer, "1?") == "<|im_end|>1?<|IM_END|>"
+    assert prompts.chat_template is templates.chat_template
