@@ -111,6 +111,7 @@ def execute(job: Job) -> int:
 def _execute(job: Job) -> int:
     from grouprl.rewards.scoring import ScoringError
     from grouprl.runtime.guards import TrainingError
+    from grouprl.sampling.tools.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
     if _is_first_process() and not job.resumed:
@@ -120,7 +121,7 @@ def _execute(job: Job) -> int:
         return _train(job)
     except UsageError as error:
         return _refuse(job, str(error))
-    except (TrainingError, ScoringError, CheckpointError) as error:
+    except (TrainingError, ScoringError, CheckpointError, SandboxError) as error:
         job.write(state="failed", error=str(error))
         print(f"{job.folder.name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
         return 1
