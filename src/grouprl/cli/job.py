@@ -112,6 +112,7 @@ def _execute(job: Job) -> int:
     from grouprl.rewards.scoring import ScoringError
     from grouprl.runtime.failures import RankError
     from grouprl.runtime.guards import TrainingError
+    from grouprl.sampling.tools.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
     if _is_first_process() and not job.resumed:
@@ -121,7 +122,7 @@ def _execute(job: Job) -> int:
         return _train(job)
     except UsageError as error:
         return _refuse(job, str(error))
-    except (TrainingError, ScoringError, CheckpointError) as error:
+    except (TrainingError, ScoringError, CheckpointError, SandboxError) as error:
         if isinstance(error, RankError) and not _is_first_process():
             return 0  # Lightning would kill the first process, which says it all
         job.write(state="failed", error=str(error))
