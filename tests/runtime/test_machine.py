@@ -1,0 +1,135 @@
+"""Threads, determinism, and what is written down of a machine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.paths import ROOT
+from helpers.runs import SMALL, run_forked
+
+from grouprl.cli.environment import DEFAULTS
+from grouprl.runtime import machine
+from grouprl.training.records import read_result
+
+STOP_AT_TORCH = """
+import importlib.abc, json, os, sys
+
+class Stop(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(json.dumps(dict(os.environ)), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Stop())
+sys.argv[0] = sys.argv[1]
+del sys.argv[1]
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("weights", "available", "devices", "threads"),
+    [
+        (1_400_000, 2, 1, 2),
+        (1_400_000, 64, 1, 2),
+        (1_400_000, 1, 1, 1),
+        (135_000_000, 64, 1, 8),
+        (135_000_000, 4, 1, 4),
+        (1_500_000_000, 64, 1, 64),
+        (1_500_000_000, 64, 4, 16),
+        (1_500_000_000, 2, 4, 1),
+    ],
+)
+def test_threads_follow_from_size_and_cores(weights, available, devices, threads):
+    assert machine.threads_for(weights, available, devices=devices) == threads
+
+
+def test_and_never_from_the_load(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 64.0, 64.0))
+    before = torch.get_num_threads()
+    try:
+        assert machine.use_threads(None, 1_400_000) == min(2, machine.cores())
+        assert machine.use_threads(1, 1_400_000) == 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert machine.use_threads(None, 10**10) == 1  # what the environment gave torch stays
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py", "steps=1"],
+        ["train.py", "-m", "seed=0,1"],
+        ["train.py", "resume=RUN"],
+        ["evaluate.py", "policy=tiny", "benchmark=tiny"],
+        ["evaluate.py", "policy=tiny", "prompt=1"],
+    ],
+    ids=" ".join,
+)
+def test_waiting_threads_sleep_from_the_start(tmp_path, command):
+    """The variables are set when torch is first imported, and the user's own stay."""
+    if "resume=RUN" in command:
+        run = tmp_path / "RUN"
+        (outcome,) = run_forked(tmp_path, [{"arguments": [*SMALL, "steps=1", "hydra.run.dir=RUN"]}])
+        assert outcome["status"] == 0
+        (run / "policy").rename(run / "gone")
+        command = [*command, "steps=2"]
+    own = {key: value for key, value in os.environ.items() if key not in DEFAULTS}
+    for given, wanted in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        script, *arguments = command
+        done = subprocess.run(
+            [sys.executable, "-c", STOP_AT_TORCH, str(ROOT / script), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**own, **given},
+            check=True,
+        )
+        seen = json.loads(done.stdout.splitlines()[-1])
+        assert {key: seen[key] for key in DEFAULTS} == {**DEFAULTS, "OMP_WAIT_POLICY": wanted}
+
+
+def test_what_is_written_down_and_what_differs():
+    found = machine.describe("32-true")
+    assert set(found) >= {"processor", "instructions", "cores", "threads", "precision", "deterministic", "torch"}
+    assert found["threads"] == torch.get_num_threads()
+    assert found["torch"] == torch.__version__
+    assert machine.differences(found, found) == {}
+    other = {**found, "cores": 999, "precision": "bf16-mixed", "processor": "another"}
+    assert machine.differences(other, found) == {
+        "precision": ("bf16-mixed", "32-true"),
+        "processor": ("another", found["processor"]),
+    }
+
+
+def test_a_resume_takes_the_recorded_threads_and_names_what_differs(tmp_path):
+    own = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+
+    def train(*arguments):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=own,
+            check=True,
+        )
+        return done.stdout
+
+    train(*SMALL, "steps=1", "threads=1", "hydra.run.dir=run")
+    result = read_result(tmp_path / "run")
+    assert result["machine"]["threads"] == 1
+    result["machine"]["processor"] = "another"
+    (tmp_path / "run/result.json").write_text(json.dumps(result))
+    shown = train("resume=run", "steps=2")
+    assert read_result(tmp_path / "run")["machine"]["threads"] == 1
+    assert "note: processor is" in shown
+    assert "was another before" in shown
+    assert "threads is" not in shown
+    assert "note: threads is 2, and was 1 before" in train("resume=run", "steps=3", "threads=2")
