@@ -1,0 +1,179 @@
+"""Run folders: nothing is overwritten, an arm goes on where it was, and changed inputs are refused by their names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.runs import SMALL, same, weights
+
+from grouprl.training.callbacks import read_metrics
+from grouprl.training.records import read_result, write_result
+
+REWARD = "def f(completions, prompts):\n    return [[float(len(t)) for t in row] for row in completions]\n"
+OWN = ["reward=custom", "reward._target_=mine.f"]
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def arms(study="sweep"):
+    return sorted(path for path in Path("runs", study).iterdir() if path.is_dir())
+
+
+def interrupted_after_its_checkpoints(folder, *, keep):
+    """Make a finished run look as if it had been killed after an iteration."""
+    for checkpoint in sorted((folder / "checkpoints").glob("*.ckpt"))[keep:]:
+        checkpoint.unlink()
+    shutil.rmtree(folder / "policy")
+    result = {**read_result(folder), "state": "running"}
+    write_result(folder, result)
+
+
+@pytest.mark.parametrize("second", [["seed=1", "steps=1"], ["seed=0", "steps=2"]], ids=["another", "the same"])
+def test_a_folder_that_holds_a_run_is_refused(train, capsys, second):
+    assert train("steps=2", "hydra.run.dir=ow") == 0
+    before = contents("ow")
+    assert train(*second, "hydra.run.dir=ow") == 2
+    assert "ow: it holds a run (finished). Set hydra.run.dir to a new folder." in capsys.readouterr().err
+    assert contents("ow") == before
+
+
+@pytest.mark.parametrize("kept", ["result.json", "metrics.jsonl", "checkpoints"])
+def test_so_is_what_is_left_of_one(train, capsys, kept):
+    if kept == "checkpoints":
+        (Path("ow") / kept).mkdir(parents=True)
+    else:
+        Path("ow").mkdir()
+        (Path("ow") / kept).write_text("cut off{")
+    assert train("hydra.run.dir=ow") == 2
+    shown = capsys.readouterr().err
+    assert "ow: it holds a run (unfinished)" in shown
+    assert "resume=ow" in shown
+
+
+def test_an_interrupted_arm_goes_on_and_says_so(train, capsys):
+    sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
+    assert train(*sweep) == 0
+    shutil.copytree("runs/sweep", "whole")
+    first, second = arms()
+    interrupted_after_its_checkpoints(second, keep=2)
+    assert train(*sweep) == 0
+    shown = capsys.readouterr().out
+    assert f"{second.name}: running before, goes on after iteration-000002.ckpt" in shown
+    assert f"{first.name}: finished before, skipped" in shown
+    for run in (first, second):
+        whole = Path("whole", run.name)
+        assert same(weights(run), weights(whole))
+        rewards = [[row["reward"] for row in read_metrics(one) if "reward" in row] for one in (run, whole)]
+        assert rewards[0] == rewards[1]
+        assert len(rewards[0]) == 3
+    assert not Path("runs/superseded").exists()
+
+
+def test_an_arm_without_a_checkpoint_begins_anew_in_its_own_folder(train, capsys):
+    sweep = ["-m", "seed=0,1", "steps=2"]
+    assert train(*sweep) == 0
+    first = arms()[0]
+    before = weights(first)
+    interrupted_after_its_checkpoints(first, keep=0)
+    assert train(*sweep) == 0
+    assert "goes on from the start (there is no checkpoint)" in capsys.readouterr().out
+    assert same(weights(first), before)
+    assert len([row for row in read_metrics(first) if "reward" in row]) == 2
+    assert not Path("runs/superseded").exists()
+
+
+def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capsys):
+    sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
+    assert train(*sweep) == 0
+    first = arms()[0]
+    before = weights(first)
+    interrupted_after_its_checkpoints(first, keep=2)
+    newest = first / "checkpoints/iteration-000002.ckpt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert train(*sweep) == 0
+    shown = capsys.readouterr().out
+    assert "iteration-000002.ckpt: damaged" in shown
+    assert "goes on after iteration-000001.ckpt" in shown
+    assert same(weights(first), before)
+
+
+def test_an_arm_of_other_options_or_files_begins_anew_and_names_them(train, capsys):
+    Path("mine.py").write_text(REWARD)
+    sweep = ["-m", "seed=0,1", "steps=1", *OWN]
+    assert train(*sweep) == 0
+    Path("mine.py").write_text(REWARD + "\n# other\n")
+    assert train(*sweep) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("begun anew, since mine.py changed") == 2
+    assert "the run that was here is kept in runs/superseded/sweep/" in shown
+    subdir = "hydra.sweep.subdir=seed-${seed}"
+    for rate in ("1e-3", "2e-3"):
+        assert train("-m", "seed=0,1", "steps=1", f"lr={rate}", "study=fixed", subdir) == 0
+    assert capsys.readouterr().out.count("begun anew, since lr, optimizer.lr changed") == 2
+
+
+@pytest.fixture
+def stopped(train):
+    """A run with data and a reward of the user's that was killed after its first iteration."""
+    Path("mine.py").write_text(REWARD)
+    rows = [{"problem": f"What is ${n} + 1$?", "answer": str(n + 1)} for n in range(40)]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ["data=jsonl", "data.path=own.jsonl", "data.heldout_size=8"]
+    options = [*(o for o in SMALL if not o.startswith("data.")), *data, *OWN, "hydra.run.dir=stopped"]
+    assert train(*options, small=False) == 0
+    interrupted_after_its_checkpoints(Path("stopped"), keep=1)
+
+    def go_on(*more):
+        return train("resume=stopped", "reward._target_=mine.f", *more, small=False)
+
+    return go_on
+
+
+@pytest.mark.parametrize("name", ["mine.py", "own.jsonl"])
+def test_a_resume_whose_inputs_changed_is_refused_by_their_names(stopped, capsys, name):
+    before = contents("stopped")
+    with Path(name).open("a") as file:
+        file.write("\n")
+    assert stopped() == 2
+    shown = capsys.readouterr().err
+    assert f"resume=stopped: {name} changed since." in shown
+    assert f"accept_changed=[{name}]" in shown
+    assert contents("stopped") == before
+    assert stopped("accept_changed=[other.py]") == 2
+    assert stopped(f"accept_changed=[{name}]") == 0
+    assert f"note: {name} changed" in capsys.readouterr().out
+    # What was accepted is what the run has from now on.
+    result = read_result(Path("stopped"))
+    assert result["state"] == "finished"
+    assert stopped() == 0
+
+
+def test_a_resume_with_other_code_of_the_package_is_refused(stopped, capsys):
+    result = read_result(Path("stopped"))
+    result["identity"]["package"] = "another"
+    write_result(Path("stopped"), result)
+    assert stopped() == 2
+    assert "accept_changed=[grouprl]" in capsys.readouterr().err
+    assert stopped("accept_changed=[grouprl]") == 0
+
+
+@pytest.mark.parametrize("name", ["weights", "problems", "prompts"])
+def test_a_resume_that_loads_something_else_is_refused(stopped, capsys, name):
+    """What comes from a hub, or a template with a date in it, is in no file that an option names."""
+    result = read_result(Path("stopped"))
+    assert set(result["loaded"]) == {"weights", "problems", "prompts"}
+    result["loaded"][name] = "another"
+    write_result(Path("stopped"), result)
+    assert stopped() == 2
+    assert f"{name} changed since" in capsys.readouterr().err
+    assert stopped(f"accept_changed=[{name}]") == 0
