@@ -2,20 +2,22 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from helpers.paths import ROOT
 
-from grouprl.answers.grading import GRADER_VERSION
+from grouprl.answers.grading import GRADER_VERSION, grade_all
 from grouprl.cli import compare, evaluate, tables
 from grouprl.data.rows import LETTERS
+from grouprl.evaluation import runner
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, contaminated_by, load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
 from grouprl.evaluation.prompts import build_prompt, stop_strings
 from grouprl.evaluation.published import FEW_SHOT, FEW_SHOT_ROWS, TOOL_ROWS, TOOL_TABLE
 from grouprl.evaluation.results import read_results
 from grouprl.evaluation.runner import Evaluation
-from grouprl.files import read_parquet, write_parquet
+from grouprl.files import read_parquet
 from grouprl.policy.load import load_policy
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "benchmark").glob("*.yaml"))
@@ -188,20 +190,20 @@ def test_tools_help_where_heads_do_not(run, tmp_path):
     assert tir["tool_rounds"] > 0.9 > cot["tool_rounds"]
 
 
-def test_samples_that_were_not_graded_in_time_are_graded_again(run, tmp_path):
+def test_samples_that_were_not_graded_in_time_are_graded_again(run, tmp_path, monkeypatch):
     """A verdict of the moment is not kept in the files of an evaluation."""
-    arguments = ("policy=tiny", "benchmark=tiny", "limit=8", "max_new_tokens=80", "out=a")
-    assert run(*arguments)[0] == 0
-    first = read_results(tmp_path / "a")["measured"]["tiny/cot"]
-    assert first["accuracy"]["value"] > 0
-    (block,) = (tmp_path / "a").glob("samples/**/block-*.parquet")
+    arguments = ("policy=tiny", "benchmark=tiny", "limit=8", "max_new_tokens=80")
     late = {"correct": False, "status": "timeout", "rule": "killed after its time"}
-    write_parquet(block, [row | late for row in read_parquet(block)])
-    assert run(*arguments)[0] == 0
-    second = read_results(tmp_path / "a")["measured"]["tiny/cot"]
-    assert second["timeout"] == 0
-    assert second["accuracy"] == first["accuracy"]
-    assert second["unparsable"] == first["unparsable"]
+    assert run(*arguments, "out=a")[0] == 0
+    with monkeypatch.context() as slow:
+        slow.setattr(runner, "grade_all", lambda *a, **b: [replace(verdict, **late) for verdict in grade_all(*a, **b)])
+        assert run(*arguments, "out=b")[0] == 0
+    assert read_results(tmp_path / "b")["measured"]["tiny/cot"]["timeout"] == 8
+    assert run(*arguments, "out=b")[0] == 0
+    wanted, found = (read_results(tmp_path / out)["measured"]["tiny/cot"] for out in ("a", "b"))
+    assert wanted["accuracy"]["value"] > 0 == wanted["timeout"]
+    assert found == wanted
+    assert read_parquet(tmp_path / "a" / "tiny-cot.parquet") == read_parquet(tmp_path / "b" / "tiny-cot.parquet")
 
 
 def test_samples_and_their_statistics(run, tmp_path):

@@ -212,8 +212,8 @@ def test_a_run_with_a_reward_that_fails(tmp_path, cli):
         "max_new_tokens=32",
         "data.train_size=16",
     ]
-    options = [*small, "data.heldout_size=4", "eval_every=0", "hydra.run.dir=run", "reward=custom"]
-    done = cli("train.py", *options, "reward._target_=own_rewards.py:score")
+    options = [*small, "data.heldout_size=4", "eval_every=0", "reward=custom"]
+    done = cli("train.py", *options, "hydra.run.dir=run", "reward._target_=own_rewards.py:score")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "reward_failures.jsonl").read_text().splitlines()]
     assert rows
@@ -221,7 +221,8 @@ def test_a_run_with_a_reward_that_fails(tmp_path, cli):
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum(row.get("reward/failures/error", 0) for row in metrics) == len(rows)
     assert "completions got no reward" in done.stderr
-    always = cli("train.py", *options, "reward._target_=own_rewards.py:score", "on_unscorable=stop")
+    options += ["hydra.run.dir=stopped", "reward._target_=own_rewards.py:score", "on_unscorable=stop"]
+    always = cli("train.py", *options)
     assert always.returncode == 1
     assert "on_unscorable=stop" in always.stderr
     assert "Traceback" not in always.stderr
