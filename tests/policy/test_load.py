@@ -125,14 +125,15 @@ def test_shards_are_read_by_their_index(folder, tmp_path):
     index = tmp_path / "cut" / "model.safetensors.index.json"
     assert torch.equal(load_policy(str(tmp_path / "cut")).model(IDS).logits, wanted)
     shards = json.loads(index.read_text())["weight_map"]
-    outside = {**shards, "model.norm.weight": "../model.safetensors"}
+    outside = {**shards, "model.norm.weight": "../outside.safetensors"}
+    shutil.copy(tmp_path / "cut" / shards["model.norm.weight"], tmp_path / "outside.safetensors")
     for content, said in (
         ([], "it is a list"),
         ({}, "has no weight_map"),
         ({"weight_map": ["model.norm.weight"]}, "has no weight_map"),
         ({"weight_map": {"model.norm.weight": 3}}, "has no weight_map"),
         ({"weight_map": {**shards, "model.norm.weight": "gone.safetensors"}}, r"names gone\.safetensors, which is not"),
-        ({"weight_map": outside}, r"names \.\./model\.safetensors, which is not in the folder"),
+        ({"weight_map": outside}, r"names \.\./outside\.safetensors, which is not in the folder"),
     ):
         index.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=rf"model\.safetensors\.index\.json .*{said}"):
