@@ -1,4 +1,4 @@
-"""The sandbox that runs a policy's code, the text protocol, and tool use while sampling and training."""
+"""Tools: the text protocol, and tool use while sampling and training."""
 
 import pytest
 import torch
@@ -8,18 +8,9 @@ from grouprl.batch import Experience
 from grouprl.sampling import rounds
 from grouprl.sampling.decoding import Decoder
 from grouprl.sampling.rounds import ToolRounds
-from grouprl.sampling.tools.sandbox import Sandbox, SandboxError, ToolOutput
+from grouprl.sampling.tools.sandbox import ToolOutput
 from grouprl.sampling.tools.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
 from grouprl.training.callbacks import read_metrics
-
-
-@pytest.fixture(scope="module")
-def python():
-    try:
-        Sandbox().check()
-    except SandboxError as error:
-        pytest.skip(f"no sandbox on this machine: {error}")
-    return Sandbox(timeout_s=2.0)
 
 
 def test_the_protocol():
@@ -33,7 +24,7 @@ def test_the_protocol():
 
 
 class Scripted:
-    """A policy's stand-in for the tools: the sandbox itself is tested above."""
+    """A policy's stand-in for the tools: the sandbox itself is tested in test_tools_sandbox.py."""
 
     def __init__(self):
         self.codes = []

@@ -27,15 +27,6 @@ WITHOUT = {
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
 
 
-@pytest.fixture(scope="module")
-def python():
-    try:
-        Sandbox().check()
-    except SandboxError as error:
-        pytest.skip(f"no sandbox on this machine: {error}")
-    return Sandbox(timeout_s=2.0)
-
-
 @pytest.fixture
 def changed_jail(monkeypatch, tmp_path):
     """Has the jail run from a copy, in which some text may be changed."""

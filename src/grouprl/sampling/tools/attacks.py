@@ -113,7 +113,9 @@ WRITING = {
     "a file beside the caller's": "open({secret} + '.new', 'w').write('x'); print('BREACH')",
     "a file moved out": "import os; open('a', 'w'); os.rename('a', {breach}); print('BREACH')",
     "a file among the packages": "import os; open(os.path.dirname(os.__file__) + '/x.py', 'w'); print('BREACH')",
-    "the length of a file": f"{FILES}attempts = [lambda f=f: os.truncate(f, 0) for f in (files[0], files[2])]\n{ALL_REFUSED}",
+    "the length of a file": (
+        f"{FILES}attempts = [lambda f=f: os.truncate(f, 0) for f in (files[0], files[2])]\n{ALL_REFUSED}"
+    ),
     "the mode of a file": f"{FILES}attempts = [lambda f=f: os.chmod(f, 0) for f in files]\n{ALL_REFUSED}",
     "the times of a file": (
         f"{FILES}attempts = [lambda f=f, t=t: os.utime(f, t) for f in files for t in (None, (1, 1))]\n{ALL_REFUSED}"
