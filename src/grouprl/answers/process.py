@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -114,14 +114,14 @@ class JsonProcess:
         return ended if code is None else code
 
 
-def end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that ends."""
+def end_with_parent(end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    """In a worker: end, at once or as ``end`` does it, when the process that started it has ended, however that did."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -11,6 +11,13 @@ from grouprl.answers.process import end_with_parent, limit_memory
 
 def work() -> None:
     """Serve standard input."""
+    try:
+        _serve()
+    except BrokenPipeError:  # who asked is gone
+        os._exit(1)
+
+
+def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     end_with_parent()
