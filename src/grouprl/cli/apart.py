@@ -17,7 +17,7 @@ from types import FrameType
 
 from grouprl.answers.process import end_with_parent
 from grouprl.cli.job import Job, execute
-from grouprl.files import read_json
+from grouprl.files import FileError, Row, read_json
 from grouprl.training import signals
 from grouprl.training.records import RESULT_FILE
 
@@ -72,9 +72,12 @@ def _arm(job: Job, has_said_its_end: c_byte) -> None:
 
 def _write_end(job: Job, code: int) -> None:
     """Write down how an arm ended whose process had no time to."""
-    written = read_json(job.folder / RESULT_FILE) or {}
+    written: Row = {}
+    with contextlib.suppress(FileError):
+        written = read_json(job.folder / RESULT_FILE) or {}
     is_this_run = written.get("identity") == job.result["identity"]
-    if is_this_run and (written["state"] == "finished" or (written["state"] == "interrupted" and code > 128)):
+    state = written.get("state") if is_this_run else None
+    if state == "finished" or (state == "interrupted" and code > 128):
         return
     how = f"exit status {code}" if code >= 0 else f"signal {-code}, {signal.Signals(-code).name}"
     why = f": {_OUT_OF_MEMORY}" if code == -signal.SIGKILL else ""

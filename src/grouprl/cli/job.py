@@ -22,11 +22,12 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.environment import program
-from grouprl.files import write_text
+from grouprl.files import FileError, refuse_links, write_text
 from grouprl.training import signals
 from grouprl.training.records import (
     LOCK_FILE,
     RESULT_FILE,
+    SUPERSEDED,
     portable_message,
     portable_override,
     read_result,
@@ -104,7 +105,7 @@ def execute(job: Job) -> int:
     try:
         with _alone(job.folder):
             return _execute(job)
-    except FolderError as error:
+    except (FolderError, FileError) as error:
         print(f"{job.folder.name if job.sweeping else 'train.py'}: {error}", file=sys.stderr)
         return 2
     except UsageError as error:
@@ -116,6 +117,7 @@ def _execute(job: Job) -> int:
     from grouprl.runtime.guards import TrainingError
     from grouprl.training.checkpoint import CheckpointError
 
+    known = (TrainingError, ScoringError, CheckpointError, FileError)
     if _is_first_process() and not job.resumed:
         make_way(job.folder) if job.sweeping else refuse_to_overwrite(job.folder)
     try:
@@ -125,7 +127,7 @@ def _execute(job: Job) -> int:
         return _refuse(job, str(error))
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
         with signals.handled(signal.SIG_IGN):
-            return _end(job, error, in_one_line=isinstance(error, (TrainingError, ScoringError, CheckpointError)))
+            return _end(job, error, in_one_line=isinstance(error, known))
 
 
 def _end(job: Job, error: BaseException, *, in_one_line: bool) -> int:
@@ -234,6 +236,7 @@ def _alone(folder: Path) -> Iterator[None]:
     if not _is_first_process():
         yield
         return
+    refuse_links(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("a")
@@ -276,7 +279,7 @@ def make_way(folder: Path) -> None:
     if result is None:
         return
     number = 1
-    while (kept := folder.parents[1] / "superseded" / folder.parent.name / f"{folder.name}-{number}").exists():
+    while (kept := folder.parents[1] / SUPERSEDED / folder.parent.name / f"{folder.name}-{number}").exists():
         number += 1
     kept.mkdir(parents=True)
     for file in folder.iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,13 +21,14 @@ from grouprl.checks import on_one_device
 from grouprl.cli.apart import run_apart
 from grouprl.cli.arms import arm_of
 from grouprl.cli.config.compose import register
-from grouprl.cli.config.folders import pinned, run_folder, sweep_folders
+from grouprl.cli.config.folders import pinned, prepare_folder, run_folder, sweep_folders
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.environment import prepare, program
 from grouprl.cli.job import Job, execute, refuse_to_overwrite
 from grouprl.cli.resume import is_resume, resumed_job
+from grouprl.files import FileError
 from grouprl.studies.table import table_of
 from grouprl.training import signals
 from grouprl.training.records import read_result, settle, shown
@@ -75,6 +78,8 @@ def _do(arguments: list[str]) -> int:
         find = (lambda: sweep_folders(jobs)) if multirun else (lambda: [run_folder(jobs[0])])
         folders = guarded(find, PROGRAM)
         guarded(lambda: _check_writable(folders[0]), PROGRAM)
+        for folder, job in zip(folders, jobs, strict=True):
+            guarded(functools.partial(prepare_folder, folder, job), PROGRAM)
         if not multirun:
             guarded(lambda: refuse_to_overwrite(folders[0]), PROGRAM)
     # Flags first: Hydra's parser takes no flag between overrides.
@@ -150,9 +155,7 @@ def _run_job(config: DictConfig) -> None:
 
 def _close_sweep(folders: Sequence[Path], started: float) -> int:
     """Print the table of a sweep's jobs; the exit code of the sweep."""
-    for folder in folders:
-        settle(folder, wait_s=_WAIT_S if signals.received else 0)
-    found = [read_result(folder) or {"run": folder.name, "state": "not run"} for folder in folders]
+    found = [_result_of(folder) for folder in folders]
     print(f"\n{table_of(found)}\n")
     for result in found:
         if result["state"] == "failed":
@@ -165,6 +168,14 @@ def _close_sweep(folders: Sequence[Path], started: float) -> int:
         print(f"To go on, give the same command: {program('train')} {shlex.join(sys.argv[1:])}")
         return signals.exit_code()
     return 0 if all(result["state"] == "finished" for result in found) else 1
+
+
+def _result_of(folder: Path) -> dict[str, Any]:
+    try:
+        settle(folder, wait_s=_WAIT_S if signals.received else 0)
+        return read_result(folder) or {"run": folder.name, "state": "not run"}
+    except (FileError, OSError) as error:
+        return {"run": folder.name, "state": "failed", "error": str(error)}
 
 
 if __name__ == "__main__":

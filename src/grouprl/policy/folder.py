@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from grouprl.files import read_json
+
+_CONTEXT = ("max_position_embeddings?", "n_positions?")
 EMBEDDED = {"tiny": "model", "tiny_tools": "tool_model"}
 """Policies that ship with the package, and their folders beside the embedded task."""
 
@@ -36,8 +36,9 @@ def check_policy_folder(path: str) -> None:
 
 def model_context(path: str) -> int | None:
     """The context length a local model folder declares, read from its config.json, or None."""
-    file = Path(path) / "config.json"
-    if not file.is_file():
+    config = read_json(
+        Path(path) / "config.json", dict.fromkeys(_CONTEXT, (int, type(None))), remedy="Put back the model's own"
+    )
+    if config is None:
         return None
-    config: Mapping[str, Any] = json.loads(file.read_text())
     return config.get("max_position_embeddings", config.get("n_positions"))

@@ -13,12 +13,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from grouprl.files import read_json, write_json
+from grouprl.files import FileError, Shape, check_shape, read_json, write_json
 
 RESULT_FILE = "result.json"
+SUPERSEDED = "superseded"
+"""Folder of runs that stood in the way of others."""
 LOCK_FILE = ".lock"
 """Held by the process that works in a run folder, as long as it lives."""
 _PACKAGES = ("grouprl", "torch", "lightning", "transformers", "peft", "hydra-core", "datasets")
+STATES = ("running", "finished", "failed", "interrupted", "not run")
+_SHAPE: Shape = {
+    **{"run": str, "state": str, "error?": str, "seed?": int, "iterations?": int, "seconds?": (int, float)},
+    **{"overrides?": list, "choices?": dict, "identity?": dict, "versions?": dict, "machine?": dict, "loaded?": dict},
+    **{"metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
+}
+_REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
 WITHHELD = "<outside the working folder>/"
 """Stands before the name of a file whose path is not written down."""
 
@@ -88,9 +97,22 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """The result in a run folder, or None where there is none.
 
     A run whose process has ended without a word, killed or out of power, is one that was interrupted.
+
+    Raises:
+        FileError: The file holds something else.
     """
-    result = read_json(folder / RESULT_FILE)
-    if result is not None and result["state"] == "running" and not is_in_use(folder):
+    file = folder / RESULT_FILE
+    result = read_json(file, _SHAPE, remedy=_REMEDY)
+    if result is None:
+        return None
+    if result["state"] not in STATES:
+        raise FileError(f"{file}: its state is {result['state']!r}, not one of {', '.join(STATES)}. {_REMEDY}.")
+    metrics = result.get("metrics", {})
+    check_shape(metrics, dict.fromkeys(metrics, (int, float)), f"{file}, metrics", remedy=_REMEDY)
+    overlaps = result.get("contamination") or {}
+    for name, report in overlaps.items():
+        check_shape(report, {"test_overlapping": int, "indices": list}, f"{file}, {name}", remedy=_REMEDY)
+    if result["state"] == "running" and not is_in_use(folder):
         return result | {"state": "interrupted"}
     return result
 

@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.messages import UsageError, first_line
+from grouprl.files import make_own, refuse_links
+from grouprl.training.records import read_result
 
 _LONGEST_NAME = 255
 """Bytes of a file's name, on all usual file systems."""
@@ -40,6 +42,19 @@ def pinned(job: DictConfig) -> list[str]:
     return [f"hydra.sweep.dir='{value}'"]
 
 
+def prepare_folder(folder: Path, job: DictConfig) -> None:
+    """See to it that what is written to a folder stays in it, before Hydra writes there.
+
+    Raises:
+        FileError: A link leads out of it, or its result is damaged.
+    """
+    refuse_links(folder)
+    read_result(folder)
+    for pattern in (f"{job.hydra.output_subdir}/*.yaml", "*.log"):  # which are written in place
+        for file in folder.glob(pattern):
+            make_own(file)
+
+
 def _resolved(job: DictConfig, key: str) -> str:
     try:
         value = str(OmegaConf.select(job, key, throw_on_missing=True))
@@ -63,6 +78,6 @@ def _refuse_shared(job: DictConfig, folders: Sequence[Path]) -> None:
             if place == other or place in other.parents or other in place.parents:
                 inside = "" if place == other else ", one inside the other's"
                 raise UsageError(
-                    f"hydra.sweep.subdir={_written(job, 'hydra.sweep.subdir')}: jobs {earlier} and {number} would write "
-                    f"to one run folder, {folders[number]}{inside}. {_OF_ITS_OWN}"
+                    f"hydra.sweep.subdir={_written(job, 'hydra.sweep.subdir')}: jobs {earlier} and {number} would "
+                    f"write to one run folder, {folders[number]}{inside}. {_OF_ITS_OWN}"
                 )
