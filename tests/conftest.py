@@ -115,8 +115,6 @@ def train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from grouprl.cli import train as script
 
-    monkeypatch.setattr(script, "_interrupted", [])
-
     def run(*arguments, small=True):
         monkeypatch.setattr(sys, "argv", ["train.py"])
         with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""Files: written in one step, and read with errors that name the file and the line."""
+"""Files: written in one step and never through a link, and read with errors that name file, fault and remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import json
 import math
 import os
 import re
+import secrets
+import shutil
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,15 +24,32 @@ DEEPEST = 100
 """Levels of JSON at most: Python's own bound depends on what has been called before, and on its version."""
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+Shape = Mapping[str, "type | tuple[type, ...]"]
+"""Fields of an object with their types; a name that ends in ``?`` may be missing."""
+_ANY: Shape = {}
+REMEDY = "Put back what was written there, or remove it"
+_WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+class FileError(ValueError):
+    """A file that cannot be used. Its text is one line: which file, what is wrong, and what to do."""
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A path beside ``file`` to write to; it takes the file's place at the end, or is gone where an error came first.
 
-    A reader, or a full disk, leaves the old file or the new one, and never a part of it.
+    A reader, or a full disk, leaves the old file or the new one, and never a part of it. Where ``file`` is a link, or
+    another name of a file elsewhere, that stays as it is.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = _beside(file)
     try:
         yield temporary
         temporary.replace(file)
@@ -38,10 +58,91 @@ def replacing(file: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` to write to; each of its files takes its place in ``folder`` at the end, in one step.
+
+    Other files in ``folder`` stay.
+
+    Raises:
+        FileError: The folder, or one in it, is a link.
+    """
+    folder = Path(os.path.abspath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(folder)
+    temporary.mkdir()
+    readable = temporary.stat().st_mode & 0o666  # some libraries write for the user alone
+    try:
+        yield temporary
+        for source in [temporary, *sorted(temporary.rglob("*"))]:
+            target = folder / source.relative_to(temporary)
+            if source.is_dir():
+                _make_own_folder(target)
+            else:
+                source.chmod(readable)
+                source.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _make_own_folder(folder: Path) -> None:
+    if folder.is_symlink():
+        raise FileError(f"{folder}: it is a link, through which nothing is written. Remove the link.")
+    folder.mkdir(exist_ok=True)
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder out of which a link leads: what is written there would change what lies elsewhere.
+
+    Raises:
+        FileError: There is one, or something else that is neither file nor folder.
+    """
+    inside = Path(os.path.realpath(folder))
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                if not Path(os.path.realpath(path)).is_relative_to(inside):
+                    raise FileError(
+                        f"{path}: it is a link that leads out of the folder, and nothing is written through one. "
+                        "Put the file or folder itself there, or remove the link."
+                    )
+            elif not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
+                raise FileError(f"{path}: it is neither a file nor a folder. Remove it.")
+
+
+def make_own(file: Path) -> None:
+    """Give a file that is a link, or has another name elsewhere, a copy of its own before it is written to in place."""
+    if file.is_symlink() or (file.is_file() and file.stat().st_nlink > 1):
+        with replacing(file) as temporary:
+            shutil.copyfile(file, temporary)
+
+
+def append(file: Path, text: str) -> None:
+    """Add to a text file, and see it to the disk."""
+    make_own(file)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file in one step."""
     with replacing(file) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_named(file: Path, text: str) -> None:
+    """Write a text file that the user named: in one step, through a link that is the user's, and also to a device."""
+    place = Path(os.path.realpath(file))
+    if place.exists() and not place.is_file():
+        place.write_text(text, encoding="utf-8")
+    else:
+        write_text(place, text)
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -58,12 +159,78 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(file: Path) -> Any:
-    """The content of a JSON file, or None where there is none that can be read."""
+def read_json(file: Path, shape: Shape = _ANY, *, remedy: str = REMEDY) -> Row | None:
+    """The object in a JSON file, or None where there is no such file.
+
+    Args:
+        file: The file.
+        shape: What the object has to hold.
+        remedy: What to do where it does not.
+
+    Raises:
+        FileError: The file holds something else.
+    """
+    return _read(file, json.loads, "JSON", shape, remedy)
+
+
+def read_yaml(file: Path, shape: Shape = _ANY, *, remedy: str = REMEDY) -> Row | None:
+    """The mapping in a YAML file, or None where there is no such file; see `read_json`."""
+    import yaml
+
+    def parse(text: str) -> Any:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(" ".join(str(error).split())) from error
+
+    return _read(file, parse, "YAML", shape, remedy)
+
+
+def _read(file: Path, parse: Callable[[str], Any], language: str, shape: Shape, remedy: str) -> Row | None:
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
+        value = parse(file.read_bytes().decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise FileError(f"{file}: it cannot be read ({error.strerror}). {remedy}.") from error
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{file}: damaged, as it is no {language} in UTF-8 ({error}). {remedy}.") from error
+    return check_shape(value, shape, str(file), remedy=remedy)
+
+
+def check_shape(value: Any, shape: Shape, where: str, *, remedy: str = REMEDY) -> Row:
+    """What was read from a file, as the object it has to be.
+
+    Args:
+        value: What was read.
+        shape: What it has to hold.
+        where: Where it stands, for a message.
+        remedy: What to do where it is something else.
+
+    Raises:
+        FileError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise FileError(f"{where}: it holds {_kind(value)} and not an object. {remedy}.")
+    for name, kind in shape.items():
+        field = name.removesuffix("?")
+        if field not in value and name != field:
+            continue
+        if field not in value:
+            raise FileError(f"{where}: it has no {field}. {remedy}.")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        given = value[field]
+        if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
+            raise FileError(f"{where}: its {field} is {_kind(given)}, not {' or '.join(map(_word, kinds))}. {remedy}.")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else _word(type(value))
+
+
+def _word(kind: type) -> str:
+    return _WORDS.get(kind, "nothing" if kind is type(None) else f"a {kind.__name__}")
 
 
 def write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -75,11 +242,28 @@ def write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
 
 
-def read_parquet(file: Path) -> list[Row]:
-    """Rows of a Parquet file."""
+def read_parquet(file: Path, columns: Sequence[str] = (), *, remedy: str = REMEDY) -> list[Row]:
+    """Rows of a Parquet file.
+
+    Args:
+        file: The file.
+        columns: What each row has to hold.
+        remedy: What to do where it does not.
+
+    Raises:
+        FileError: The file is not there, damaged, or without a column.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(file).to_pylist()
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise FileError(f"{file}: it cannot be read ({str(error).splitlines()[0]}). {remedy}.") from error
+    for column in columns:
+        if column not in table.column_names:
+            raise FileError(f"{file}: it has no column {column}. {remedy}.")
+    return table.to_pylist()
 
 
 def read_jsonl(path: str | Path, on_error: Callable[[int, str], None] | None = None) -> Iterator[tuple[int, Row]]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from helpers.paths import ROOT, TESTS
+from helpers.paths import TESTS
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,11 @@ def run(tmp_path_factory):
             path = folder / f"settings-{len(done)}.json"
             path.write_text(json.dumps({**settings, "out": str(out)}))
             command = [sys.executable, str(TESTS / "helpers" / "ddp_run.py"), str(path)]
-            variables = {**os.environ, "OMP_NUM_THREADS": str(settings.get("threads", 1)), "TOKENIZERS_PARALLELISM": "false"}
+            variables = {
+                **os.environ,
+                "OMP_NUM_THREADS": str(settings.get("threads", 1)),
+                "TOKENIZERS_PARALLELISM": "false",
+            }
             process = subprocess.run(
                 command, cwd=folder, check=False, capture_output=True, text=True, timeout=300, env=variables
             )

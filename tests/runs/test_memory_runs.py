@@ -9,12 +9,12 @@ import pytest
 import torch
 from helpers.memory import ERROR, same
 
-from grouprl.files import read_parquet
-from grouprl.training.checkpoint import find_checkpoints, read
 from grouprl.cli import evaluate
 from grouprl.cli import train as script
-from grouprl.training.records import read_result
+from grouprl.files import read_parquet
 from grouprl.policy.policy import Policy
+from grouprl.training.checkpoint import find_checkpoints, read
+from grouprl.training.records import read_result
 
 SMALL = [
     "prompts_per_step=4",

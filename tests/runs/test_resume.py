@@ -398,7 +398,12 @@ def test_a_run_of_other_names_is_answered_in_one_message(run_copy, capsys, new, 
 
 @pytest.mark.parametrize(
     "target",
-    ["grouprl.rewards.isolation.load_object", "grouprl.rewards.isolation.IsolatedReward", "grouprl.cli.train.os.system", "os.system"],
+    [
+        "grouprl.rewards.isolation.load_object",
+        "grouprl.rewards.isolation.IsolatedReward",
+        "grouprl.cli.train.os.system",
+        "os.system",
+    ],
 )
 def test_only_components_are_instantiated_from_a_run_folder(target):
     from grouprl.cli.config.compose import shipped_targets

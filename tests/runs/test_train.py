@@ -11,19 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TINY_FOLDER
 from helpers.runs import SMALL, same, weights
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grouprl.training.callbacks import read_metrics
-from grouprl.cli import train as script
-from grouprl.training.records import read_result
-from helpers.paths import TINY_FOLDER
 from grouprl.policy.policy import Policy
-
-
-
+from grouprl.training.callbacks import read_metrics
+from grouprl.training.records import read_result
 
 
 def single(folder=Path("runs")):

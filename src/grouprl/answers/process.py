@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 LONGEST_ANSWER = 2**26
@@ -177,14 +177,14 @@ def own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that ends."""
+def end_with_parent(end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    """In a worker: end, at once or as ``end`` does it, when the process that started it has ended, however that did."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
 

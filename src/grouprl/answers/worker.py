@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -11,7 +12,13 @@ from grouprl.answers.process import end_with_parent, ended_after, limit_memory, 
 
 def work() -> None:
     """Serve standard input; the arguments are memory in MiB and seconds for an answer."""
-    memory_mb, timeout_s = int(sys.argv[1]), float(sys.argv[2])
+    try:
+        _serve(int(sys.argv[1]), float(sys.argv[2]))
+    except BrokenPipeError:  # who asked is gone
+        os._exit(1)
+
+
+def _serve(memory_mb: int, timeout_s: float) -> None:
     requests, answers = own_pipes()
     end_with_parent()
 

@@ -21,7 +21,7 @@ from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
-from grouprl.files import Row, write_parquet, write_text
+from grouprl.files import Row, refuse_links, write_parquet, write_text
 from grouprl.training.records import read_result, source_commit, versions
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     work = _load(config, folder)
     asked = {key: config[key] for key in (*_OF_THE_ANSWERS, "exemplars", "data_dir")} | work.inputs
     out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
+    refuse_links(out)
     results: dict[str, Any] = read_results(out) or {}
     _refuse_others(out, results, work, config.accept_changed)
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}

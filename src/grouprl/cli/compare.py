@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from grouprl.files import FileError, write_named
 from grouprl.studies.comparison import ComparisonError, compare, describe, results_in
 
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         comparisons = compare(options.a, options.b)
-    except (ComparisonError, OSError) as error:
+    except (ComparisonError, FileError, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     names = [str(results_in(folder).get("policy", folder.name)) for folder in (options.a, options.b)]
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [
             {"key": c.key, "a": c.first, "b": c.second, **c.difference.__dict__, "p": c.p_value} for c in comparisons
         ]
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        write_named(options.json, json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.cli.config.saved import CONFIG_FILE, read_values
 from grouprl.cli.environment import prepare
+from grouprl.files import check_shape
 from grouprl.policy.folder import check_policy_folder
 
 PROGRAM = "evaluate.py"
@@ -69,13 +71,13 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
 
 def _take_layout_of_run(config: DictConfig, given: set[str]) -> None:
     """A run's policy is asked as it was trained to be, unless the command line says otherwise."""
-    file = Path(config.policy) / "config.yaml"
-    if not file.is_file():
+    run = read_values(Path(config.policy))
+    if run is None:
         return
-    run = OmegaConf.load(file)
-    for key in ("style", "system"):
-        if key not in given:
-            config[key] = OmegaConf.select(run, f"prompt.{key}", default=config[key])
+    where = f"{Path(config.policy) / CONFIG_FILE}, prompt"
+    asked = check_shape(run.get("prompt", {}), {"style?": str, "system?": (str, type(None))}, where)
+    for key in {"style", "system"} - given:
+        config[key] = asked.get(key, config[key])
 
 
 def _check(config: DictConfig) -> None:

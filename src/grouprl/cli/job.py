@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import os
 import shlex
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,9 +22,12 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.environment import program
-from grouprl.files import write_text
+from grouprl.files import FileError, refuse_links, write_text
+from grouprl.training import signals
 from grouprl.training.records import (
+    LOCK_FILE,
     RESULT_FILE,
+    SUPERSEDED,
     portable_message,
     portable_override,
     read_result,
@@ -32,7 +37,6 @@ from grouprl.training.records import (
     write_result,
 )
 
-LOCK_FILE = ".lock"
 _OWN_FILES = (RESULT_FILE, "config.yaml", LOCK_FILE)
 """What a run writes before its components are built."""
 _OF_AN_END = ("error", "metrics", "seconds", "iterations")
@@ -101,7 +105,7 @@ def execute(job: Job) -> int:
     try:
         with _alone(job.folder):
             return _execute(job)
-    except FolderError as error:
+    except (FolderError, FileError) as error:
         print(f"{job.folder.name if job.sweeping else 'train.py'}: {error}", file=sys.stderr)
         return 2
     except UsageError as error:
@@ -115,6 +119,7 @@ def _execute(job: Job) -> int:
     from grouprl.sampling.tools.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
+    known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError)
     if _is_first_process() and not job.resumed:
         make_way(job.folder) if job.sweeping else refuse_to_overwrite(job.folder)
     try:
@@ -122,25 +127,44 @@ def _execute(job: Job) -> int:
         return _train(job)
     except UsageError as error:
         return _refuse(job, str(error))
-    except (TrainingError, ScoringError, CheckpointError, SandboxError) as error:
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
         if isinstance(error, RankError) and not _is_first_process():
             return 0  # Lightning would kill the first process, which says it all
-        job.write(state="failed", error=str(error))
-        print(f"{job.folder.name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+        with signals.handled(signal.SIG_IGN):
+            return _end(job, error, in_one_line=isinstance(error, known))
+
+
+def _end(job: Job, error: BaseException, *, in_one_line: bool) -> int:
+    """Record and say how a run ended that did not come to its end; the exit code."""
+    name = job.folder.name
+    if signals.received:  # whatever became of its exception on the way
         job.write(state="interrupted")
-        print(f"{job.folder.name}: stopped at once. To go on: {job.command_to_resume}", file=sys.stderr)
-        return 130
-    except OSError as error:
+        print(f"{name}: stopped at once. To go on: {job.command_to_resume}", file=sys.stderr)
+        return signals.exit_code()
+    if isinstance(error, OSError):
         with contextlib.suppress(OSError):
             job.write(state="failed", error=str(error))
-        print(f"{job.folder.name}: {error}\nTo go on, once that is mended: {job.command_to_resume}", file=sys.stderr)
-        return 1
-    except Exception as error:  # noqa: BLE001 - recorded and shown in full
+        print(f"{name}: {error}\nTo go on, once that is mended: {job.command_to_resume}", file=sys.stderr)
+    elif in_one_line:
+        job.write(state="failed", error=str(error))
+        print(f"{name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
+    elif isinstance(error, Exception):
         job.write(state="failed", error=f"{type(error).__name__}: {error}")
-        traceback.print_exc()
-        return 1
+        traceback.print_exception(error)
+    else:
+        text = _leaving(error)
+        job.write(state="failed", error=text)
+        print(f"{name}: {text}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
+    return 1
+
+
+def _leaving(error: BaseException) -> str:
+    """What code under way raised to leave the program, and where."""
+    if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning turns into an exit of its own
+        error = error.__context__
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = ", ".join(map(repr, error.args))
+    return f"{type(error).__name__}({told}) was raised in {shown(Path(place.filename))}, line {place.lineno}"
 
 
 def _train(job: Job) -> int:
@@ -164,6 +188,7 @@ def _train(job: Job) -> int:
         print(f"note: {key} is {new}, and was {old} before: the run goes on as well, but not bit for bit")
     if run.contamination is not None:
         job.result["contamination"] = run.contamination
+    signals.raise_if_received()
     run.stop.on_giving_up = lambda: job.write(state="interrupted")
     try:
         _note_inputs(job, run.digests())
@@ -215,17 +240,27 @@ def _alone(folder: Path) -> Iterator[None]:
     if not _is_first_process():
         yield
         return
+    refuse_links(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK_FILE).open("a")
     except OSError as error:
         raise FolderError(f"{folder}: the run folder cannot be written ({error.strerror}).") from error
     with lock:
+        _hold(lock, folder)
+        yield
+
+
+def _hold(lock: TextIO, folder: Path) -> None:
+    """Take the lock; one that only looks whether a process works in the folder has it for an instant."""
+    for left in reversed(range(10)):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except OSError as error:
-            raise FolderError(f"{shown(folder)}: another process is working in this run folder.") from error
-        yield
+            if not left:
+                raise FolderError(f"{shown(folder)}: another process is working in this run folder.") from error
+            time.sleep(0.05)
 
 
 def refuse_to_overwrite(folder: Path) -> None:
@@ -248,7 +283,7 @@ def make_way(folder: Path) -> None:
     if result is None:
         return
     number = 1
-    while (kept := folder.parents[1] / "superseded" / folder.parent.name / f"{folder.name}-{number}").exists():
+    while (kept := folder.parents[1] / SUPERSEDED / folder.parent.name / f"{folder.name}-{number}").exists():
         number += 1
     kept.mkdir(parents=True)
     for file in folder.iterdir():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,17 +15,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.checks import refusal
-from grouprl.cli.config.compose import shipped_targets
 from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, changed_inputs, identity, resume_hash
 from grouprl.cli.config.messages import UsageError, explain
+from grouprl.cli.config.saved import foreign, read_config
 from grouprl.cli.config.schema import TrainConfig
 from grouprl.cli.config.values import check_values
 from grouprl.cli.environment import program
 from grouprl.cli.job import Job
+from grouprl.files import FileError
 from grouprl.training.records import WITHHELD, portable_text, read_result, shown
-
-_SAFE_BESIDE = re.compile(r"torch\.optim\.[A-Z]\w*")
-"""Beside what ships (`shipped_targets`): what a configuration read from a run folder may instantiate unasked."""
 
 
 def is_resume(overrides: Sequence[str]) -> bool:
@@ -41,16 +39,15 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     folder = Path(str(values.pop("resume"))).expanduser()
     fall_back = bool(values.pop("resume_fall_back", False))
     accepted = _names(values.pop("accept_changed", None))
-    saved_result = read_result(folder)
-    if saved_result is None or not (folder / "config.yaml").is_file():
+    saved_result, saved = read_result(folder), read_config(folder)
+    if saved_result is None or saved is None:
         raise UsageError(
             f"resume={folder}: not a run folder (it needs result.json and config.yaml).{_unfinished_beside(folder)}"
         )
     values = {key: value for key, value in values.items() if saved_result.get("choices", {}).get(key) != value}
-    saved = _read_config(folder)
     _refuse_other_names(folder, saved, saved_result)
     config = _changed(saved, values)
-    _refuse_targets(config, values)
+    _refuse_foreign(config, values)
     check_values(config)
     _refuse_finished_or_say(saved_result, config)
     if saved_result["state"] == "finished" and saved_result.get("iterations", 0) >= config.steps:
@@ -82,9 +79,15 @@ def _unfinished_beside(folder: Path) -> str:
     """The newest runs that could be resumed, to choose from."""
     parent = folder.parent if folder.parent.is_dir() and folder.parent != Path() else Path("runs")
     found = [file.parent for file in [*parent.glob("*/result.json"), *parent.glob("*/*/result.json")]]
-    found = [run for run in found if (read_result(run) or {}).get("state") not in (None, "finished")]
+    found = [run for run in found if _state(run) not in (None, "finished")]
     found.sort(key=lambda run: run.stat().st_mtime, reverse=True)
     return "\nUnfinished runs, newest first: " + ", ".join(map(str, found[:5])) if found else ""
+
+
+def _state(run: Path) -> str | None:
+    with contextlib.suppress(FileError):
+        return (read_result(run) or {}).get("state")
+    return None
 
 
 def _refuse_finished_or_say(result: dict[str, Any], config: DictConfig) -> None:
@@ -98,8 +101,8 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
     except HydraException as error:
         raise UsageError(f"cannot read the command line: {str(error).splitlines()[0]}") from error
     for override in parsed:
-        if override.is_sweep_override() or override.is_delete():
-            raise UsageError(f"{override.input_line}: a resumed run takes its own configuration.")
+        if override.is_sweep_override() or override.is_delete() or "${" in (override.input_line or ""):
+            raise UsageError(f"{override.input_line}: a resumed run takes its own configuration, and plain values.")
     return {override.key_or_group.lstrip("+"): override.value() for override in parsed}
 
 
@@ -110,15 +113,6 @@ def _is_here(target: str) -> bool:
     except ModuleNotFoundError:
         return False
     return found is not None and found.submodule_search_locations is None
-
-
-def _read_config(folder: Path) -> DictConfig:
-    try:
-        config = OmegaConf.load(folder / "config.yaml")
-    except Exception as error:
-        raise UsageError(f"{folder / 'config.yaml'}: cannot be read ({str(error).splitlines()[0]}).") from error
-    assert isinstance(config, DictConfig)
-    return config
 
 
 def _refuse_other_names(folder: Path, config: DictConfig, result: dict[str, Any]) -> None:
@@ -163,20 +157,13 @@ def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:
     return config
 
 
-def _refuse_targets(config: DictConfig, values: dict[str, Any]) -> None:
+def _refuse_foreign(config: DictConfig, values: dict[str, Any]) -> None:
     """Code that a configuration names is run where it ships with the package, or the command line names it, too."""
-    shipped = shipped_targets()
-    for key, target in _leaves(config):
-        name = key.rpartition(".")[2]
-        if name == "trust_remote_code":
-            if not target:
-                continue
-        elif name != "_target_" or target in shipped or _SAFE_BESIDE.fullmatch(str(target)):
-            continue
-        if values.get(key) != target:
+    for key, value in foreign(OmegaConf.to_container(config, resolve=False)):
+        if key not in values or values[key] != value:
             raise UsageError(
-                f"{key}={target}: code that the run folder names is not run unless you name it, too. "
-                f"If you trust it, add: {key}={target}"
+                f"{key}={value}: code that the run folder names is not run unless you name it, too. "
+                f"If you trust it, add: {key}={value}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from grouprl.files import FileError
 from grouprl.studies.table import collect, read_csv, table_of, write_csv
 from grouprl.training.records import RESULT_FILE
 
@@ -15,7 +16,10 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="folder of run folders, or a results.csv")
     parser.add_argument("--csv", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
-    results = read_csv(arguments.source) if arguments.source.is_file() else collect(arguments.source)
+    try:
+        results = read_csv(arguments.source) if arguments.source.is_file() else collect(arguments.source)
+    except FileError as error:
+        parser.error(str(error))
     if not results:
         parser.error(f"{arguments.source}: no {RESULT_FILE} in its folders")
     print(table_of(results))

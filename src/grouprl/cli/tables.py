@@ -10,7 +10,8 @@ from typing import Any
 
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.published import FEW_SHOT, TOOL_TABLE, recipe_tables
-from grouprl.evaluation.results import read_results
+from grouprl.files import FileError
+from grouprl.studies.comparison import ComparisonError, results_in
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,10 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     measured: dict[str, dict[tuple[str, str], Any]] = {}
     for folder in options.evaluations:
-        results = read_results(folder)
-        if results is None:
-            print(f"{folder}: no evaluation is here (results.json).", file=sys.stderr)
-            raise SystemExit(2)
+        try:
+            results = results_in(folder)
+        except (ComparisonError, FileError) as error:
+            print(f"tables: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
         rows = measured.setdefault(str(results["policy"]), {})
         for key, summary in results["measured"].items():
             name, _, mode = key.partition("/")

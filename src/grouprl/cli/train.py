@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,20 +18,26 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from grouprl.checks import on_one_device
+from grouprl.cli.apart import run_apart
 from grouprl.cli.arms import arm_of
 from grouprl.cli.config.compose import register
+from grouprl.cli.config.folders import pinned, prepare_folder, run_folder, sweep_folders
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
-from grouprl.cli.environment import prepare
+from grouprl.cli.environment import prepare, program
 from grouprl.cli.job import Job, execute, refuse_to_overwrite
 from grouprl.cli.resume import is_resume, resumed_job
+from grouprl.files import FileError
 from grouprl.studies.table import table_of
-from grouprl.training.records import read_result, shown
+from grouprl.training import signals
+from grouprl.training.records import read_result, settle, shown
 
 PROGRAM = "train.py"
-_interrupted: list[int] = []
-"""Exit code of the job a signal stopped; the jobs after it are not run."""
+_WAIT_S = 10.0
+"""For the processes of a launcher to end that a signal stopped."""
+_used: dict[int, Path] = {}
+"""The folders of the jobs of a sweep that this process ran: a name may hold the time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,33 +46,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("train"))
         return
+    with signals.listening():
+        try:
+            code = _do(arguments)
+        except signals.Stopped:
+            print(f"{PROGRAM}: stopped before a run began", file=sys.stderr)
+            code = signals.exit_code()
+        except SystemExit:
+            if not signals.received:
+                raise
+            code = signals.exit_code()
+    raise SystemExit(code)
+
+
+def _do(arguments: list[str]) -> int:
+    """Do what a command line says; the exit code."""
     multirun = bool({"-m", "--multirun"} & set(arguments))
     overrides = guarded(lambda: overrides_of(arguments), PROGRAM)
     prepare()
-    if is_resume(overrides) and {"--cfg", "-c"} & set(arguments):
+    shows = bool({"--cfg", "-c"} & set(arguments))
+    if is_resume(overrides) and shows:
         print("train.py: --cfg with resume=...: the run's configuration is config.yaml in its folder.", file=sys.stderr)
-        raise SystemExit(2)
+        return 2
     if is_resume(overrides):
         job = guarded(lambda: resumed_job(overrides, multirun=multirun), PROGRAM)
-        raise SystemExit(execute(job) if job else 0)
+        return execute(job) if job else 0
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if multirun:
         guarded(lambda: _refuse_many_devices(jobs), PROGRAM)
-    if not {"--cfg", "-c"} & set(arguments):
-        for job in jobs[:1]:
-            target = Path(job.hydra.sweep.dir if multirun else job.hydra.run.dir)
-            guarded(lambda folder=target: _check_writable(folder), PROGRAM)  # type: ignore[misc]
-            if not multirun:
-                guarded(lambda folder=target: refuse_to_overwrite(folder), PROGRAM)  # type: ignore[misc]
-    started = time.time()
+    if not shows:
+        find = (lambda: sweep_folders(jobs)) if multirun else (lambda: [run_folder(jobs[0])])
+        folders = guarded(find, PROGRAM)
+        guarded(lambda: _check_writable(folders[0]), PROGRAM)
+        for folder, job in zip(folders, jobs, strict=True):
+            guarded(functools.partial(prepare_folder, folder, job), PROGRAM)
+        if not multirun:
+            guarded(lambda: refuse_to_overwrite(folders[0]), PROGRAM)
     # Flags first: Hydra's parser takes no flag between overrides.
     sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
+    if multirun and not shows:
+        sys.argv += pinned(jobs[0])
     register()
-    hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)()
-    if multirun and not {"--cfg", "-c"} & set(arguments):
-        folders = [Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir for job in jobs]
-        raise SystemExit(_close_sweep(folders, started))
-    raise SystemExit(_interrupted[0] if _interrupted else 0)
+    run = hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)
+    if not multirun or shows:
+        run()
+        return 0
+    return _sweep(run, jobs, folders)
+
+
+def _sweep(run: Callable[[], None], jobs: Sequence[DictConfig], folders: list[Path]) -> int:
+    """Run the jobs of a sweep and sum up, whatever became of them; the exit code."""
+    started, code = time.time(), 0
+    in_turn = jobs[0].hydra.launcher._target_.endswith(".BasicLauncher")  # else they run in other processes
+    _used.clear()
+    with signals.handled(signals.note if in_turn else signals.raise_stopped):
+        try:
+            run()
+        except signals.Stopped:
+            pass
+        except SystemExit:  # Hydra's, which has said why
+            code = 1
+    return _close_sweep([_used.get(number, folder) for number, folder in enumerate(folders)], started) or code
 
 
 def _check_writable(folder: Path) -> None:
@@ -92,38 +136,46 @@ def _run_job(config: DictConfig) -> None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     choices = {k: v for k, v in settings.runtime.choices.items() if not k.startswith("hydra")}
-    sweeping = settings.mode == RunMode.MULTIRUN
     task = (config, folder, list(settings.overrides.task), choices)
-    if sweeping and _interrupted:
+    if settings.mode != RunMode.MULTIRUN:
+        if code := execute(Job.new(*task, sweeping=False)):
+            raise SystemExit(code)
+        return
+    _used[settings.job.num] = folder
+    if signals.received:
         if read_result(folder) is None:
             Job.new(*task, sweeping=True).write(state="not run")
         return
-    job = arm_of(*task) if sweeping else Job.new(*task, sweeping=False)
-    if job is None:
-        return
-    if sweeping:
-        print(f"\n== {folder.name}", flush=True)
-    code = execute(job)
-    if code in (130, 143):
-        _interrupted.append(code)
-    elif code and not sweeping:
-        raise SystemExit(code)
+    job = arm_of(*task)
+    if job is not None:
+        job.result["run"] = os.path.relpath(folder, settings.sweep.dir)
+        print(f"\n== {job.result['run']}", flush=True)
+        run_apart(job)
 
 
 def _close_sweep(folders: Sequence[Path], started: float) -> int:
     """Print the table of a sweep's jobs; the exit code of the sweep."""
-    found = [read_result(folder) or {"run": folder.name, "state": "not run"} for folder in folders]
+    found = [_result_of(folder) for folder in folders]
     print(f"\n{table_of(found)}\n")
     for result in found:
         if result["state"] == "failed":
-            print(f"{result['run']} failed: {result['error']}")
+            print(f"{result['run']} failed: {result.get('error', 'not said why')}")
     print(
         f"{len(found)} runs, {time.time() - started:.0f} s. "
-        f"Compare them: tensorboard --logdir {shown(folders[0].parent)}"
+        f"Compare them: tensorboard --logdir {shown(Path(os.path.commonpath([folder.parent for folder in folders])))}"
     )
-    if _interrupted:
-        return _interrupted[0]
+    if signals.received:
+        print(f"To go on, give the same command: {program('train')} {shlex.join(sys.argv[1:])}")
+        return signals.exit_code()
     return 0 if all(result["state"] == "finished" for result in found) else 1
+
+
+def _result_of(folder: Path) -> dict[str, Any]:
+    try:
+        settle(folder, wait_s=_WAIT_S if signals.received else 0)
+        return read_result(folder) or {"run": folder.name, "state": "not run"}
+    except (FileError, OSError) as error:
+        return {"run": folder.name, "state": "failed", "error": str(error)}
 
 
 if __name__ == "__main__":

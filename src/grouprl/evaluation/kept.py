@@ -38,12 +38,11 @@ class KeptBlocks:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         wanted = json.loads(json.dumps(settings))
-        before = read_json(folder / SETTINGS_FILE)
+        before = read_json(folder / SETTINGS_FILE, remedy="Choose another out=FOLDER")
         if before is not None:
             _refuse_others(folder, before, wanted, accepted)
         write_json(folder / SETTINGS_FILE, wanted)
-        digests = read_json(folder / BLOCKS_FILE)
-        self._digests: dict[str, str] = digests if isinstance(digests, dict) else {}
+        self._digests = read_json(folder / BLOCKS_FILE, remedy="Remove it, and the blocks are measured anew") or {}
 
     def read(self, start: int, prompts: Sequence[Prompt], problems: Sequence[tuple[str, str]]) -> list[Row] | None:
         """Rows of a block, or None where it is not done.
@@ -61,7 +60,7 @@ class KeptBlocks:
             return None
         if _digest(file) != self._digests[file.name]:
             raise ValueError(f"{file}: it was changed since it was written. Remove it, and it is measured anew.")
-        rows = read_parquet(file)
+        rows = read_parquet(file, ("index", "problem", "gold", "prompt"))
         found = {row["index"]: (row["problem"], row["gold"], row["prompt"]) for row in rows}
         for index, (prompt, (problem, answer)) in enumerate(zip(prompts, problems, strict=True), start=start):
             if found.pop(index, None) != (problem, answer, prompt.text):
@@ -81,9 +80,9 @@ class KeptBlocks:
         write_json(self.folder / BLOCKS_FILE, self._digests)
 
 
-def _refuse_others(folder: Path, before: Any, now: Mapping[str, Any], accepted: Collection[str]) -> None:
+def _refuse_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], accepted: Collection[str]) -> None:
     file = folder / SETTINGS_FILE
-    if not isinstance(before, dict) or not isinstance(before.get(INPUTS), dict):
+    if not isinstance(before.get(INPUTS), dict):
         raise ValueError(f"{file}: it holds no settings of this version of grouprl. Choose another out=FOLDER.")
     options = [name for name in differing(before, now) if name != INPUTS]
     if options:

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.answers.grading import compare_answers
-from grouprl.files import Row, read_json, write_json
+from grouprl.files import Row, Shape, check_shape, read_json, write_json
 from grouprl.statistics import Estimate, clustered_ratio, equivalence_classes, majority, pass_at_k, wilson
 
 RESULTS_FILE = "results.json"
+_SUMMARY: Shape = {
+    **{"accuracy": dict, "questions": int, "samples": int, "settings": dict, "contamination": dict, "limited": bool},
+    **dict.fromkeys(("truncated", "mean_tokens", "unparsable", "timeout"), (int, float)),
+}
 
 
 def summarize(rows: Sequence[Row], without: Sequence[int] = ()) -> dict[str, Any]:
@@ -112,8 +116,18 @@ def verdict_of(rows: Sequence[Row], trained_on: Mapping[str, Sequence[int]] | No
 
 
 def read_results(out: Path) -> dict[str, Any] | None:
-    """What an evaluation folder holds, or None."""
-    return read_json(out / RESULTS_FILE)
+    """What an evaluation folder holds, or None.
+
+    Raises:
+        FileError: The file holds something else.
+    """
+    file, remedy = out / RESULTS_FILE, "Remove it, and evaluate with the same command again"
+    results = read_json(file, {"policy": str, "measured": dict}, remedy=remedy)
+    for key, summary in (results or {"measured": {}})["measured"].items():
+        check_shape(summary, _SUMMARY, f"{file}, {key}", remedy=remedy)
+        check_shape(summary["accuracy"], dict.fromkeys(("value", "low", "high"), (int, float)), f"{file}, {key}")
+        check_shape(summary["contamination"], {"verdict": str}, f"{file}, {key}", remedy=remedy)
+    return results
 
 
 def write_results(out: Path, results: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from grouprl.batch import Minibatch, TokenLogprobs
 from grouprl.checks import say_once
+from grouprl.files import replacing_files
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
 from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
@@ -209,7 +210,8 @@ class Policy(nn.Module):
         model = self.model
         if self.has_adapter and (merged or self.base_is_merged):
             model = copy.deepcopy(model).merge_and_unload(safe_merge=True)  # type: ignore[operator]
-        model.save_pretrained(str(folder))  # type: ignore[operator]
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, which names the base by its path
-        self.tokenizer.save_pretrained(str(folder))
+        with replacing_files(folder) as place:
+            model.save_pretrained(str(place))  # type: ignore[operator]
+            (place / "README.md").unlink(missing_ok=True)  # PEFT's card, which names the base by its path
+            self.tokenizer.save_pretrained(str(place))
         return folder

@@ -52,14 +52,15 @@ def compare(a: Path, b: Path) -> list[Comparison]:
 def results_in(folder: Path) -> dict[str, Any]:
     """The results of an evaluation folder; a `ComparisonError` where there are none."""
     results = read_results(folder)
-    if results is None or "measured" not in results:
+    if results is None:
         raise ComparisonError(f"{folder}: no evaluation is here (results.json). Give a folder that evaluate.py wrote.")
     return results
 
 
 def _scores(folder: Path, key: str) -> dict[tuple[int, str], list[float]]:
     scores: dict[tuple[int, str], list[float]] = {}
-    for row in read_parquet(folder / f"{key.replace('/', '-')}.parquet"):
+    file, remedy = folder / f"{key.replace('/', '-')}.parquet", "Evaluate with the same command again"
+    for row in read_parquet(file, ("index", "problem", "correct"), remedy=remedy):
         scores.setdefault((row["index"], row["problem"]), []).append(float(row["correct"]))
     return scores
 

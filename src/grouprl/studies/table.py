@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from grouprl.training.records import RESULT_FILE, read_result
+from grouprl.files import FileError, write_named
+from grouprl.training.records import SUPERSEDED, read_result
 
 METRICS = {
     "pass@1 before": "heldout/pass@1/before",
@@ -51,38 +53,53 @@ def write_csv(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Write one row a run."""
     rows = rows_of(results)
     names = [*_COLUMNS, *dict.fromkeys(name for row in rows for name in row if name not in _COLUMNS)]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_named(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Results as `table_of` takes them, from a CSV file."""
-    results = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            metrics = {name: float(value) for name, value in row.items() if name not in _COLUMNS and value}
-            results.append(
-                {"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics}
-            )
-    return results
+    """Results as `table_of` takes them, from a CSV file.
+
+    Raises:
+        FileError: The file holds something else.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_result(row) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise FileError(
+            f"{path}: not a table of runs ({type(error).__name__}: {error}). Write it anew: "
+            "python -m grouprl.cli.study FOLDER --csv FILE"
+        ) from error
+
+
+def _result(row: dict[str, str]) -> dict[str, Any]:
+    metrics = {name: float(value) for name, value in row.items() if name not in _COLUMNS and value}
+    return {"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics}
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """Results of the run folders in a sweep's folder."""
-    found = (read_result(file.parent) for file in sorted(folder.glob(f"*/{RESULT_FILE}")))
-    return [result for result in found if result]
+    """Results of the run folders in a sweep's folder, also where they lie deeper; not of those put aside."""
+    found = []
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != SUPERSEDED):
+        result = read_result(inner)
+        if result is not None:
+            found.append(result)
+        elif not inner.is_symlink():
+            found += collect(inner)
+    return found
 
 
 def _cell(result: dict[str, Any], key: str) -> str:
     metrics = result.get("metrics", {})
-    if key not in metrics:
+    names = (key,) if key.startswith("ppo/") else (key, f"{key}/low", f"{key}/high")
+    if not all(name in metrics for name in names):
         return "-"
-    if key.startswith("ppo/"):
-        return f"{100 * metrics[key]:.2f}"
-    value, low, high = (100 * metrics[name] for name in (key, f"{key}/low", f"{key}/high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    value, *interval = (100 * metrics[name] for name in names)
+    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else f"{value:.2f}"
 
 
 def _code(text: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,13 +16,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
-from grouprl.files import finite, write_text
+from grouprl.files import FileError, append, check_shape, finite, read_jsonl, write_text
 from grouprl.module import GroupRLModule
 from grouprl.rewards.base import FAILURE_KINDS
 from grouprl.runtime.ranks import gathered
 from grouprl.statistics import Estimate
 
 METRICS_FILE = "metrics.jsonl"
+_REMEDY = "Remove that line, or put back the file"
 _log = logging.getLogger(__name__)
 
 
@@ -107,27 +106,45 @@ class MetricsFile(Callback):
 
     def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
         if trainer.is_global_zero:
-            with self.path.open("a") as file:
-                file.write(json.dumps(finite(row), allow_nan=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append(self.path, json.dumps(finite(row), allow_nan=False) + "\n")
 
 
 def keep_metrics(path: Path, iterations: int) -> None:
-    """Cut a metric file back to its first iterations (0: to the evaluation before training)."""
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a line cut off in the middle
-            if json.loads(line)["iteration"] <= iterations:
-                kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    """Cut a metric file back to its first iterations (0: to the evaluation before training; -1: to nothing)."""
+    rows = _rows(path) if iterations >= 0 and path.exists() else ()
+    kept = [row for row in rows if row["iteration"] <= iterations]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a run's metric file; estimates come back as `Estimate`."""
-    with (folder / METRICS_FILE).open() as lines:
-        for line in lines:
-            yield {k: _estimate(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+    """Rows of a run's metric file; estimates come back as `Estimate`.
+
+    Raises:
+        FileError: A line is no row. A last one that was cut off in the middle is left out.
+    """
+    for number, row in enumerate(_rows(folder / METRICS_FILE), start=1):
+        try:
+            yield {name: _estimate(value) if isinstance(value, list) else value for name, value in row.items()}
+        except (TypeError, ValueError, IndexError) as error:
+            where = f"{folder / METRICS_FILE}, row {number}"
+            raise FileError(f"{where}: an estimate has value, low, high and count ({error}). {_REMEDY}.") from error
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    faults: list[str] = []
+    for number, row in read_jsonl(path, lambda number, reason: faults.append(f"{path}, line {number}: {reason}")):
+        if faults:  # not the last line
+            break
+        yield check_shape(row, {"iteration": int}, f"{path}, line {number}", remedy=_REMEDY)
+    else:
+        if not faults or (len(faults) == 1 and _is_cut(path)):
+            return
+    raise FileError(f"{faults[0]}. {_REMEDY}.")
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file ends in the middle of a line, as a kill leaves it."""
+    return not path.read_bytes().endswith(b"\n")
 
 
 def _estimate(values: list[Any]) -> Estimate:
@@ -180,8 +197,7 @@ class RewardFailures(Callback):
         rows = [row for part in gathered(_failures(module), trainer.world_size) for row in part]
         if not trainer.is_global_zero:
             return
-        with self.path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        append(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         if not self.said:
             first = rows[0]
             _log.warning(

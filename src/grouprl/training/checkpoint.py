@@ -21,12 +21,22 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from grouprl.files import FileError, Shape, check_shape
 from grouprl.module import GroupRLModule
 from grouprl.runtime.ranks import gathered
 from grouprl.training.stopping import GracefulStop
 
 FOLDER = "checkpoints"
 FORMAT = 1
+_SHAPE: Shape = {
+    **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict},
+    **{"global_step": int, "epoch": int, "pytorch-lightning_version": str, "PromptDataModule": dict},
+}
+_OWN_SHAPE: Shape = {
+    **{"threads": int, "random": list, "skipped_in_a_row": int, "evaluations": dict, "limits?": dict},
+    **{"frozen": list},
+}
+_RANDOM_SHAPE = {"torch": torch.Tensor, "cuda": list, "numpy": list, "python": list}
 _NAME = re.compile(r"iteration-(\d+)\.ckpt")
 
 
@@ -118,6 +128,7 @@ class Checkpoints(Callback):
         temporary = self.folder / f".{path.name}.tmp"
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
         try:
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
@@ -161,7 +172,11 @@ def newest_checkpoint(run: Path, config_hash: str, *, fall_back: bool = False) -
     refused: CheckpointError | None = None
     for path in reversed(find_checkpoints(run / FOLDER)):
         try:
-            verify(path, config_hash)
+            content = _verified(path, config_hash)
+            _check_shape(content, _SHAPE, path)
+            _check_shape(content["grouprl"], _OWN_SHAPE, path)
+            for state in content["grouprl"]["random"]:
+                _check_shape(state, _RANDOM_SHAPE, path)
         except CheckpointError as error:
             if not fall_back:
                 raise
@@ -175,21 +190,34 @@ def newest_checkpoint(run: Path, config_hash: str, *, fall_back: bool = False) -
 
 def verify(path: Path, config_hash: str) -> int:
     """Check every byte of a checkpoint and whose it is; the iteration it was taken after."""
+    return _verified(path, config_hash)["grouprl"]["iteration"]
+
+
+def _verified(path: Path, config_hash: str) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
             raise CheckpointError(f"{path}: damaged: the checksum of its record {damaged} is wrong.")
-        saved = read(path).get("grouprl")
+        content = read(path)
     except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"{path}: damaged, or no checkpoint ({type(error).__name__}: {error}).") from error
+    saved = content.get("grouprl") if isinstance(content, dict) else None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise CheckpointError(f"{path}: no checkpoint of this version of grouprl.")
+    _check_shape(saved, {"config_hash": str, "iteration": int}, path)
     if saved["config_hash"] != config_hash:
         raise CheckpointError(f"{path}: belongs to a run with another configuration.")
-    return saved["iteration"]
+    return content
+
+
+def _check_shape(value: Any, shape: Shape, path: Path) -> dict[str, Any]:
+    try:
+        return check_shape(value, shape, str(path), remedy="It is no whole checkpoint")
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read(path: Path) -> dict[str, Any]:

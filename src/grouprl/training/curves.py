@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from grouprl.training.callbacks import read_metrics
+from grouprl.files import check_shape, replacing
+from grouprl.training.callbacks import METRICS_FILE, read_metrics
 
+_DRAWN = ("reward", "completion/length", "completion/length_max", "entropy", "groups/without_signal")
 _PARTS = ("correct", "box", "steps", "notation")
 
 
@@ -20,7 +23,7 @@ def plot_curves(folder: Path, title: str = "") -> Path:
     from matplotlib.figure import Figure
 
     rows = list(read_metrics(folder))
-    steps = [row for row in rows if "reward" in row]
+    steps = [_checked(row, folder) for row in rows if "reward" in row]
     evaluations = [row for row in rows if "heldout/pass@1" in row]
     figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
@@ -57,5 +60,11 @@ def plot_curves(folder: Path, title: str = "") -> Path:
             axes.legend(fontsize=8)
     figure.suptitle(title)
     path = folder / "curves.png"
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return path
+
+
+def _checked(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    where = f"{folder / METRICS_FILE}, iteration {row['iteration']}"
+    return check_shape(row, dict.fromkeys(_DRAWN, (int, float, type(None))), where)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import shutil
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from grouprl.answers.grading import GRADER_VERSION
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.results import RESULTS_FILE, read_results
+from grouprl.files import read_yaml, replacing_files
 from grouprl.training.records import read_result
 
 _OPTIONS = ("run", "out", "evaluation", "name", "allow_unfinished")
@@ -45,12 +44,12 @@ def export(
         name: Name in the card; None: the run's.
         allow_unfinished: Export the last saved policy of a run that was not finished.
     """
-    result = read_result(run)
-    if result is None or not (run / "config.yaml").is_file():
+    result, config = read_result(run), read_yaml(run / "config.yaml", {"data?": dict})
+    if result is None or config is None:
         raise ExportError(f"run={run}: not a run folder (it needs result.json and config.yaml).")
     if result["state"] != "finished" and not allow_unfinished:
         raise ExportError(
-            f"run={run}: the run is {result['state']}. Finish it (python train.py resume={run}), "
+            f"run={run}: the run is {result['state']}. Finish it (python train.py {shlex.quote(f'resume={run}')}), "
             "or add allow_unfinished=true for the policy it saved last."
         )
     folder = _policy_folder(run)
@@ -59,13 +58,9 @@ def export(
         raise ExportError(f"evaluation={evaluation}: it holds no {RESULTS_FILE}. Give a folder that evaluate.py wrote.")
     if out.exists() and any(out.iterdir()):
         raise ExportError(f"out={out}: there is something in it already. Give another folder.")
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    try:
-        _save(folder, out)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
-    (out / "README.md").write_text(card(result, config, measured, name=name or result["run"]))
+    with replacing_files(out) as place:
+        _save(folder, place)
+        (place / "README.md").write_text(card(result, config, measured, name=name or result["run"]), encoding="utf-8")
     return out
 
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from grouprl.files import read_json, write_json
+from grouprl.files import FileError, Shape, check_shape, read_json, write_json
 
 RESULT_FILE = "result.json"
+SUPERSEDED = "superseded"
+"""Folder of runs that stood in the way of others."""
+LOCK_FILE = ".lock"
+"""Held by the process that works in a run folder, as long as it lives."""
 _PACKAGES = ("grouprl", "torch", "lightning", "transformers", "peft", "hydra-core", "datasets")
+STATES = ("running", "finished", "failed", "interrupted", "not run")
+_SHAPE: Shape = {
+    **{"run": str, "state": str, "error?": str, "seed?": int, "iterations?": int, "seconds?": (int, float)},
+    **{"overrides?": list, "choices?": dict, "identity?": dict, "versions?": dict, "machine?": dict, "loaded?": dict},
+    **{"metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
+}
+_REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
 WITHHELD = "<outside the working folder>/"
 """Stands before the name of a file whose path is not written down."""
 
@@ -81,5 +94,46 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result in a run folder, or None where there is none that can be read."""
-    return read_json(folder / RESULT_FILE)
+    """The result in a run folder, or None where there is none.
+
+    A run whose process has ended without a word, killed or out of power, is one that was interrupted.
+
+    Raises:
+        FileError: The file holds something else.
+    """
+    file = folder / RESULT_FILE
+    result = read_json(file, _SHAPE, remedy=_REMEDY)
+    if result is None:
+        return None
+    if result["state"] not in STATES:
+        raise FileError(f"{file}: its state is {result['state']!r}, not one of {', '.join(STATES)}. {_REMEDY}.")
+    metrics = result.get("metrics", {})
+    check_shape(metrics, dict.fromkeys(metrics, (int, float)), f"{file}, metrics", remedy=_REMEDY)
+    overlaps = result.get("contamination") or {}
+    for name, report in overlaps.items():
+        check_shape(report, {"test_overlapping": int, "indices": list}, f"{file}, {name}", remedy=_REMEDY)
+    if result["state"] == "running" and not is_in_use(folder):
+        return result | {"state": "interrupted"}
+    return result
+
+
+def settle(folder: Path, *, wait_s: float = 0.0) -> None:
+    """Write down that a run was interrupted whose process is gone; one that is going gets ``wait_s`` for it."""
+    deadline = time.monotonic() + wait_s
+    while is_in_use(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    result = read_result(folder)
+    if result is not None and result["state"] == "interrupted":
+        write_result(folder, result)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process is working in a run folder."""
+    try:
+        with (folder / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

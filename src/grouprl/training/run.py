@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
 
 from grouprl.answers.pool import start_in_background
+from grouprl.files import FileError
 from grouprl.module import GroupRLModule
 from grouprl.runtime.failures import naming_lost_ranks
+from grouprl.runtime.guards import TrainingError
 from grouprl.statistics import Estimate
 from grouprl.training import checkpoint
 from grouprl.training.callbacks import METRICS_FILE, keep_metrics
@@ -63,8 +66,7 @@ def run_training(
         if resume_from is not None and _is_complete(resume_from, module):
             _load_complete(resume_from, module, folder)
         elif stop.signal is None:
-            path = None if resume_from is None else str(resume_from)
-            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+            _fit(trainer, module, data, resume_from)
         stop.agree(trainer)
         finished = stop.signal is None
         if finished and module.iteration < module.steps:
@@ -86,6 +88,31 @@ def run_training(
         policy_folder=policy_folder,
         exit_code=stop.exit_code,
     )
+
+
+class _Start(Callback):
+    """Whether training has begun, after all of a checkpoint was taken up."""
+
+    passed = False
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.passed = True
+
+
+def _fit(trainer: L.Trainer, module: GroupRLModule, data: PromptDataModule, path: Path | None) -> None:
+    start = _Start()
+    trainer.callbacks.append(start)  # type: ignore[attr-defined]
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        known = isinstance(error, (TrainingError, FileError, checkpoint.CheckpointError))
+        if path is None or start.passed or known:
+            raise
+        why = " ".join(str(error).split())
+        raise checkpoint.CheckpointError(
+            f"{path}: it does not hold what this run needs ({type(error).__name__}: {why:.200}). "
+            "To go on from the one before it, move it away."
+        ) from error
 
 
 def _is_complete(path: Path, module: GroupRLModule) -> bool:

@@ -17,7 +17,7 @@ from grouprl.data.contamination import Report, check, tokenize
 from grouprl.data.problems import ProblemSplits
 from grouprl.data.rows import Problem
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, load_benchmark, with_same_problems
-from grouprl.files import read_json, write_json
+from grouprl.files import FileError, read_json, write_json
 from grouprl.policy.policy import Policy
 from grouprl.rewards.rules import are_correct
 
@@ -116,8 +116,13 @@ def solved_sometimes(counts: Sequence[int], least: int, most: int) -> list[int]:
 
 def remembered(folder: Path, problems: Sequence[str]) -> list[int] | None:
     """Counts of an earlier sitting of the same run, or None."""
-    saved = read_json(folder / SOLVED_FILE)
-    return saved["solved"] if saved and saved.get("problems") == len(problems) else None
+    remedy = "Remove it, and the problems are sampled anew"
+    saved = read_json(folder / SOLVED_FILE, {"problems": int, "solved": list}, remedy=remedy)
+    if saved is None or saved["problems"] != len(problems):
+        return None
+    if len(saved["solved"]) != len(problems) or not all(isinstance(count, int) for count in saved["solved"]):
+        raise FileError(f"{folder / SOLVED_FILE}: it has no count for each problem. {remedy}.")
+    return saved["solved"]
 
 
 def remember(folder: Path, counts: Sequence[int], samples: int) -> None:

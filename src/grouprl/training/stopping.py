@@ -16,10 +16,11 @@ from lightning.pytorch.callbacks import Callback
 
 from grouprl.module import GroupRLModule
 from grouprl.runtime.ranks import gathered
+from grouprl.training import signals
 
 
 class GracefulStop(Callback):
-    """Ctrl-C or SIGTERM finishes the iteration and stops; a second signal, or the end of the grace, stops at once."""
+    """A signal finishes the iteration and stops; a second one, or the end of the grace, stops at once."""
 
     def __init__(self, grace_s: float = 0.0) -> None:
         """Give the iteration under way some time.
@@ -42,18 +43,14 @@ class GracefulStop(Callback):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle signals while the context lasts."""
-        if threading.current_thread() is not threading.main_thread():
+        with signals.handled(self._handle):
             yield
-            return
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: Any) -> None:
+        signals.note(number)
         if self.signal is not None:
+            if number == signal.SIGHUP:  # which the shell and the terminal both send
+                return
             # Not by an exception, which Lightning would turn into an exit of its own.
             self._leave("stopping at once; the checkpoint before stands")
         self.signal = number
@@ -90,9 +87,9 @@ class GracefulStop(Callback):
 
     def _listen_again(self) -> None:
         # Lightning puts a SIGTERM handler of its own in place.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handle)
-            signal.signal(signal.SIGINT, self._handle)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         self._decide(trainer, module)

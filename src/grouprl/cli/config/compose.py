@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ def options_of(group: str) -> list[str]:
     return sorted(Path(str(file)).stem for file in folder.iterdir() if str(file).endswith(".yaml"))
 
 
+@functools.lru_cache
 def shipped_targets() -> frozenset[str]:
     """The ``_target_`` of every option that ships: what a configuration can name without code of the user's."""
     found: set[str] = set()

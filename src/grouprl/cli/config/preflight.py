@@ -19,6 +19,7 @@ from grouprl.cli.config.compose import compose_job, options_of, without_hydra
 from grouprl.cli.config.messages import UsageError, explain, first_line, unknown_key
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
 from grouprl.cli.config.values import check_components, check_values, takes
+from grouprl.files import FileError
 
 _FLAGS = ("-h --help", "-m --multirun", "-r --run", "--hydra-help", "--version", "--resolve")
 _FLAGS_WITH_VALUES = (
@@ -48,7 +49,9 @@ class _FlagParser(argparse.ArgumentParser):
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides among command-line arguments, told from Hydra's own flags and their values."""
-    _, others = _FlagParser().parse_known_args(list(arguments))
+    flags, others = _FlagParser().parse_known_args(list(arguments))
+    if flags.experimental_rerun:
+        raise UsageError("--experimental-rerun: what it reads is a program. Go on with a run by resume=RUN.")
     unknown_flags = [argument for argument in others if argument.startswith("-")]
     if unknown_flags:
         raise UsageError(f"{unknown_flags[0]}: there is no such flag. Options are written key=value; see --help.")
@@ -239,9 +242,9 @@ def _example_of(key: str) -> str:
 
 
 def guarded(check: Callable[[], Any], program: str) -> Any:
-    """Run a check; a `UsageError` ends the program with its text and exit code 2."""
+    """Run a check; a `UsageError`, or a file that cannot be used, ends the program with its text and exit code 2."""
     try:
         return check()
-    except UsageError as error:
+    except (UsageError, FileError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

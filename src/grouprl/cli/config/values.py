@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from grouprl.checks import choice, on_one_device
 from grouprl.cli.config.compose import shipped_targets, without_hydra
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.saved import interpolations
 from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
 from grouprl.data.rows import check_first_row
 from grouprl.evaluation.benchmarks import contaminated_by, with_same_problems
@@ -67,6 +68,8 @@ _OF_THE_LOOP = {
 
 def check_values(config: DictConfig) -> None:
     """Refuse values that cannot work, alone or together."""
+    for key, text in interpolations(OmegaConf.to_container(without_hydra(config), resolve=True)):
+        raise UsageError(f"{key}={text}: a run's saved configuration cannot hold the text ${{. Write it otherwise.")
     checks = (_check_numbers, _check_selection, check_components, _check_batches, _check_trainer, _check_together)
     try:
         for check in (*checks, _check_sampler, _check_contamination, _check_policy, _check_own_code, _check_data):

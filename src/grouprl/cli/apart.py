@@ -1,0 +1,87 @@
+"""An arm of a sweep, in a process of its own: whatever ends it, its end is written down, and the next arm runs.
+
+The process is a fork of one that has imported all that is heavy and has neither started threads nor touched a GPU, so
+that an arm costs no start. What an arm leaves behind, threads, memory and settings of libraries, ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from ctypes import c_byte
+from types import FrameType
+
+from grouprl.answers.process import end_with_parent
+from grouprl.cli.job import Job, execute
+from grouprl.files import FileError, Row, read_json
+from grouprl.training import signals
+from grouprl.training.records import RESULT_FILE
+
+_OUT_OF_MEMORY = "killed by the system for want of memory, or by hand"
+
+
+def run_apart(job: Job) -> None:
+    """Do a job of a sweep; ``result.json`` in its folder says how it ended."""
+    if sys.platform == "linux":  # elsewhere libraries start what a fork does not survive
+        import grouprl.cli.build
+        import grouprl.training.report  # noqa: F401 - once for all arms
+    if signals.received:
+        return
+    fork = multiprocessing.get_context("fork")
+    has_said_its_end = fork.RawValue(c_byte, 0)
+    arm = fork.Process(target=_arm, args=(job, has_said_its_end))
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        signals.note(number)
+        assert arm.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(arm.pid, number if number == signal.SIGHUP else signal.SIGTERM)
+
+    # Held back over the fork, in which a signal would be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+    try:
+        with signals.handled(pass_on):
+            arm.start()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
+            arm.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
+    if not has_said_its_end.value:
+        _write_end(job, arm.exitcode or 0)
+
+
+def _arm(job: Job, has_said_its_end: c_byte) -> None:
+    """What the process of an arm does."""
+    atexit._clear()  # what the sweep has to do at its end is not the arm's
+    with signals.handled(signals.raise_stopped):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the sweep passes it on
+        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
+            code = execute(job)
+        except signals.Stopped:  # before anything was written
+            code = signals.exit_code()
+    has_said_its_end.value = 1
+    atexit._run_exitfuncs()
+    raise SystemExit(code)
+
+
+def _write_end(job: Job, code: int) -> None:
+    """Write down how an arm ended whose process had no time to."""
+    written: Row = {}
+    with contextlib.suppress(FileError):
+        written = read_json(job.folder / RESULT_FILE) or {}
+    is_this_run = written.get("identity") == job.result["identity"]
+    state = written.get("state") if is_this_run else None
+    if state == "finished" or (state == "interrupted" and code > 128):
+        return
+    how = f"exit status {code}" if code >= 0 else f"signal {-code}, {signal.Signals(-code).name}"
+    why = f": {_OUT_OF_MEMORY}" if code == -signal.SIGKILL else ""
+    error = f"its process ended before the run did ({how}{why})"
+    print(f"{job.folder.name}: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        job.write(state="failed", error=error)
