@@ -56,6 +56,9 @@ def test_other_weights_at_the_same_path_are_measured_anew(run, model):
     assert code == 0, text
     second, other = measured(text)
     assert (second, other == folder) == (0.0, False)
+    machine = read_results(Path(other))["machine"]
+    assert machine["threads"] == torch.get_num_threads()
+    assert (machine["precision"], machine["deterministic"]) == ("float32", True)
 
 
 def test_equal_policies_under_two_names_share_nothing_they_should_not(run, model):

@@ -72,6 +72,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
         name: What results call it.
     """
     from grouprl.cli.build import quiet_libraries
+    from grouprl.runtime.machine import describe
 
     quiet_libraries()
     work = _load(config, folder)
@@ -81,7 +82,7 @@ def run(config: DictConfig, folder: str, name: str) -> None:
     results: dict[str, Any] = read_results(out) or {}
     _refuse_others(out, results, work, config.accept_changed)
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}
-    results["inputs"] = work.inputs
+    results |= {"inputs": work.inputs, "machine": describe(str(work.policy.dtype).removeprefix("torch."))}
     measured = results.setdefault("measured", {})
     for key, rows, summary in _measure(work, out, config.accept_changed, contaminated_problems(config.policy)):
         measured[key] = summary

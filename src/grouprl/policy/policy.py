@@ -97,6 +97,11 @@ class Policy(nn.Module):
         return next(self.model.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
     def weights(self) -> int:
         """Number of weights, an adapter's included."""
         return sum(parameter.numel() for parameter in self.model.parameters())
