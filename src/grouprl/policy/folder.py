@@ -67,7 +67,8 @@ def _check_folder(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
     if ADAPTER_CONFIG in names:
         _check_adapter(what, folder, (*adapters, folder.resolve()))
         return
-    if not isinstance(_object(what, folder / CONFIG).get("model_type"), str):
+    config = _object(what, folder / CONFIG)
+    if not isinstance(config.get("model_type"), str) and "auto_map" not in config:
         raise ValueError(f"{what}: {CONFIG} names no model_type. {_AGAIN}")
     _check_weights(what, folder)
     eos = _object(what, folder / "generation_config.json").get("eos_token_id")

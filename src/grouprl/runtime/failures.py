@@ -17,7 +17,6 @@ _LOST = (
     "Broken pipe",
     "remote process exited",
     "failed to recv",
-    "Socket Timeout",
 )
 """In errors of gloo, of NCCL and of torch's store where the process at the other end is gone."""
 _log = logging.getLogger(__name__)
