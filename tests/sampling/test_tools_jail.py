@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -163,6 +165,18 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path):
     os.symlink(tmp_path / "target", tmp_path / "link")
     remove_tree(str(tmp_path / "link"))
     assert (tmp_path / "target" / "kept").exists()
+
+
+def test_removal_ends_beside_a_process_that_goes_on_writing(hostile):
+    code = (
+        "import os, sys\nprint('.', flush=True)\nwhile True:\n    for n in range(50):\n"
+        "        try: os.makedirs(f'{sys.argv[1]}/a{n}/b'); open(f'{sys.argv[1]}/a{n}/b/c', 'w').close()\n"
+        "        except OSError: pass"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, hostile], stdout=subprocess.PIPE) as writer:
+        writer.stdout.read(1)
+        remove_tree(hostile)
+        writer.kill()
 
 
 def test_what_cannot_be_removed_is_said(hostile, monkeypatch, caplog):

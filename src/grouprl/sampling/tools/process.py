@@ -87,9 +87,11 @@ class BlockProcess:
         if (init := self._hear(deadline)) is None:
             return False
         self._groups.append(int(init))
-        if hasattr(os, "pidfd_open"):
-            self._init = os.pidfd_open(int(init))
-        self._control.sendall(b".")
+        try:
+            self._init = os.pidfd_open(int(init)) if hasattr(os, "pidfd_open") else None
+            self._control.sendall(b".")
+        except (ProcessLookupError, BrokenPipeError, ConnectionResetError):
+            return False
         while (line := self._hear(deadline)) != CONFINED:
             if line is None:
                 return False

@@ -25,6 +25,8 @@ CONFINED = "confined"
 LOWER = "lower: "
 """Before a limit that was already lower than asked."""
 NOT_STARTED = 97
+MOST_DESCRIPTORS = 256
+"""The jail opens fewer; the control socket has the number that its caller gave it."""
 
 
 def main() -> NoReturn:
@@ -178,7 +180,8 @@ def exit_code(status: int) -> int:
 
 
 def forget() -> None:
-    """Leave nothing of the jail for the block to find by its name."""
+    """Leave nothing of the jail for the block to find: descriptors, arguments, modules."""
+    os.closerange(3, MOST_DESCRIPTORS)
     sys.argv, sys.orig_argv, sys.dont_write_bytecode = [block.NAME], [sys.executable, block.NAME], True
     for name in [name for name in sys.modules if name.partition(".")[0] == "grouprl"]:
         del sys.modules[name]
