@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -47,16 +46,15 @@ class BlockProcess:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.missing, self.lower = [], []
+        self._order = marshal.dumps({**order, "caller": os.getpid()})
         self._heard = b""
         self._init: int | None = None
         self._groups: list[int] = []
         self._control, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as request:
-            marshal.dump({**order, "caller": os.getpid()}, request)
-            request.seek(0)
+        with theirs:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-s", "-c", START, str(SOURCE), str(theirs.fileno())],
-                stdin=request,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd="/",
@@ -83,12 +81,17 @@ class BlockProcess:
     def confined(self) -> bool:
         """Wait until the block runs, or may not; False where the process did not get so far."""
         deadline = time.monotonic() + START_S
+        self._control.settimeout(START_S)
+        with contextlib.suppress(OSError):  # nothing is heard then
+            self._control.sendall(self._order)
         if (init := self._hear(deadline)) is None:
             return False
         self._groups.append(int(init))
-        if hasattr(os, "pidfd_open"):
-            self._init = os.pidfd_open(int(init))
-        self._control.sendall(b".")
+        try:
+            self._init = os.pidfd_open(int(init)) if hasattr(os, "pidfd_open") else None
+            self._control.sendall(b".")
+        except (ProcessLookupError, BrokenPipeError, ConnectionResetError):
+            return False
         while (line := self._hear(deadline)) != CONFINED:
             if line is None:
                 return False

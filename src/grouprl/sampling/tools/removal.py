@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
-_ROUNDS = 100_000
+_ROUNDS = 30_000
 """Enough for folders nested that deep, and an end where something goes on writing."""
 
 

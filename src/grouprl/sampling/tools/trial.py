@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,9 +39,10 @@ def outcomes(sandbox: Sandbox, attacks: Mapping[str, str] = ATTACKS) -> Iterator
         state, relatives = _state(places), descendants()
         for title, code in attacks.items():
             output = sandbox.run(_filled(code, places))
-            left = len(descendants() - relatives)
+            left = descendants() - relatives
             stopped = BREACH not in output.text and not left and _state(places) == state
-            yield Outcome(title, stopped, _how(output, left, places, sandbox.max_output), output.seconds)
+            end(left)
+            yield Outcome(title, stopped, _how(output, len(left), places, sandbox.max_output), output.seconds)
 
 
 @contextmanager
@@ -106,6 +108,13 @@ def descendants() -> set[int]:
         next_ones = [child for parent in next_ones for child in children.get(parent, [])]
         found.update(next_ones)
     return found
+
+
+def end(processes: set[int]) -> None:
+    """Kill processes that were left."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _filled(code: str, places: dict[str, object]) -> str:

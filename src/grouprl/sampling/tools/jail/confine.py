@@ -4,8 +4,8 @@ The *keeper* leaves the caller's namespaces; its child *init* is the first of th
 the kernel ends them all (``pid_namespaces.7``); *init*'s child is the *block*, which is confined for good before it
 runs a line that a policy wrote. Each dies with its parent, the keeper with the caller.
 
-The order is a marshalled dictionary on standard input (`grouprl.sampling.tools.process.order`). Said over the control
-socket, a line each: the process id of *init*, which then waits for a byte; what could not be enforced; `CONFINED`.
+The order comes over the control socket, a marshalled dictionary (`grouprl.sampling.tools.process`). Said in answer, a
+line each: the process id of *init*, which then waits for a byte; what could not be enforced; `CONFINED`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ CONFINED = "confined"
 LOWER = "lower: "
 """Before a limit that was already lower than asked."""
 NOT_STARTED = 97
+MOST_DESCRIPTORS = 256
+"""The jail opens fewer; the control socket has the number that its caller gave it."""
 
 
 def main() -> NoReturn:
     """Confine and run; ``sys.argv`` names the folder of the package's source and the control socket's descriptor."""
     source, control = sys.argv[1:]
     sys.path.remove(source)
-    with open(0, "rb", closefd=False) as file:
+    with open(int(control), "rb", closefd=False) as file:
         order = marshal.load(file)
+    begin_afresh()
     Jail(order, int(control)).keep()
 
 
@@ -94,7 +97,7 @@ class Jail:
     def run_block(self) -> NoReturn:
         """The block's part."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        with open(os.devnull, "rb") as nothing:
+        with open(os.devnull, "rb") as nothing:  # its own, which is read-only
             os.dup2(nothing.fileno(), 0)
         settled = self.attempt("a folder of its own", self.settle)
         self.confine()
@@ -144,6 +147,15 @@ class Jail:
         os.write(self.control, f"{line}\n".encode())
 
 
+def begin_afresh() -> None:
+    """Undo what a process inherits: which signals are ignored or held back, the mode of new files."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # these two Python ignores itself
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o022)
+
+
 def die_unless(parent_lives: Callable[[], bool]) -> None:
     """Have the kernel kill this process when its parent dies, and end here where that has happened."""
     kernel.die_with_parent()
@@ -168,7 +180,8 @@ def exit_code(status: int) -> int:
 
 
 def forget() -> None:
-    """Leave nothing of the jail for the block to find by its name."""
+    """Leave nothing of the jail for the block to find: descriptors, arguments, modules."""
+    os.closerange(3, MOST_DESCRIPTORS)
     sys.argv, sys.orig_argv, sys.dont_write_bytecode = [block.NAME], [sys.executable, block.NAME], True
     for name in [name for name in sys.modules if name.partition(".")[0] == "grouprl"]:
         del sys.modules[name]

@@ -19,6 +19,8 @@ INSIDE = 1_000
 HOST = b"sandbox"
 FEWEST = 1_000
 """Ids that must be there for a block to be given one of its own."""
+MOST = 2**31
+"""Programs that show ids print higher ones as negative numbers."""
 
 
 def outside_id(kind: str) -> int:
@@ -32,6 +34,7 @@ def outside_id(kind: str) -> int:
         return own
     with open(known, encoding="ascii") as file:
         first, _, count = max((tuple(map(int, line.split())) for line in file), key=lambda extent: extent[2])
+    count = min(count, MOST - first)
     return first + count - 2 - os.getpid() % (count // 2) if count >= FEWEST else own
 
 

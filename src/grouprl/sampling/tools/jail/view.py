@@ -15,6 +15,7 @@ from grouprl.sampling.tools.jail import kernel
 from grouprl.sampling.tools.jail.limits import FOLDER_BYTES, FOLDER_FILES
 
 FOLDER = "/sandbox"
+LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 BASE = "/proc"
 """Where the new root is put together: a folder that is surely there, and of no more use then."""
@@ -25,16 +26,7 @@ def places() -> list[str]:
     """What a block may read: the interpreter, its libraries and packages."""
     found = {sys.executable, os.path.dirname(os.__file__), *site.getsitepackages()}
     found |= {os.path.join(sys.base_prefix, "lib"), os.path.join(sys.prefix, "pyvenv.cfg")}
-    found |= {
-        "/usr/lib",
-        "/lib",
-        "/lib64",
-        "/usr/lib64",
-        "/etc/ld.so.cache",
-        "/etc/alternatives",
-        "/usr/share/zoneinfo",
-    }
-    return sorted(filter(os.path.exists, found))
+    return sorted(filter(os.path.exists, found.union(LIBRARIES)))
 
 
 def enter(shown: list[str], user: int, group: int) -> None:
