@@ -96,7 +96,7 @@ class Job:
         """Write ``result.json`` with some of it changed."""
         if "error" in changes:
             changes["error"] = portable_message(changes["error"])
-        if _is_first_process():
+        if is_first_process():
             write_result(self.folder, self.result | changes)
 
 
@@ -120,7 +120,7 @@ def _execute(job: Job) -> int:
     from grouprl.training.checkpoint import CheckpointError
 
     known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError)
-    if _is_first_process() and not job.resumed:
+    if is_first_process() and not job.resumed:
         make_way(job.folder) if job.sweeping else refuse_to_overwrite(job.folder)
     try:
         job.write()
@@ -128,7 +128,7 @@ def _execute(job: Job) -> int:
     except UsageError as error:
         return _refuse(job, str(error))
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
-        if isinstance(error, RankError) and not _is_first_process():
+        if isinstance(error, RankError) and not is_first_process():
             return 0  # Lightning would kill the first process, which says it all
         with signals.handled(signal.SIG_IGN):
             return _end(job, error, in_one_line=isinstance(error, known))
@@ -176,7 +176,7 @@ def _train(job: Job) -> int:
 
     quiet_libraries()
     config, folder = job.config, job.folder
-    if _is_first_process():
+    if is_first_process():
         print(f"run folder {shown(folder)}", flush=True)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
@@ -226,7 +226,7 @@ def _refuse(job: Job, text: str) -> int:
     """A job whose configuration turned out not to work: one message, and no run folder beside a single run."""
     job.write(state="failed", error=text)
     print(f"{job.folder.name if job.sweeping else 'train.py'}: {text}", file=sys.stderr)
-    if not job.sweeping and not job.resumed and _is_first_process():
+    if not job.sweeping and not job.resumed and is_first_process():
         for name in _OWN_FILES:  # and no others: the folder may be the user's
             (job.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -237,7 +237,7 @@ def _refuse(job: Job, text: str) -> int:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the run folder: a second process that would write to it is refused."""
-    if not _is_first_process():
+    if not is_first_process():
         yield
         return
     refuse_links(folder)
@@ -306,5 +306,6 @@ def _not_a_run(folder: Path, names: Sequence[str]) -> FolderError:
     )
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is not one that Lightning started beside another, which sees to the run folder."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0

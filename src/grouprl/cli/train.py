@@ -26,7 +26,7 @@ from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.environment import prepare, program
-from grouprl.cli.job import Job, execute, refuse_to_overwrite
+from grouprl.cli.job import Job, execute, is_first_process, refuse_to_overwrite
 from grouprl.cli.resume import is_resume, resumed_job
 from grouprl.files import FileError
 from grouprl.studies.table import table_of
@@ -74,7 +74,7 @@ def _do(arguments: list[str]) -> int:
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if multirun:
         guarded(lambda: _refuse_many_devices(jobs), PROGRAM)
-    if not shows:
+    if not shows and is_first_process():
         find = (lambda: sweep_folders(jobs)) if multirun else (lambda: [run_folder(jobs[0])])
         folders = guarded(find, PROGRAM)
         guarded(lambda: _check_writable(folders[0]), PROGRAM)
