@@ -1,6 +1,7 @@
 """Reading takes time in proportion to a text's length, whatever the text, and no depth of nesting is too much."""
 
 import ast
+import contextlib
 import importlib
 import os
 import re
@@ -13,7 +14,7 @@ from helpers.regex_growth import growth
 
 from grouprl.answers import structure
 from grouprl.answers.grading import grade
-from grouprl.answers.latex import parse
+from grouprl.answers.latex import MAX_TOKENS, parse
 from grouprl.answers.text import as_number, last_box, nfkc, split_unit, tidy
 from grouprl.answers.tokens import UnreadableError, tokenize
 
@@ -90,6 +91,8 @@ def test_no_pattern_reads_a_place_from_many_others():
         (r"(?:a|ab|b)*c", False, "exponential"),
         (r"x*y*z", False, "polynomial"),
         (r"x*y*", False, None),
+        (r"a+b|a", False, "polynomial"),
+        (r"ax(?:.*b)?", False, "polynomial"),
         (r"(?i)x+Xy", True, None),
         (r"(?i)x+X+y", True, "polynomial"),
         (r"\d+(?:\.\d+)?", False, None),
@@ -119,6 +122,8 @@ def test_no_nesting_is_too_deep(text):
         structure.read(tidy(text))
     with pytest.raises(UnreadableError):
         parse(tokenize(text[: DEPTH // 2]))
+    with contextlib.suppress(UnreadableError):
+        parse(tokenize(text[:5_000])[:MAX_TOKENS])
     for short in (text[:380], text[:390:-1][:380]):  # within the longest answer that is read at all
         verdict = grade(short, "x+1", extraction="none")
         assert (verdict.correct, verdict.rule == "RecursionError") == (False, False), verdict
@@ -165,3 +170,4 @@ def test_numbers_and_marks_keep_their_meaning():
     assert as_number("1" * 401) is as_number(r"\frac{" + "1" * 5_000 + "}{2}") is None
     assert nfkc("e\u0301 ﬁ １") == "é fi 1"
     assert nfkc("a" + "\u0315\u0300" * 15) == "à" + "\u0300" * 14 + "\u0315" * 15
+    assert nfkc("x" + "\u0300" * 100 + "y") == "x" + "\u0300" * 30 + "y"

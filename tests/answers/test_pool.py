@@ -165,7 +165,7 @@ def together(monkeypatch):
     meeting, ask = threading.Barrier(2), subject._Worker.ask
 
     def meet(worker, request, timeout_s):
-        meeting.wait(120)
+        meeting.wait(30)
         return ask(worker, request, timeout_s)
 
     monkeypatch.setattr(subject._Worker, "ask", meet)

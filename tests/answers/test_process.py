@@ -155,7 +155,7 @@ def test_what_a_worker_runs_cannot_reach_its_pipes(started):
         "    answers.write(b'[%d, %d]\\n' % (len(line), len(read))); answers.flush()\n"
     )
     for text, length in (("a", 4), ("bcd", 6)):
-        assert process.exchange(text, 60) == [length, 0]
+        assert process.exchange(text, 20) == [length, 0]
 
 
 def test_a_worker_without_a_parent_ends_even_if_it_holds_the_interpreter_lock():

@@ -43,7 +43,7 @@ CASES = {
     "boxes: spaces": lambda: last_box(r"\boxed" + " " * MANY) is None,
     "braces": lambda: last_box(filled("{") + filled("{}") + filled("}")) is None,
     "backslashes": lambda: last_box(filled("\\") + r"x \boxed{1}") == "1",
-    "fences": lambda: spoken(filled("```\n", 8 * MANY)) == "\n" * MANY,
+    "fences, four bytes a character": lambda: spoken(filled("```\n", 8 * MANY) + "😀") == "\n" * MANY + "😀",
     "a fence that is not closed": lambda: spoken("1\n```" + "\n" * MANY) == "1\n",
     "thoughts": lambda: spoken(filled("<think>") + filled("</think>") + "7") == "7",
     "lenient: line ends": lambda: lenient("final answer is" + "\n" * MANY) is None,

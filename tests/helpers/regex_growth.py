@@ -80,17 +80,16 @@ class Automaton:
         return bool(re.match(rf"\{letter.upper() if name.startswith('not_') else letter}", character))
 
     def _sequence(self, nodes):
-        """Where it may begin and end, and the conditions on which it may be empty (None: it may not)."""
+        """Where it may begin and end, and the conditions on which it may be empty, one for each way to be that."""
         return self._chain([self._node(node) for node in nodes])
 
     def _chain(self, parts):
-        first, last, empty = [], [], ()
+        first, last, empty = [], [], [()]
         for begin, end, nothing in parts:
             self._join(last, begin)
-            if empty is not None:
-                first = first + [(place, empty + guards) for place, guards in begin]
-            last = end + ([] if nothing is None else [(place, guards + nothing) for place, guards in last])
-            empty = None if empty is None or nothing is None else empty + nothing
+            first = first + [(place, before + guards) for before in empty for place, guards in begin]
+            last = end + [(place, guards + after) for place, guards in last for after in nothing]
+            empty = [before + after for before in empty for after in nothing]
         return first, last, empty
 
     def _join(self, last, first) -> None:
@@ -102,11 +101,10 @@ class Automaton:
         if kind in ONE_CHARACTER:
             self.positions.append(node)
             place = [(len(self.positions) - 1, ())]
-            return place, place, None
+            return place, place, []
         if kind is kinds.BRANCH:
             parts = [self._sequence(list(branch)) for branch in value[1]]
-            first, last = ([entry for part in parts for entry in part[side]] for side in (0, 1))
-            return first, last, next((part[2] for part in parts if part[2] is not None), None)
+            return tuple([entry for part in parts for entry in part[side]] for side in range(3))
         if kind is kinds.SUBPATTERN:
             self.groups[value[0]] = value[3]
             return self._sequence(list(value[3]))
@@ -115,13 +113,13 @@ class Automaton:
         if kind in (kinds.MAX_REPEAT, kinds.MIN_REPEAT):
             return self._repeat(*value)
         if kind is kinds.AT:
-            return [], [], (("at", str(value)),)
+            return [], [], [(("at", str(value)),)]
         if kind in (kinds.ASSERT, kinds.ASSERT_NOT):
             direction, inside = value
             if len(inside) != 1 or inside[0][0] not in ONE_CHARACTER:
-                return [], [], (("unknown",),)
+                return [], [], [(("unknown",),)]
             self.looks[repr(inside[0])] = inside[0]
-            return [], [], ((direction, kind is kinds.ASSERT, repr(inside[0])),)
+            return [], [], [((direction, kind is kinds.ASSERT, repr(inside[0])),)]
         raise NotImplementedError(kind)
 
     def _repeat(self, least: int, most: int, body):
@@ -132,8 +130,8 @@ class Automaton:
             loop = made()
             self._join(loop[1], loop[0])
             before = [made() for _ in range(min(least, LONGEST_COUNT) - 1)]
-            return self._chain([*before, loop if least else (*loop[:2], ())])
-        optional = [(*made()[:2], ()) for _ in range(most - least)]
+            return self._chain([*before, loop if least else (*loop[:2], [()])])
+        optional = [(*made()[:2], [()]) for _ in range(most - least)]
         return self._chain([*(made() for _ in range(least)), *optional])
 
     def step(self, place: int, before: str | None, character: str) -> list[int]:
@@ -250,7 +248,7 @@ def _two_places(automaton: Automaton, start: int, loop: int, ends: set[int]) -> 
             else:
                 choices = [automaton.after(here, before, character)]
             for choice in choices:
-                if choice is not None and (not choice or choice & ends):
+                if choice is not None and not choice:
                     continue
                 comes_back = start == ANYWHERE or start in (choice or ())
                 if choice and loop in choice and loop in later and comes_back:

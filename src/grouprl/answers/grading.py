@@ -85,7 +85,7 @@ def grade_all(
     predictions: Sequence[str],
     golds: Sequence[str],
     kind: AnswerKind = "auto",
-    extraction: Extraction = "boxed",
+    extraction: Extraction | Literal["none"] = "boxed",
     *,
     tolerance: float = 0.0,
     pool: Pool | None = None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_EXPONENT = r"(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?"
 _TOKEN = re.compile(
-    r"(?P<number>\d+\.(?!\d)|(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)"
+    rf"(?P<number>\d+(?:\.(?!\d)|(?:\.\d+)?{_EXPONENT})|\.\d+{_EXPONENT})"
     r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<letter>[A-Za-z])|(?P<space>\s+)|(?P<sign>.)",
     re.DOTALL,
 )
