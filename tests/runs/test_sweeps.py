@@ -125,7 +125,11 @@ def signalled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("signalled")
     jobs = []
     for name, kill in SIGNALS.items():
-        many = ["-m", "seed=0,1", f"study={name}"] if name.startswith(("sweep", "arms")) else [f"hydra.run.dir=runs/{name}"]
+        many = (
+            ["-m", "seed=0,1", f"study={name}"]
+            if name.startswith(("sweep", "arms"))
+            else [f"hydra.run.dir=runs/{name}"]
+        )
         jobs.append({"arguments": [*TINY, "data.heldout_size=2", *many], "kill": kill})
     codes = {name: outcome["status"] for name, outcome in zip(SIGNALS, run_forked(folder, jobs), strict=True)}
     files = sorted(folder.rglob(RESULT_FILE))
