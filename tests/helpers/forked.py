@@ -1,7 +1,7 @@
 """Runs command lines of train.py, each in a fork of this one process, and kills some of them at a given instant.
 
 ``python forked.py JOBS.json``, where each job has ``arguments``, maybe ``script`` (train or evaluate) and maybe ``kill``
-(``where``, ``call``, ``signal``, ``delay_s`` or ``torn``). Prints exit statuses, and how often each place was passed, as
+(``where``, ``call``, ``signal``, ``delay_s`` or ``torn``; ``whole_sweep``: not the arm but the sweep is sent it). Prints exit statuses, and how often each place was passed, as
 JSON.
 """
 
@@ -21,6 +21,7 @@ from grouprl.sampling.decoding import Decoder
 from grouprl.training import checkpoint
 
 PLACES = {
+    "loading": (Policy, "__init__"),
     "sampling": (Decoder, "_draw"),
     "training": (Policy, "logprobs"),
     "writing": (L.Trainer, "save_checkpoint"),
@@ -37,7 +38,10 @@ def watch(kill, counts):
         def called(*arguments, **options):
             counts[place] += 1
             if kill and kill["where"] == place and kill["call"] == counts[place]:
-                if kill.get("torn"):
+                if kill.get("whole_sweep"):
+                    os.kill(os.getppid(), kill["signal"])
+                    time.sleep(0.5)  # until the sweep has passed it on
+                elif kill.get("torn"):
                     tear(original, *arguments)
                     os.kill(os.getpid(), kill["signal"])
                 elif delay := kill.get("delay_s", 0.0):
@@ -93,4 +97,5 @@ def run(job):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests
     print(json.dumps([run(job) for job in json.loads(Path(sys.argv[1]).read_text())]))

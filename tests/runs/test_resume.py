@@ -4,7 +4,9 @@ import fcntl
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,8 +164,6 @@ def finished_run(tmp_path_factory):
 @pytest.fixture
 def run_copy(finished_run, tmp_path, monkeypatch):
     """A copy of a finished run, in the working folder."""
-    import shutil
-
     shutil.copytree(finished_run, tmp_path / "runs" / "a")
     monkeypatch.chdir(tmp_path)
     return Path("runs/a")
@@ -212,6 +212,117 @@ def test_a_checkpoint_of_another_run_or_program_is_refused(run_copy, tmp_path):
     torch.save({"state_dict": {}}, foreign)
     with pytest.raises(CheckpointError, match="no checkpoint of this version"):
         verify(foreign, "")
+
+
+def without(content, place):
+    node = content
+    *parents, name = place.split("/")
+    for parent in parents:
+        node = node[parent]
+    del node[name]
+
+
+OF_A_CHECKPOINT = [
+    *("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", "pytorch-lightning_version"),
+    *("grouprl", "PromptDataModule"),
+    *(f"grouprl/{name}" for name in ("format", "threads", "config_hash", "random", "iteration", "skipped_in_a_row")),
+    *("grouprl/evaluations", "grouprl/frozen"),
+]
+
+
+@pytest.mark.parametrize("place", OF_A_CHECKPOINT)
+def test_a_checkpoint_without_a_part_is_refused_by_name(run_copy, place):
+    newest = find_checkpoints(run_copy / "checkpoints")[-1]
+    content = read(newest)
+    config_hash = content["grouprl"]["config_hash"]
+    assert newest_checkpoint(run_copy, config_hash) == newest
+    without(content, place)
+    torch.save(content, newest)
+    wanted = "no checkpoint of this version" if place in ("grouprl", "grouprl/format") else place.rpartition("/")[2]
+    with pytest.raises(CheckpointError, match=wanted) as refused:
+        newest_checkpoint(run_copy, config_hash)
+    assert str(refused.value).startswith(str(newest))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("optimizer_states", "lr_schedulers", "state_dict", "PromptDataModule", "grouprl/random", "loops/fit_loop"),
+        *("optimizer_states/0/param_groups", "grouprl/random/0/python", "grouprl/random/0/torch"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named_when_it_is_taken_up(run_copy, capsys, place):
+    newest = find_checkpoints(run_copy / "checkpoints")[-1]
+    content = read(newest)
+    key = [int(part) if part.isdigit() else part for part in place.split("/")]
+    node = content
+    for part in key[:-1]:
+        node = node[part]
+    node[key[-1]] = type(node[key[-1]])()
+    torch.save(content, newest)
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code in (1, 2)
+    assert str(newest) in shown
+    assert read_result(run_copy)["state"] in ("failed", "finished")
+
+
+DAMAGES = {
+    "result.json": ["[]", "", '{"run": "a", "sta', "\udcff", '{"run": "a"}', '{"run": "a", "state": "gone"}'],
+    "config.yaml": ["- 1", "", "steps: [", "\udcff", "hello"],
+    "metrics.jsonl": ["\udcff\n", "[]\n", '{"reward": 1}\n', '{"iteration": 1\n', '{"iteration": "1"}\n'],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in DAMAGES.items() for text in texts])
+def test_a_damaged_file_of_a_run_is_named_in_one_line(run_copy, capsys, name, text):
+    content = text.encode(errors="surrogateescape")
+    file = run_copy / name
+    file.write_bytes(content + file.read_bytes() if name == "metrics.jsonl" else content)
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code in (1, 2)
+    (line,) = [line for line in shown.splitlines() if f"runs/a/{name}" in line]
+    assert re.search(r"(Put back what was written there|Remove that line)", line), line
+
+
+def test_a_last_row_that_was_cut_off_is_no_damage(run_copy, capsys):
+    """As a kill leaves it."""
+    before = metrics_of(run_copy)
+    with (run_copy / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "rew')
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code == 0, shown
+    assert metrics_of(run_copy)[: len(before)] == before
+
+
+WRITTEN = ("result.json", "config.yaml", "metrics.jsonl", "curves.png", "policy/config.json", "policy/tokenizer.json")
+
+
+def test_a_resumed_run_writes_to_no_other_name_of_its_files(run_copy, capsys, tmp_path):
+    """A copy of a run folder by hard links is a backup."""
+    backup = tmp_path / "backup"
+    shutil.copytree(run_copy, backup, copy_function=os.link)
+    before = {path: path.read_bytes() for path in backup.rglob("*") if path.is_file()}
+    assert {backup / name for name in WRITTEN} <= set(before)
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code == 0, shown
+    assert {path: path.read_bytes() for path in before} == before
+    for name in WRITTEN[:-1]:
+        assert (run_copy / name).stat().st_ino != (backup / name).stat().st_ino, name
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, "policy", "checkpoints", ".lock", "hparams.yaml", "new.txt"])
+def test_a_run_folder_with_a_link_that_leads_elsewhere_is_refused(run_copy, capsys, tmp_path, name):
+    file, elsewhere = run_copy / name, tmp_path / "elsewhere"
+    if file.exists():
+        file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    before = elsewhere.read_bytes() if elsewhere.is_file() else None
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code == 2
+    assert f"runs/a/{name}: it is a link that leads out of the folder" in shown
+    assert len(shown.splitlines()) <= 2
+    assert (elsewhere.read_bytes() if elsewhere.is_file() else None) == before
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):

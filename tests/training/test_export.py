@@ -71,7 +71,7 @@ def test_the_card(train, tmp_path):
         ([], ["run and out has no value"]),
         (["rnu=a", "out=b"], ["rnu=a", "Did you mean run="]),
         (["run=nowhere", "out=b"], ["run=nowhere", "not a run folder"]),
-        (["run=broken", "out=b"], ["running", "allow_unfinished=true", "resume=broken"]),
+        (["run=broken", "out=b"], ["interrupted", "allow_unfinished=true", "resume=broken"]),
         (["run=broken", "out=b", "allow_unfinished=true"], ["saved no policy"]),
         (["run=done", "out=broken"], ["out=broken", "something in it"]),
         (["run=done", "out=b", "evaluation=broken"], ["evaluation=broken", "results.json"]),

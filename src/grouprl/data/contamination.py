@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grouprl.answers.text import nfkc
-from grouprl.files import read_jsonl
+from grouprl.files import read_jsonl, write_named
 
 GRAM = 13
 """Tokens of a shared run."""
@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             content = {"train": options.train.name, "gram": GRAM, "ratio": RATIO}
             content["benchmarks"] = {name: report.as_dict() for name, report in reports.items()}
-            options.json.write_text(json.dumps(content, indent=1) + "\n")
+            write_named(options.json, json.dumps(content, indent=1) + "\n")
     except (ValueError, OSError) as error:
         print(f"grouprl.data.contamination: {error}", file=sys.stderr)
         return 2

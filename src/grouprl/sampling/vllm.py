@@ -114,7 +114,7 @@ class VLLMSampler:
 
 @functools.lru_cache(maxsize=1)
 def _engine(model: str, dtype: str, memory: float, max_model_len: int | None, enforce_eager: bool) -> Any:
-    """The engine of this process: made once, and shared by copies of a sampler and by the jobs of a sweep."""
+    """The engine of this process: made once, and shared by copies of a sampler."""
     checks.vllm_installed()
     # In this process, so that weights are handed over as they are. vLLM then seeds the process's global random
     # generators, from which nothing here draws, and forms a process group of one.

@@ -28,6 +28,7 @@ from grouprl.training.stopping import GracefulStop
 
 FOLDER = "checkpoints"
 FORMAT = 1
+_REMEDY = "It is no whole checkpoint"
 _SHAPE: Shape = {
     **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict},
     **{"global_step": int, "epoch": int, "pytorch-lightning_version": str, "PromptDataModule": dict},
@@ -114,7 +115,10 @@ class Checkpoints(Callback):
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:  # type: ignore[override]
         # Not earlier: setting up the data loaders draws from the global generator.
         if self._to_restore is not None:
-            restore_random_state(self._to_restore)
+            try:
+                restore_random_state(self._to_restore)
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{trainer.ckpt_path}: its random states are none ({error}).") from error
             self._to_restore = None
 
     def _save_if_due(self, trainer: L.Trainer, module: GroupRLModule) -> None:
@@ -172,11 +176,7 @@ def newest_checkpoint(run: Path, config_hash: str, *, fall_back: bool = False) -
     refused: CheckpointError | None = None
     for path in reversed(find_checkpoints(run / FOLDER)):
         try:
-            content = _verified(path, config_hash)
-            _check_shape(content, _SHAPE, path)
-            _check_shape(content["grouprl"], _OWN_SHAPE, path)
-            for state in content["grouprl"]["random"]:
-                _check_shape(state, _RANDOM_SHAPE, path)
+            _check_parts(_verified(path, config_hash), path)
         except CheckpointError as error:
             if not fall_back:
                 raise
@@ -213,9 +213,23 @@ def _verified(path: Path, config_hash: str) -> dict[str, Any]:
     return content
 
 
+def _check_parts(content: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint that lacks what a run goes on with; a missing part would else begin anew unnoticed."""
+    _check_shape(content, _SHAPE, path)
+    for name in ("optimizer_states", "lr_schedulers"):
+        if len(content[name]) != 1:
+            raise CheckpointError(f"{path}: it holds {len(content[name])} {name}, and a run has one. {_REMEDY}.")
+    _check_shape(content["PromptDataModule"], {"iteration": int}, path)
+    _check_shape(content["grouprl"], _OWN_SHAPE, path)
+    if not content["grouprl"]["random"]:
+        raise CheckpointError(f"{path}: it holds no random states. {_REMEDY}.")
+    for state in content["grouprl"]["random"]:
+        _check_shape(state, _RANDOM_SHAPE, path)
+
+
 def _check_shape(value: Any, shape: Shape, path: Path) -> dict[str, Any]:
     try:
-        return check_shape(value, shape, str(path), remedy="It is no whole checkpoint")
+        return check_shape(value, shape, str(path), remedy=_REMEDY)
     except FileError as error:
         raise CheckpointError(str(error)) from error
 

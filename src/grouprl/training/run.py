@@ -105,9 +105,10 @@ def _fit(trainer: L.Trainer, module: GroupRLModule, data: PromptDataModule, path
     try:
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        known = isinstance(error, (TrainingError, FileError, checkpoint.CheckpointError))
-        if path is None or start.passed or known:
+        if path is None or start.passed or isinstance(error, FileError):
             raise
+        if isinstance(error, (TrainingError, checkpoint.CheckpointError)):
+            raise checkpoint.CheckpointError(f"{path}: {error}") from error
         why = " ".join(str(error).split())
         raise checkpoint.CheckpointError(
             f"{path}: it does not hold what this run needs ({type(error).__name__}: {why:.200}). "

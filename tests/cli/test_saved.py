@@ -1,0 +1,182 @@
+"""A saved configuration is data: what it says is checked as it stands, and nothing in it is resolved or run unasked."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.runs import SMALL
+from omegaconf import OmegaConf
+
+from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.identity import identity, portable
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.preflight import check_command, overrides_of
+from grouprl.cli.config.saved import foreign, interpolations, read_config
+from grouprl.cli.evaluate import main as evaluate
+from grouprl.cli.resume import resumed_job
+from grouprl.cli.train import main as train
+from grouprl.files import FileError
+from grouprl.training.records import write_result
+
+EVIL = "open('pwned', 'w').close()"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    (tmp_path / "evil.py").write_text(f"{EVIL}\nclass Evil:\n    def __init__(self, **_):\n        {EVIL}\n")
+    OmegaConf.register_new_resolver("pwn", lambda *_: Path("pwned").touch() or "repo", replace=True)
+    yield tmp_path
+    OmegaConf.clear_resolver("pwn")
+    assert not Path("pwned").exists(), "code that a saved file names was run"
+
+
+def saved_run(**changes):
+    """A run folder as `train.py` leaves it, with some values of its configuration changed by their place."""
+    (config,) = check_command("train", SMALL, multirun=False)
+    values = portable(without_hydra(config))
+    identity_of_run = identity(config)
+    for place, value in changes.items():
+        node = values
+        *parents, name = place.split(".")
+        for parent in parents:
+            node = node[parent]
+        node[name] = value
+    run = Path("runs/a")
+    write_result(run, {"run": "a", "state": "interrupted", "identity": identity_of_run, "choices": {}})
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    return run
+
+
+def refused(capsys, main, *arguments):
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    shown = capsys.readouterr()
+    assert left.value.code == 2
+    assert "Traceback" not in shown.err
+    assert len(shown.err.splitlines()) == 1, shown.err
+    return shown.err
+
+
+INTERPOLATIONS = {
+    "reward": "${oc.create:'{_target_: evil.Evil}'}",
+    "reward._target_": "${oc.decode:'evil.Evil'}",
+    "prompt.system": "${oc.env:HOME}",
+    "loss.gate.eps_low": "${eps_high}",
+    "lr": "${pwn:1}",
+    "study": "a ${pwn:1} b",
+    "data.${pwn:1}": 1,
+    "optimizer.betas": [0.9, "${pwn:1}"],
+    "advantage": {"_target_": "grouprl.advantages.rank.RankAdvantage", "deep": [{"er": "${pwn:${pwn:1}}"}]},
+    "prompt.style": r"\${pwn:1}",
+    "prompt.context": r"\\${pwn:1}",
+    "overlap.data_dir": "${",
+}
+
+
+@pytest.mark.parametrize("place", INTERPOLATIONS)
+def test_an_interpolation_is_refused_by_its_place_before_anything_is_resolved(here, capsys, place):
+    saved_run(**{place: INTERPOLATIONS[place]})
+    shown = refused(capsys, train, "resume=runs/a")
+    assert f"train.py: runs/a/config.yaml: {place}" in shown
+    assert "holds an interpolation" in shown
+    shown = refused(capsys, evaluate, "policy=runs/a", "prompt=1+1")
+    assert f"evaluate.py: runs/a/config.yaml: {place}" in shown
+
+
+def test_it_cannot_be_put_back_by_the_command_line(here, capsys):
+    saved_run()
+    for override in ("steps='${pwn:1}'", "reward='${oc.create:{_target_: evil.Evil}}'", "resume='${pwn:1}'"):
+        shown = refused(capsys, train, *{"resume=runs/a"} - {override[:6] + "=runs/a"}, override)
+        assert "plain values" in shown
+
+
+FOREIGN = {
+    "reward._target_": "evil.Evil",
+    "loss.gate._target_": "os.system",
+    "sampler.tools": {"_target_": "evil.Evil"},
+    "trainer.plugins": [{"_target_": "evil.Evil"}],
+    "advantage.deep": {"er": {"_target_": "evil.Evil"}},
+    "advantage._target_": ["evil.Evil"],
+    "data._target_": {"_target_": "grouprl.data.problems.tiny_problems"},
+    "policy.trust_remote_code": True,
+    "policy.attention": "somebody/kernels",
+    "reward._partial_": True,
+    "reward._args_": [1],
+    "loss._recursive_": False,
+    "policy._convert_": "none",
+    "optimizer._partial_": "yes",
+}
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+def test_code_that_does_not_ship_is_refused_by_its_place(here, capsys, place):
+    saved_run(**{place: FOREIGN[place]})
+    shown = refused(capsys, train, "resume=runs/a")
+    assert f"train.py: {place}" in shown
+    assert "code that the run folder names is not run unless you name it, too" in shown
+
+
+def test_code_that_is_named_again_is_checked_as_on_any_command_line(here, capsys):
+    saved_run(**{"reward._target_": "nowhere.Evil"})
+    assert "there is no module 'nowhere'" in refused(capsys, train, "resume=runs/a", "reward._target_=nowhere.Evil")
+    saved_run(**{"reward._target_": "grouprl.rewards.parts.Nothing"})
+    shown = refused(capsys, train, "resume=runs/a", "reward._target_=grouprl.rewards.parts.Nothing")
+    assert "there is no such name" in shown
+
+
+def test_what_was_checked_is_what_is_run(here):
+    """The job holds the very values that were read, without anything that could become something else."""
+    run = saved_run()
+    job = resumed_job(["resume=runs/a"], multirun=False)
+    assert OmegaConf.to_container(job.config, resolve=False) == yaml.safe_load((run / "config.yaml").read_text())
+    assert not list(interpolations(OmegaConf.to_container(job.config, resolve=False)))
+    assert not list(foreign(OmegaConf.to_container(job.config, resolve=False)))
+
+
+def test_what_ships_names_no_code_of_others():
+    for overrides in (["optimizer=sgd"], ["adapter=lora"], ["experiment=tools"], ["loss=gspo", "beta=0.04"]):
+        (config,) = check_command("train", overrides, multirun=False)
+        assert not list(foreign(portable(without_hydra(config))))
+
+
+def test_a_run_whose_configuration_could_not_be_saved_is_refused(here):
+    with pytest.raises(UsageError, match=r"prompt.system=Solve \$\{x\}: a run's saved configuration cannot hold"):
+        check_command("train", [*SMALL, r"prompt.system='Solve \${x}'"], multirun=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "it holds nothing"),
+        ("{}", "it is empty"),
+        ("- 1", "it holds a list"),
+        ("steps: [", "no YAML"),
+        ("\0", "no YAML"),
+    ],
+)
+def test_a_damaged_configuration_is_named_in_one_line(here, capsys, content, fault):
+    run = saved_run()
+    (run / "config.yaml").write_text(content)
+    with pytest.raises(FileError, match=fault):
+        read_config(run)
+    for main, arguments in ((train, ["resume=runs/a"]), (evaluate, ["policy=runs/a", "prompt=1+1"])):
+        assert "runs/a/config.yaml" in refused(capsys, main, *arguments)
+
+
+@pytest.mark.parametrize("prompt", [3, "chat", {"style": 3}, {"system": ["a"]}])
+def test_a_prompt_of_another_shape_is_named_in_one_line(here, capsys, prompt):
+    saved_run(prompt=prompt)
+    assert "runs/a/config.yaml" in refused(capsys, evaluate, "policy=runs/a", "prompt=1+1")
+
+
+def test_files_of_hydra_beside_a_run_are_not_read(here):
+    run = saved_run()
+    (run / ".hydra").mkdir()
+    for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+        (run / ".hydra" / name).write_text("reward: {_target_: evil.Evil}\nlr: ${pwn:1}\n")
+    assert resumed_job(["resume=runs/a"], multirun=False) is not None
+    with pytest.raises(UsageError, match=r"--experimental-rerun: what it reads is a program"):
+        overrides_of(["--experimental-rerun", "runs/a/.hydra/config.pickle"])
