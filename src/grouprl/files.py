@@ -22,7 +22,7 @@ LONGEST_LINE = 2**24
 """Bytes of a line of JSONL at most: a problem is shorter by far, and all that is read is read into memory."""
 DEEPEST = 100
 """Levels of JSON at most: Python's own bound depends on what has been called before, and on its version."""
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 Shape = Mapping[str, "type | tuple[type, ...]"]
 """Fields of an object with their types; a name that ends in ``?`` may be missing."""

@@ -8,7 +8,8 @@ from grouprl.answers.text import as_choice, extract, key_of, last_box, nfkc, spl
 from grouprl.data.contamination import overlaps
 from grouprl.data.contamination import tokenize as problem_tokens
 from grouprl.data.rows import gold_answer
-from grouprl.evaluation.exemplars import _exemplar
+from grouprl.evaluation.exemplars import _CALCULATOR
+from grouprl.files import _depth
 from grouprl.rewards.rules import has_box, has_notation, has_steps
 from grouprl.sampling.tools.transcript import pending_code
 
@@ -69,7 +70,8 @@ CASES = {
     "units of an answer": lambda: grade("5 " + r"\text{a} " * 40 + "7x", "6", extraction="none").status == "wrong",
     "too long an answer": lambda: grade(r"\boxed{" + filled("-+") + "}", "x").status == "unparsable",
     "gold: hashes": lambda: gold_answer(filled("#") + "3", "hashes") == "3",
-    "calculators": lambda: len(_exemplar({"problem": "", "solution": filled("<<a"), "answer": 1}).solution) > 9,
+    "calculators": lambda: _CALCULATOR.sub("", filled("<<a") + ">>") == filled("<<a", MANY - 3),
+    "JSON: a text that does not end": lambda: _depth(b'[{"' + b'\\"[' * MANY) == 2,
     "code: opened": lambda: pending_code(filled("```python\n") + "```output") is not None,
     "code: not closed": lambda: pending_code("```python\n" + "\n" * MANY + "```output") is None,
     "problems: marks": lambda: len(problem_tokens("a" + filled("\u0315\u0300") + "b")) == 2,
