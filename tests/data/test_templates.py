@@ -57,7 +57,7 @@ def test_a_template_that_takes_long_for_each_question_is_refused(monkeypatch):
     """A thousand problems would take as many times as long."""
     monkeypatch.setattr(templates, "SLOWEST_S", 0.01)
     monkeypatch.setattr(templates, "TIMEOUT_S", 60.0)
-    with pytest.raises(ValueError, match=r"its chat template takes 0\.\d s of a processor for one question"):
+    with pytest.raises(ValueError, match=r"its chat template takes \d+\.\d s of a processor for one question"):
         render(tokenizer_with(SLOW + CHAT), "1 + 1?")
 
 

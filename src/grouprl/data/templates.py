@@ -19,7 +19,7 @@ from grouprl.data import tiny
 
 START_TIMEOUT_S, TIMEOUT_S = 60.0, 10.0
 """Seconds to start the process, which imports transformers, and to write the trial's texts."""
-SLOWEST_S, LONGEST, MEMORY_MB = 0.5, 1_000_000, 1024
+SLOWEST_S, LONGEST, MEMORY_MB = 1.0, 1_000_000, 1024
 """Processor time and characters of one text at most, and memory of the process."""
 _FILLING = " and what is left of it, if a half is taken away from it again" * 8
 QUESTIONS = tuple(f"{first} What is three times four{_FILLING}? {last}" for first, last in ("AA", "AB", "BA"))
