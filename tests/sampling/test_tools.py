@@ -8,7 +8,7 @@ from grouprl.batch import Experience
 from grouprl.sampling import rounds
 from grouprl.sampling.decoding import Decoder
 from grouprl.sampling.rounds import ToolRounds
-from grouprl.sampling.tools.sandbox import ToolOutput
+from grouprl.sampling.tools.sandbox import Sandbox, SandboxError, ToolOutput
 from grouprl.sampling.tools.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
 from grouprl.training.callbacks import read_metrics
 
@@ -145,3 +145,16 @@ def test_a_later_round_goes_on_in_its_stream_of_random_numbers(monkeypatch):
     for number, row in enumerate(waiting):
         start = later[number]
         assert torch.equal(second.uniforms[number, :width], fresh[row, start : start + width])
+
+
+def test_a_run_whose_sandbox_cannot_be_enforced_ends_with_one_line(train, tmp_path, monkeypatch, capsys):
+    def run(self, code):
+        raise SandboxError("the sandbox cannot be enforced on this machine: no namespaces.")
+
+    monkeypatch.setattr(Sandbox, "run", run)
+    assert train("experiment=tools", "max_new_tokens=96") == 1
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert ": the sandbox cannot be enforced on this machine: no namespaces.\nAfter mending it: " in told
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert '"state": "failed"' in (folder / "result.json").read_text()
