@@ -126,8 +126,8 @@ def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:
     for job in jobs:
         if not on_one_device(job.trainer.get("devices", 1)):
             raise UsageError(
-                f"trainer.devices={job.trainer.devices} with -m: the processes of further devices are started "
-                "with the whole command line, which is the sweep's. Use trainer.devices=1, or start the runs one by one."
+                f"trainer.devices={job.trainer.devices} with -m: the processes of further devices are started with the "
+                "whole command line, which is the sweep's. Use trainer.devices=1, or start the runs one by one."
             )
 
 
