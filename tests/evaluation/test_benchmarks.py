@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 from grouprl.answers.grading import GRADER_VERSION, grade_all
 from grouprl.cli import compare, evaluate, tables
 from grouprl.data.rows import LETTERS
-from grouprl.evaluation import runner
+from grouprl.evaluation import results, runner
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, contaminated_by, load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
 from grouprl.evaluation.prompts import build_prompt, stop_strings
@@ -204,6 +204,25 @@ def test_samples_that_were_not_graded_in_time_are_graded_again(run, tmp_path, mo
     assert wanted["accuracy"]["value"] > 0 == wanted["timeout"]
     assert found == wanted
     assert read_parquet(tmp_path / "a" / "tiny-cot.parquet") == read_parquet(tmp_path / "b" / "tiny-cot.parquet")
+
+
+def test_an_answer_that_could_not_be_compared_has_no_vote(monkeypatch):
+    """It is not compared with each of the others, each time up to the limit."""
+    asked = []
+
+    def compared(first, second):
+        asked.append({first, second})
+        return ("correct" if first == second else "wrong"), "text"
+
+    monkeypatch.setattr(results, "compare_answers", compared)
+    shared = {"index": 0, "gold": "1", "correct": False, "truncated": False, "tokens": 1, "tool_rounds": 0, "shots": 0}
+    late = [shared | {"answer": f"late {n}", "status": "timeout"} for n in range(3)]
+    right = shared | {"answer": "1", "status": "correct", "correct": True}
+    group = [*late, right, shared | {"answer": "2", "status": "wrong"}, right]
+    summary = results.summarize([row | {"index": index} for index in (0, 1) for row in group])
+    assert summary["maj@6"]["value"] == 1
+    assert summary["timeout"] == 6
+    assert asked == [{"1"}, {"1", "2"}, {"1"}] * 2
 
 
 def test_samples_and_their_statistics(run, tmp_path):

@@ -54,7 +54,8 @@ def summarize(rows: Sequence[Row], without: Sequence[int] = ()) -> dict[str, Any
 
 
 def _vote(group: Sequence[Row]) -> float:
-    answers = [group[0]["gold"], *(row["answer"] or None for row in group)]
+    compared = [row["answer"] if row["status"] != "timeout" else None for row in group]  # what hangs would hang again
+    answers = [group[0]["gold"], *(answer or None for answer in compared)]
     labels = equivalence_classes(answers, lambda a, b: compare_answers(str(a), str(b))[0] == "correct")
     return majority(labels[1:]).score(labels[0])
 
