@@ -295,6 +295,14 @@ def test_a_last_row_that_was_cut_off_is_no_damage(run_copy, capsys):
     assert metrics_of(run_copy)[: len(before)] == before
 
 
+def test_a_last_row_that_is_damaged_and_not_cut_off_is_refused(run_copy, capsys):
+    with (run_copy / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "rew\n')
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code == 1
+    assert "runs/a/metrics.jsonl, line 5: not a JSON object in UTF-8" in shown
+
+
 WRITTEN = ("result.json", "config.yaml", "metrics.jsonl", "curves.png", "policy/config.json", "policy/tokenizer.json")
 
 
@@ -307,7 +315,7 @@ def test_a_resumed_run_writes_to_no_other_name_of_its_files(run_copy, capsys, tm
     code, shown = resume(capsys, "resume=runs/a", "steps=3")
     assert code == 0, shown
     assert {path: path.read_bytes() for path in before} == before
-    for name in WRITTEN[:-1]:
+    for name in WRITTEN:
         assert (run_copy / name).stat().st_ino != (backup / name).stat().st_ino, name
 
 
