@@ -268,7 +268,27 @@ def test_a_checkpoint_that_does_not_fit_is_named_when_it_is_taken_up(run_copy, c
 
 
 DAMAGES = {
-    "result.json": ["[]", "", '{"run": "a", "sta', "\udcff", '{"run": "a"}', '{"run": "a", "state": "gone"}'],
+    "result.json": [
+        *(
+            f'{{"run": "a", "state": "finished", {entry}}}'
+            for entry in (
+                '"metrics": {"x": "1"}',
+                '"identity": []',
+                '"identity": {"inputs": []}',
+                '"machine": {"threads": "2"}',
+                '"overrides": [1]',
+                '"contamination": {"gsm8k": []}',
+                '"choices": []',
+                '"iterations": "3"',
+            )
+        ),
+        "[]",
+        "",
+        '{"run": "a", "sta',
+        "\udcff",
+        '{"run": "a"}',
+        '{"run": "a", "state": "gone"}',
+    ],
     "config.yaml": ["- 1", "", "steps: [", "\udcff", "hello"],
     "metrics.jsonl": ["\udcff\n", "[]\n", '{"reward": 1}\n', '{"iteration": 1\n', '{"iteration": "1"}\n'],
 }
