@@ -268,7 +268,27 @@ def test_a_checkpoint_that_does_not_fit_is_named_when_it_is_taken_up(run_copy, c
 
 
 DAMAGES = {
-    "result.json": ["[]", "", '{"run": "a", "sta', "\udcff", '{"run": "a"}', '{"run": "a", "state": "gone"}'],
+    "result.json": [
+        *(
+            f'{{"run": "a", "state": "finished", {entry}}}'
+            for entry in (
+                '"metrics": {"x": "1"}',
+                '"identity": []',
+                '"identity": {"inputs": []}',
+                '"machine": {"threads": "2"}',
+                '"overrides": [1]',
+                '"contamination": {"gsm8k": []}',
+                '"choices": []',
+                '"iterations": "3"',
+            )
+        ),
+        "[]",
+        "",
+        '{"run": "a", "sta',
+        "\udcff",
+        '{"run": "a"}',
+        '{"run": "a", "state": "gone"}',
+    ],
     "config.yaml": ["- 1", "", "steps: [", "\udcff", "hello"],
     "metrics.jsonl": ["\udcff\n", "[]\n", '{"reward": 1}\n', '{"iteration": 1\n', '{"iteration": "1"}\n'],
 }
@@ -295,6 +315,14 @@ def test_a_last_row_that_was_cut_off_is_no_damage(run_copy, capsys):
     assert metrics_of(run_copy)[: len(before)] == before
 
 
+def test_a_last_row_that_is_damaged_and_not_cut_off_is_refused(run_copy, capsys):
+    with (run_copy / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "rew\n')
+    code, shown = resume(capsys, "resume=runs/a", "steps=3")
+    assert code == 1
+    assert "runs/a/metrics.jsonl, line 5: not a JSON object in UTF-8" in shown
+
+
 WRITTEN = ("result.json", "config.yaml", "metrics.jsonl", "curves.png", "policy/config.json", "policy/tokenizer.json")
 
 
@@ -307,7 +335,7 @@ def test_a_resumed_run_writes_to_no_other_name_of_its_files(run_copy, capsys, tm
     code, shown = resume(capsys, "resume=runs/a", "steps=3")
     assert code == 0, shown
     assert {path: path.read_bytes() for path in before} == before
-    for name in WRITTEN[:-1]:
+    for name in WRITTEN:
         assert (run_copy / name).stat().st_ino != (backup / name).stat().st_ino, name
 
 

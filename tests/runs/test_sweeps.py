@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import run_forked
 
+from grouprl.cli import apart
 from grouprl.cli import train as script
 from grouprl.training import signals
 from grouprl.training.records import LOCK_FILE, RESULT_FILE, read_result, settle, write_result
@@ -95,6 +96,19 @@ def test_arms_share_no_process_and_leave_no_thread(train, capfd):
     assert python[3] <= python[1]
     assert system[3] <= system[1] + 1  # the answer pool is being started beside
     assert capfd.readouterr().out.count("| finished |") == 4
+
+
+def test_a_thread_that_a_component_left_does_not_hold_the_sweep(train, monkeypatch):
+    Path("own.py").write_text(
+        "import threading\n"
+        "def never_ends():\n    threading.Event().wait()\n"
+        "class Reward:\n"
+        "    def __call__(self, completions, prompts):\n"
+        "        threading.Thread(target=never_ends).start()\n"
+        "        return [[float(len(text)) for text in row] for row in completions]\n"
+    )
+    monkeypatch.setattr(apart, "LINGERS_S", 0.1)
+    assert train(*TINY, "-m", "reward=custom", "reward._target_=own.Reward", "seed=0,1") == 0
 
 
 def test_a_component_that_leaves_the_program_leaves_a_failed_run(train, capfd):

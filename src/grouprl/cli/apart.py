@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from ctypes import c_byte
 from types import FrameType
 
@@ -21,6 +22,8 @@ from grouprl.files import FileError, Row, read_json
 from grouprl.training import signals
 from grouprl.training.records import RESULT_FILE
 
+LINGERS_S = 20.0
+"""For the process of an arm to end whose run has."""
 _OUT_OF_MEMORY = "killed by the system for want of memory, or by hand"
 
 
@@ -66,8 +69,16 @@ def _arm(job: Job, has_said_its_end: c_byte) -> None:
         except signals.Stopped:  # before anything was written
             code = signals.exit_code()
     has_said_its_end.value = 1
+    _end_within(LINGERS_S, code)
     atexit._run_exitfuncs()
     raise SystemExit(code)
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """Let threads that a component left behind come to their end, and do not wait for ever."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _write_end(job: Job, code: int) -> None:

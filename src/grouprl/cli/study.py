@@ -18,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         results = read_csv(arguments.source) if arguments.source.is_file() else collect(arguments.source)
-    except FileError as error:
+    except (FileError, OSError) as error:
         parser.error(str(error))
     if not results:
         parser.error(f"{arguments.source}: no {RESULT_FILE} in its folders")

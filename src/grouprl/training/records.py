@@ -107,14 +107,27 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return None
     if result["state"] not in STATES:
         raise FileError(f"{file}: its state is {result['state']!r}, not one of {', '.join(STATES)}. {_REMEDY}.")
-    metrics = result.get("metrics", {})
-    check_shape(metrics, dict.fromkeys(metrics, (int, float)), f"{file}, metrics", remedy=_REMEDY)
-    overlaps = result.get("contamination") or {}
-    for name, report in overlaps.items():
-        check_shape(report, {"test_overlapping": int, "indices": list}, f"{file}, {name}", remedy=_REMEDY)
+    _check_entries(result, file)
     if result["state"] == "running" and not is_in_use(folder):
         return result | {"state": "interrupted"}
     return result
+
+
+def _check_entries(result: Mapping[str, Any], file: Path) -> None:
+    metrics, overlaps = result.get("metrics", {}), result.get("contamination") or {}
+    overrides = result.get("overrides", [])
+    shapes: list[tuple[str, Any, Shape]] = [
+        ("metrics", metrics, dict.fromkeys(metrics, (int, float))),
+        ("identity", result.get("identity", {}), {"config_hash?": str, "package?": str, "inputs?": dict}),
+        ("machine", result.get("machine", {}), {"threads?": int}),
+        ("overrides", {str(n): text for n, text in enumerate(overrides)}, {str(n): str for n in range(len(overrides))}),
+        *(
+            (f"contamination, {n}", report, {"test_overlapping": int, "indices": list})
+            for n, report in overlaps.items()
+        ),
+    ]
+    for name, value, shape in shapes:
+        check_shape(value, shape, f"{file}, {name}", remedy=_REMEDY)
 
 
 def settle(folder: Path, *, wait_s: float = 0.0) -> None:
