@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import itertools
 import json
 import math
@@ -139,6 +140,8 @@ def write_text(file: Path, text: str) -> None:
 def write_named(file: Path, text: str) -> None:
     """Write a text file that the user named: in one step, through a link that is the user's, and also to a device."""
     place = Path(os.path.realpath(file))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
     if place.exists() and not place.is_file():
         place.write_text(text, encoding="utf-8")
     else:
