@@ -283,7 +283,7 @@ def test_contamination_is_reported_beside_the_score(run, tmp_path):
     folder = tmp_path / "run"
     (folder / "policy").mkdir(parents=True)
     load_policy("tiny").save(folder / "policy")
-    found = {"tiny": {"indices": [0, 1, 2]}}
+    found = {"tiny": {"indices": [0, 1, 2], "test_overlapping": 3}}
     (folder / "result.json").write_text(json.dumps({"run": "run", "state": "finished", "contamination": found}))
     code, text = run("policy=run", "benchmark=[tiny,tiny_hard]", "limit=8", "max_new_tokens=64", "out=a")
     assert code == 0, text
