@@ -29,9 +29,8 @@ _OUT_OF_MEMORY = "killed by the system for want of memory, or by hand"
 
 def run_apart(job: Job) -> None:
     """Do a job of a sweep; ``result.json`` in its folder says how it ended."""
-    if sys.platform == "linux":  # elsewhere libraries start what a fork does not survive
-        import grouprl.cli.build
-        import grouprl.training.report  # noqa: F401 - once for all arms
+    with contextlib.suppress(signals.Stopped), signals.handled(signals.raise_stopped):
+        _import_what_is_heavy()
     if signals.received:
         return
     fork = multiprocessing.get_context("fork")
@@ -55,6 +54,13 @@ def run_apart(job: Job) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)
     if not has_said_its_end.value:
         _write_end(job, arm.exitcode or 0)
+
+
+def _import_what_is_heavy() -> None:
+    """Once for all arms. On Linux alone: elsewhere libraries start what a fork does not survive."""
+    if sys.platform == "linux":
+        import grouprl.cli.build
+        import grouprl.training.report  # noqa: F401
 
 
 def _arm(job: Job, has_said_its_end: c_byte) -> None:
