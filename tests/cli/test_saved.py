@@ -86,6 +86,14 @@ def test_an_interpolation_is_refused_by_its_place_before_anything_is_resolved(he
     assert f"evaluate.py: runs/a/config.yaml: {place}" in shown
 
 
+def test_a_sweep_that_finds_one_is_refused_before_its_first_arm(here, capsys):
+    run = saved_run(**{"reward": INTERPOLATIONS["reward"]})
+    sweep = [*SMALL, "-m", "seed=1,2", "hydra.sweep.dir=runs", "hydra.sweep.subdir=${seed}"]
+    run.rename("runs/2")
+    assert "train.py: runs/2/config.yaml: reward holds an interpolation" in refused(capsys, train, *sweep)
+    assert not Path("runs/1").exists()
+
+
 def test_it_cannot_be_put_back_by_the_command_line(here, capsys):
     saved_run()
     for override in ("steps='${pwn:1}'", "reward='${oc.create:{_target_: evil.Evil}}'", "resume='${pwn:1}'"):

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, portable, resume_hash
+from grouprl.cli.config.saved import read_values
 from grouprl.cli.job import Job
 from grouprl.training.records import read_result
 
@@ -46,14 +47,13 @@ def _others(folder: Path, config: DictConfig, before: Mapping[str, Any], now: Ma
     identity = before.get("identity") or {}
     options = []
     if identity.get("config_hash") != now["config_hash"]:
-        options = _changed_options(folder / "config.yaml", config) or ["its options"]
+        options = _changed_options(folder, config) or ["its options"]
     return options + changed_inputs(identity, now)
 
 
-def _changed_options(file: Path, config: DictConfig) -> list[str]:
-    try:
-        saved = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is other options
+def _changed_options(folder: Path, config: DictConfig) -> list[str]:
+    saved = read_values(folder)
+    if saved is None:
         return []
     old, new = _flat(saved), _flat(portable(without_hydra(config)))
     return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]

@@ -141,14 +141,14 @@ def _run_job(config: DictConfig) -> None:
         if code := execute(Job.new(*task, sweeping=False)):
             raise SystemExit(code)
         return
-    _used[settings.job.num] = folder
+    _used[settings.job.num], name = folder, os.path.relpath(folder, settings.sweep.dir)
     if signals.received:
         if read_result(folder) is None:
-            Job.new(*task, sweeping=True).write(state="not run")
+            Job.new(*task, sweeping=True).write(run=name, state="not run")
         return
     job = arm_of(*task)
     if job is not None:
-        job.result["run"] = os.path.relpath(folder, settings.sweep.dir)
+        job.result["run"] = name
         print(f"\n== {job.result['run']}", flush=True)
         run_apart(job)
 

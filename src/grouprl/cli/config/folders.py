@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.messages import UsageError, first_line
+from grouprl.cli.config.saved import read_values
 from grouprl.files import make_own, refuse_links
 from grouprl.training.records import read_result
 
@@ -46,10 +47,11 @@ def prepare_folder(folder: Path, job: DictConfig) -> None:
     """See to it that what is written to a folder stays in it, before Hydra writes there.
 
     Raises:
-        FileError: A link leads out of it, or its result is damaged.
+        FileError: A link leads out of it, or the result or the configuration in it is damaged.
     """
     refuse_links(folder)
     read_result(folder)
+    read_values(folder)
     for pattern in (f"{job.hydra.output_subdir}/*.yaml", "*.log"):  # which are written in place
         for file in folder.glob(pattern):
             make_own(file)
