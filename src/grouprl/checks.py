@@ -9,13 +9,15 @@ key, value and remedy.
 from __future__ import annotations
 
 import difflib
-import json
 import logging
+import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 _log = logging.getLogger(__name__)
+_NOT_TEXTS = ("null", "true", "false", "on", "off", "yes", "no", "nan", "inf")
 
 
 def choice(key: str, value: Any, choices: Sequence[str]) -> None:
@@ -69,7 +71,13 @@ def refusal(what: str, changed: Collection[str], accepted: Collection[str], reme
     refused = [name for name in changed if name not in accepted]
     if not refused:
         return None
-    listed = ",".join(json.dumps(name) if set(name) & set(" ,=[]{}'\"()$") else name for name in changed)
-    option = f"accept_changed=[{listed}]"
-    quoted = f"'{option}'" if set(option) & set(" \"'()$") else option
+    option = f"accept_changed=[{','.join(map(_in_a_list, dict.fromkeys((*accepted, *changed))))}]"
+    quoted = option if re.fullmatch(r"[\w.,=\-/\[\]]+", option, re.ASCII) else shlex.quote(option)
     return f"{what}: {', '.join(refused)} changed since. {remedy}, or accept that: {quoted}"
+
+
+def _in_a_list(name: str) -> str:
+    """A text as an item of a list in Hydra's grammar."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.\-/]*", name, re.ASCII) and name.lower() not in _NOT_TEXTS
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', name)
+    return name if plain else f'"{escaped}"'

@@ -44,6 +44,10 @@ def write(path, text):
         ({"reward": {"_target_": "mine.py:f"}}, ["helper.py", "mine.py"]),
         ({"reward": {"_target_": "pack.inner.f"}}, ["helper.py", "pack/__init__.py", "pack/inner.py", "pack/other.py"]),
         ({"reward": {"_target_": "loose.inner.f"}}, ["inner.py"]),
+        ({"reward": {"_target_": "spaces.reward.f"}}, ["beside.py", "reward.py"]),
+        ({"reward": {"_target_": "spaces.deep.core.f"}}, ["deep/__init__.py", "deep/core.py", "deep/other.py"]),
+        ({"reward": {"_target_": "three.f"}}, ["_target_/2/core.py", "_target_/core.py", "core.py", "three.py"]),
+        ({"data": {"path": "linked"}}, ["linked/d/more.jsonl", "linked/d/train.jsonl"]),
         ({"loss": {"gate": {"_target_": "mine.Gate"}}}, ["helper.py", "mine.py"]),
         ({"reward": {"_target_": "torch.nn.Linear"}}, []),
         ({"reward": {"_target_": "grouprl.rewards.parts.MathReward"}}, []),
@@ -61,6 +65,16 @@ def test_files_that_options_name(here, options, names):
     write("pack/inner.py", "from . import other\n")
     write("pack/other.py", "import helper\n")
     write("loose/inner.py", "not python at all (\n")
+    write("spaces/reward.py", "from .beside import g\n")
+    write("spaces/beside.py", "")
+    write("spaces/deep/__init__.py", "from . import other\n")
+    write("spaces/deep/core.py", "")
+    write("spaces/deep/other.py", "")
+    write("three.py", "import a.core, b.core, c.core\n")
+    for name in "abc":
+        write(f"{name}/core.py", name)
+    Path("linked").mkdir()
+    Path("linked/d").symlink_to(here / "d")
     assert sorted(digests(**options)) == names
 
 

@@ -61,6 +61,31 @@ def test_other_weights_at_the_same_path_are_measured_anew(run, model):
     assert (machine["precision"], machine["deterministic"]) == ("float32", True)
 
 
+def test_another_configuration_of_the_same_weights_is_measured_anew(run, model):
+    first, folder = measured(run(f"policy={model}", *ASKED)[1])
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rms_norm_eps": 0.5}))
+    second, other = measured(run(f"policy={model}", *ASKED)[1])
+    assert other != folder
+    assert second != first
+
+
+def test_files_of_the_users_are_not_overwritten(run):
+    Path("notes").mkdir()
+    Path("notes/results.md").write_text("my own")
+    code, text = run("policy=tiny", *ASKED, "out=notes")
+    assert (code, "out=notes: it holds other files (results.md)" in text) == (2, True), text
+    assert [file.name for file in Path("notes").iterdir()] == ["results.md"]
+
+
+def test_limits_of_the_sandbox_are_settings(run):
+    asked = ("policy=tiny_tools", "benchmark=tiny", "mode=tir", "limit=2", "max_new_tokens=48", "out=kept")
+    assert run(*asked)[0] == 0
+    assert run(*asked, "tools.sandbox.workers=1")[0] == 0
+    code, text = run(*asked, "tools.sandbox.max_output=3")
+    assert (code, "other settings: tools" in text) == (2, True), text
+
+
 def test_equal_policies_under_two_names_share_nothing_they_should_not(run, model):
     shutil.copytree("m", "n")
     damage(Path("n/policy"))

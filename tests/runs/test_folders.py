@@ -39,36 +39,39 @@ def interrupted_after_its_checkpoints(folder, *, keep):
 
 
 @pytest.mark.parametrize("second", [["seed=1", "steps=1"], ["seed=0", "steps=2"]], ids=["another", "the same"])
-def test_a_folder_that_holds_a_run_is_refused(train, capsys, second):
+def test_a_folder_that_holds_a_run_is_refused(train, capfd, second):
     assert train("steps=2", "hydra.run.dir=ow") == 0
     before = contents("ow")
     assert train(*second, "hydra.run.dir=ow") == 2
-    assert "ow: it holds a run (finished). Set hydra.run.dir to a new folder." in capsys.readouterr().err
+    assert "ow: it holds a run (finished). Set hydra.run.dir to a new folder." in capfd.readouterr().err
     assert contents("ow") == before
 
 
 @pytest.mark.parametrize("kept", ["result.json", "metrics.jsonl", "checkpoints"])
-def test_so_is_what_is_left_of_one(train, capsys, kept):
+def test_so_is_what_is_left_of_one(train, capfd, kept):
     if kept == "checkpoints":
         (Path("ow") / kept).mkdir(parents=True)
     else:
         Path("ow").mkdir()
         (Path("ow") / kept).write_text("cut off{")
     assert train("hydra.run.dir=ow") == 2
-    shown = capsys.readouterr().err
-    assert "ow: it holds a run (unfinished)" in shown
-    assert "resume=ow" in shown
+    shown = capfd.readouterr().err
+    if kept == "result.json":
+        assert "ow/result.json: damaged" in shown
+    else:
+        assert "ow: it holds a run (unfinished)" in shown
+        assert "resume=ow" in shown
 
 
-def test_an_interrupted_arm_goes_on_and_says_so(train, capsys):
+def test_an_interrupted_arm_goes_on_and_says_so(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
     assert train(*sweep) == 0
     shutil.copytree("runs/sweep", "whole")
     first, second = arms()
     interrupted_after_its_checkpoints(second, keep=2)
     assert train(*sweep) == 0
-    shown = capsys.readouterr().out
-    assert f"{second.name}: running before, goes on after iteration-000002.ckpt" in shown
+    shown = capfd.readouterr().out
+    assert f"{second.name}: interrupted before, goes on after iteration-000002.ckpt" in shown
     assert f"{first.name}: finished before, skipped" in shown
     for run in (first, second):
         whole = Path("whole", run.name)
@@ -79,20 +82,20 @@ def test_an_interrupted_arm_goes_on_and_says_so(train, capsys):
     assert not Path("runs/superseded").exists()
 
 
-def test_an_arm_without_a_checkpoint_begins_anew_in_its_own_folder(train, capsys):
+def test_an_arm_without_a_checkpoint_begins_anew_in_its_own_folder(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=2"]
     assert train(*sweep) == 0
     first = arms()[0]
     before = weights(first)
     interrupted_after_its_checkpoints(first, keep=0)
     assert train(*sweep) == 0
-    assert "goes on from the start (there is no checkpoint)" in capsys.readouterr().out
+    assert "goes on from the start (there is no checkpoint)" in capfd.readouterr().out
     assert same(weights(first), before)
     assert len([row for row in read_metrics(first) if "reward" in row]) == 2
     assert not Path("runs/superseded").exists()
 
 
-def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capsys):
+def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
     assert train(*sweep) == 0
     first = arms()[0]
@@ -101,25 +104,39 @@ def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capsys):
     newest = first / "checkpoints/iteration-000002.ckpt"
     newest.write_bytes(newest.read_bytes()[:1000])
     assert train(*sweep) == 0
-    shown = capsys.readouterr().out
+    shown = capfd.readouterr().out
     assert "iteration-000002.ckpt: damaged" in shown
     assert "goes on after iteration-000001.ckpt" in shown
     assert same(weights(first), before)
 
 
-def test_an_arm_of_other_options_or_files_begins_anew_and_names_them(train, capsys):
+def test_an_arm_of_other_options_or_files_begins_anew_and_names_them(train, capfd):
     Path("mine.py").write_text(REWARD)
     sweep = ["-m", "seed=0,1", "steps=1", *OWN]
     assert train(*sweep) == 0
     Path("mine.py").write_text(REWARD + "\n# other\n")
     assert train(*sweep) == 0
-    shown = capsys.readouterr().out
+    shown = capfd.readouterr().out
     assert shown.count("begun anew, since mine.py changed") == 2
     assert "the run that was here is kept in runs/superseded/sweep/" in shown
     subdir = "hydra.sweep.subdir=seed-${seed}"
     for rate in ("1e-3", "2e-3"):
         assert train("-m", "seed=0,1", "steps=1", f"lr={rate}", "study=fixed", subdir) == 0
-    assert capsys.readouterr().out.count("begun anew, since lr, optimizer.lr changed") == 2
+    assert capfd.readouterr().out.count("begun anew, since lr, optimizer.lr changed") == 2
+
+
+def test_an_earlier_run_that_cannot_be_moved_stays(train, capfd):
+    subdir = "hydra.sweep.subdir=arm${hydra.job.num}"
+    assert train("-m", "seed=0", "steps=1", subdir) == 0
+    before = contents("runs/sweep/arm0")
+    Path("runs/superseded").touch()
+    for _ in range(2):
+        train("-m", "seed=5", "steps=1", subdir)
+        assert "the run that is here cannot be moved" in capfd.readouterr().err
+        assert contents("runs/sweep/arm0") == before
+    Path("runs/superseded").unlink()
+    assert train("-m", "seed=5", "steps=1", subdir) == 0
+    assert contents("runs/superseded/sweep/arm0-1").items() >= {k: v for k, v in before.items() if k != ".lock"}.items()
 
 
 @pytest.fixture
@@ -140,40 +157,44 @@ def stopped(train):
 
 
 @pytest.mark.parametrize("name", ["mine.py", "own.jsonl"])
-def test_a_resume_whose_inputs_changed_is_refused_by_their_names(stopped, capsys, name):
+def test_a_resume_whose_inputs_changed_is_refused_by_their_names(stopped, capfd, name):
     before = contents("stopped")
     with Path(name).open("a") as file:
         file.write("\n")
     assert stopped() == 2
-    shown = capsys.readouterr().err
+    shown = capfd.readouterr().err
     assert f"resume=stopped: {name} changed since." in shown
     assert f"accept_changed=[{name}]" in shown
     assert contents("stopped") == before
     assert stopped("accept_changed=[other.py]") == 2
     assert stopped(f"accept_changed=[{name}]") == 0
-    assert f"note: {name} changed" in capsys.readouterr().out
-    # What was accepted is what the run has from now on.
+    assert f"note: {name} changed" in capfd.readouterr().out
+    # What was accepted is what the run has from now on, and is said.
     result = read_result(Path("stopped"))
+    (entry,) = result["accepted_changes"]
+    assert name in entry["names"]
     assert result["state"] == "finished"
     assert stopped() == 0
 
 
-def test_a_resume_with_other_code_of_the_package_is_refused(stopped, capsys):
+def test_a_resume_with_other_code_of_the_package_is_refused(stopped, capfd):
     result = read_result(Path("stopped"))
     result["identity"]["package"] = "another"
     write_result(Path("stopped"), result)
     assert stopped() == 2
-    assert "accept_changed=[grouprl]" in capsys.readouterr().err
+    assert "accept_changed=[grouprl]" in capfd.readouterr().err
     assert stopped("accept_changed=[grouprl]") == 0
 
 
-@pytest.mark.parametrize("name", ["weights", "problems", "prompts"])
-def test_a_resume_that_loads_something_else_is_refused(stopped, capsys, name):
+@pytest.mark.parametrize("name", ["weights", "config", "problems", "prompts"])
+def test_a_resume_that_loads_something_else_is_refused(stopped, capfd, name):
     """What comes from a hub, or a template with a date in it, is in no file that an option names."""
     result = read_result(Path("stopped"))
-    assert set(result["loaded"]) == {"weights", "problems", "prompts"}
+    assert set(result["loaded"]) == {"weights", "config", "problems", "prompts"}
     result["loaded"][name] = "another"
     write_result(Path("stopped"), result)
+    before = contents("stopped")
     assert stopped() == 2
-    assert f"{name} changed since" in capsys.readouterr().err
+    assert f"{name} changed since" in capfd.readouterr().err
+    assert contents("stopped") == before
     assert stopped(f"accept_changed=[{name}]") == 0

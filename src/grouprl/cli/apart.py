@@ -100,5 +100,7 @@ def _write_end(job: Job, code: int) -> None:
     why = f": {_OUT_OF_MEMORY}" if code == -signal.SIGKILL else ""
     error = f"its process ended before the run did ({how}{why})"
     print(f"{job.folder.name}: {error}", file=sys.stderr)
+    if written and not is_this_run:
+        return  # an earlier run, which could not be moved out of the way
     with contextlib.suppress(OSError):
         job.write(state="failed", error=error)

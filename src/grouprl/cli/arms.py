@@ -48,7 +48,8 @@ def _others(folder: Path, config: DictConfig, before: Mapping[str, Any], now: Ma
     options = []
     if identity.get("config_hash") != now["config_hash"]:
         options = _changed_options(folder, config) or ["its options"]
-    return options + changed_inputs(identity, now)
+    on_the_way = ["what it was made of on the way"] if before.get("accepted_changes") else []
+    return options + changed_inputs(identity, now) + on_the_way
 
 
 def _changed_options(folder: Path, config: DictConfig) -> list[str]:

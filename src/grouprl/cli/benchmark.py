@@ -132,7 +132,13 @@ def _load(config: DictConfig, folder: str) -> _Work:
 
 
 def _refuse_others(out: Path, results: Mapping[str, Any], work: _Work, accepted: Sequence[str]) -> None:
-    """Results of another policy, or of other code, are not added to."""
+    """Results of another policy, or of other code, are not added to, and files of the user's stay."""
+    names = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
+    if not results and set(names) - {"samples"}:
+        raise UsageError(
+            f"out={out}: it holds other files ({', '.join(names[:3])}) and is no evaluation. "
+            "Choose an empty or new out=FOLDER."
+        )
     changed = differing(results.get("inputs") or {}, work.inputs) if results else []
     text = refusal(f"out={out}", changed, accepted, "Choose another out=FOLDER to measure anew")
     if text is not None:

@@ -25,7 +25,7 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.evaluation.benchmarks import BenchmarkProblem
 from grouprl.evaluation.results import digest
 from grouprl.module import GroupRLModule
-from grouprl.policy.digests import weights_digest
+from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import use_determinism, use_threads
@@ -54,6 +54,7 @@ class Run:
         splits = (data.train_prompts, data.heldout_prompts)
         return {
             "weights": weights_digest(policy),
+            "config": config_digest(policy),
             "problems": digest({"all": [(part.problems, part.answers) for part in splits]}),
             "prompts": digest({"all": [part.token_ids for part in splits]}),
         }

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grouprl.checks import differing, refusal
 from grouprl.cli.config.compose import without_hydra
-from grouprl.cli.config.identity import identity, portable, resume_hash
+from grouprl.cli.config.identity import changed_inputs, identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.environment import program
 from grouprl.files import FileError, refuse_links, write_text
@@ -61,6 +61,8 @@ class Job:
     resumed: bool = False
     accepted: tuple[str, ...] = ()
     """Names of inputs that may be others than those the run was started with."""
+    before: dict[str, Any] | None = None
+    """Of a run that goes on, ``result.json`` as it was found."""
     command_to_resume: str = ""
 
     @classmethod
@@ -90,7 +92,7 @@ class Job:
             checkpoint: Where it goes on; None: from the start.
         """
         result = {key: value for key, value in before.items() if key not in _OF_AN_END} | {"state": "running"}
-        return replace(self, result=result, resumed=True, resume_from=checkpoint)
+        return replace(self, result=result, resumed=True, resume_from=checkpoint, before=dict(before))
 
     def write(self, **changes: Any) -> None:
         """Write ``result.json`` with some of it changed."""
@@ -214,17 +216,27 @@ def _train(job: Job) -> int:
 def _note_inputs(job: Job, digests: dict[str, str]) -> None:
     """Write down what a run trains and on what, as it was loaded; a run that goes on goes on with the same."""
     before = job.result.get("loaded") or digests
-    what = f"resume={shown(job.folder)}"
-    text = refusal(what, differing(before, digests), job.accepted, "Start anew")
+    changed = differing(before, digests)
+    now = identity(job.config)
+    files = [name for name in changed_inputs(job.result["identity"], now) if name in job.accepted]
+    if any(name != "grouprl" and not name.endswith(".py") for name in files):
+        changed = []  # another data or model file was accepted, of which this comes
+    text = refusal(f"resume={shown(job.folder)}", changed, job.accepted, "Start anew")
     if text is not None:
         raise UsageError(text)
-    job.result["loaded"] = digests
+    if files or changed:
+        entry = {"names": files + changed, "after": (job.before or {}).get("iterations")}
+        job.result["accepted_changes"] = [*job.result.get("accepted_changes", ()), entry]
+    job.result |= {"loaded": digests, "identity": now if files else job.result["identity"]}
     job.write()
 
 
 def _refuse(job: Job, text: str) -> int:
     """A job whose configuration turned out not to work: one message, and no run folder beside a single run."""
-    job.write(state="failed", error=text)
+    if job.before is None:
+        job.write(state="failed", error=text)
+    elif is_first_process():
+        write_result(job.folder, job.before)
     print(f"{job.folder.name if job.sweeping else 'train.py'}: {text}", file=sys.stderr)
     if not job.sweeping and not job.resumed and is_first_process():
         for name in _OWN_FILES:  # and no others: the folder may be the user's
@@ -257,10 +269,13 @@ def _hold(lock: TextIO, folder: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        except OSError as error:
+        except BlockingIOError as error:
             if not left:
                 raise FolderError(f"{shown(folder)}: another process is working in this run folder.") from error
             time.sleep(0.05)
+        except OSError as error:
+            text = f"{shown(folder)}: it cannot be locked ({error.strerror}). Set hydra.run.dir to a local folder."
+            raise FolderError(text) from error
 
 
 def refuse_to_overwrite(folder: Path) -> None:
@@ -285,10 +300,18 @@ def make_way(folder: Path) -> None:
     number = 1
     while (kept := folder.parents[1] / SUPERSEDED / folder.parent.name / f"{folder.name}-{number}").exists():
         number += 1
-    kept.mkdir(parents=True)
-    for file in folder.iterdir():
-        if file.name != LOCK_FILE:
+    moved: list[Path] = []
+    try:
+        kept.mkdir(parents=True)
+        for file in [file for file in folder.iterdir() if file.name != LOCK_FILE]:
             file.rename(kept / file.name)
+            moved.append(file)
+    except OSError as error:
+        for file in moved:
+            (kept / file.name).rename(file)
+        raise FolderError(
+            f"{shown(folder)}: the run that is here cannot be moved to {shown(kept)} ({error.strerror})."
+        ) from error
     print(f"{folder.name}: the run that was here is kept in {shown(kept)}")
 
 

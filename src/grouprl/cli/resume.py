@@ -58,7 +58,6 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     once = ("resume_fall_back", "accept_changed")
     again = [shlex.quote(override) for override in overrides if override.partition("=")[0] not in once]
     job = Job(config, folder, {}, accepted=accepted, command_to_resume=" ".join((program("train"), *again)))
-    saved_result["identity"] = {**saved_result.get("identity", {}), **here}
     return job.gone_on_with(saved_result, _checkpoint(folder, config, fall_back=fall_back))
 
 

@@ -6,7 +6,7 @@ Problems are taken in blocks; each block is written to one Parquet file, in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from grouprl.evaluation.kept import INPUTS, KeptBlocks
 from grouprl.evaluation.prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.evaluation.results import digest
 from grouprl.files import Row
-from grouprl.policy.digests import tokenizer_digest, weights_digest
+from grouprl.policy.digests import config_digest, tokenizer_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.runtime.memory import MemoryLimits
 from grouprl.sampling.base import Sampler
@@ -51,8 +51,8 @@ class EvaluationSettings:
         """The options that decide the samples and their grades."""
         values = {key: value for key, value in asdict(self).items() if key != "tools"}
         asked = {"name": benchmark.name, "style": benchmark.style, "shots": benchmark.shots, "kind": benchmark.kind}
-        rounds = {"rounds": self.tools.rounds} if self.mode == "tir" else {}
-        return {"benchmark": asked, "grader": GRADER_VERSION, **values, **rounds}
+        tools = {"tools": _without_workers(self.tools)} if self.mode == "tir" else {}
+        return {"benchmark": asked, "grader": GRADER_VERSION, **values, **tools}
 
 
 @dataclass(frozen=True)
@@ -224,12 +224,24 @@ class Evaluation:
 
 
 def inputs_of(policy: Policy) -> dict[str, str]:
-    """Digests of a policy's weights and tokenizer, which an evaluation depends on."""
-    return {"weights": weights_digest(policy), "tokenizer": tokenizer_digest(policy.tokenizer)}
+    """Digests of a policy's weights, configuration and tokenizer, which an evaluation depends on."""
+    return {
+        "weights": weights_digest(policy),
+        "config": config_digest(policy),
+        "tokenizer": tokenizer_digest(policy.tokenizer),
+    }
 
 
 def _digest_of(things: Sequence[BenchmarkProblem | Exemplar]) -> str:
     return digest({str(number): asdict(thing) for number, thing in enumerate(things)})
+
+
+def _without_workers(tools: ToolRounds) -> dict[str, Any]:
+    """The rounds, and the limits of what runs the blocks; how many run at once changes nothing."""
+    sandbox = tools.sandbox
+    limits: dict[str, Any] = asdict(sandbox) if is_dataclass(sandbox) and not isinstance(sandbox, type) else {}
+    kind = f"{type(sandbox).__module__}.{type(sandbox).__qualname__}"
+    return {"rounds": tools.rounds, "sandbox": kind, **{k: v for k, v in limits.items() if k != "workers"}}
 
 
 def limits_of(policy: Policy) -> MemoryLimits:

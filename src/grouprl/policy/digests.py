@@ -25,6 +25,14 @@ def weights_digest(policy: Policy) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
+def config_digest(policy: Policy) -> str:
+    """Digest of what turns weights into logits, and of the tokens at which a completion ends."""
+    config = policy.base.config.to_dict()
+    known = {key: value for key, value in config.items() if not key.startswith("_") and key != "transformers_version"}
+    ends = getattr(policy.base.generation_config, "eos_token_id", None)
+    return hashlib.sha256(json.dumps([known, ends], sort_keys=True, default=str).encode()).hexdigest()[:_DIGITS]
+
+
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest of what turns texts into tokens and back: vocabulary, rules, special tokens, and the chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

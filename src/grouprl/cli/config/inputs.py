@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import itertools
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def input_digests(config: DictConfig) -> dict[str, str]:
     found: dict[str, Path] = {}
     for key, value in _texts(config):
         for file, name in (*_files(key, value), *_code(key, value)):
-            taken = found.get(name, file).resolve() != file.resolve()
-            found[f"{key}/{name}" if taken else name] = file
+            names = itertools.chain([name, f"{key}/{name}"], (f"{key}/{n}/{name}" for n in itertools.count(2)))
+            found[next(n for n in names if found.get(n, file).resolve() == file.resolve())] = file
     return {name: _digest(file)[:_DIGITS] for name, file in sorted(found.items())}
 
 
@@ -74,11 +75,22 @@ def _files(key: str, value: str) -> Iterator[tuple[Path, str]]:
         yield Path(path), Path(path).name
     elif key in _FOLDERS and os.path.isdir(path):
         folder = Path(path).resolve()
-        for file in sorted(folder.rglob("*")):
+        for file in sorted(_within(folder)):
             name = file.relative_to(folder)
             hidden = any(part.startswith(".") for part in name.parts)
-            if file.is_file() and not hidden and file.suffix != ".md":
+            if not hidden and file.suffix != ".md":
                 yield file, f"{folder.name}/{name.as_posix()}"
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """Files of a folder and of those in it, linked ones too, each folder once."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in files if Path(place, name).is_file())
 
 
 def _code(key: str, value: str) -> Iterator[tuple[Path, str]]:
@@ -95,6 +107,7 @@ def _code(key: str, value: str) -> Iterator[tuple[Path, str]]:
         if file.resolve() not in seen:
             seen[file.resolve()] = None
             start += [other for module in _imports(file) for other in _own_files(module)]
+            start += _relative_imports(file)
     for file in seen:
         yield file, _module_name(file)
 
@@ -112,9 +125,18 @@ def _own_files(module: str) -> list[Path]:
     places = [Path(place) for place in spec.submodule_search_locations or () if _is_own(Path(place))]
     if spec.origin is not None:
         return [file for place in places for file in sorted(place.rglob("*.py"))]
-    inner = [place.joinpath(*rest) for place in places]  # a folder without __init__.py
-    named = [Path(f"{path}.py") for path in inner] + [path / "__init__.py" for path in inner]
-    return [file for file in named if file.is_file()]
+    return [file for place in places for file in _below(place, rest)]
+
+
+def _below(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Files of a module by its name within a folder that has no ``__init__.py``."""
+    for name in names:
+        if (folder / f"{name}.py").is_file():
+            return [folder / f"{name}.py"]
+        folder = folder / name
+        if (folder / "__init__.py").is_file():
+            return sorted(folder.rglob("*.py"))
+    return []
 
 
 def _is_own(path: Path) -> bool:
@@ -124,17 +146,33 @@ def _is_own(path: Path) -> bool:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """Modules that a file imports, relative ones aside: they are in its own package."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return
-    for node in ast.walk(tree):
+    """Modules that a file imports by their whole names."""
+    for node in _nodes(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _relative_imports(file: Path) -> Iterator[Path]:
+    """Files that a file imports by where they lie beside it."""
+    for node in _nodes(file):
+        if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(file.resolve().parents):
+            folder, names = (
+                file.resolve().parents[node.level - 1],
+                (node.module or "").split(".") if node.module else [],
+            )
+            yield from _below(folder, names)
+            for alias in node.names:
+                yield from _below(folder, [*names, alias.name])
+
+
+def _nodes(file: Path) -> Iterator[ast.AST]:
+    try:
+        yield from ast.walk(ast.parse(file.read_bytes()))
+    except (SyntaxError, ValueError, OSError):
+        return
 
 
 def _module_name(file: Path) -> str:
