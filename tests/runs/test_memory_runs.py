@@ -33,7 +33,6 @@ SMALL = [
 def train(tmp_path, monkeypatch, capsys):
     """Run ``train.py`` in this process, in an empty folder; exit code and what was shown."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "_interrupted", [])
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["train.py"])
