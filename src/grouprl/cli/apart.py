@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,10 @@ from grouprl.files import FileError, Row, read_json
 from grouprl.training import signals
 from grouprl.training.records import RESULT_FILE
 
+_HEAVY = (
+    *("grouprl.cli.build", "grouprl.policy.load", "grouprl.training.report"),
+    *("torch.utils.tensorboard", "transformers.generation.utils", "matplotlib.backends.backend_agg"),
+)
 LINGERS_S = 20.0
 """For the process of an arm to end whose run has."""
 _OUT_OF_MEMORY = "killed by the system for want of memory, or by hand"
@@ -59,8 +64,8 @@ def run_apart(job: Job) -> None:
 def _import_what_is_heavy() -> None:
     """Once for all arms. On Linux alone: elsewhere libraries start what a fork does not survive."""
     if sys.platform == "linux":
-        import grouprl.cli.build
-        import grouprl.training.report  # noqa: F401
+        for name in _HEAVY:
+            importlib.import_module(name)
 
 
 def _arm(job: Job, has_said_its_end: c_byte) -> None:
