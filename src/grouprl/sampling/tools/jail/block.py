@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ast
 import contextlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -15,6 +16,7 @@ AST_ALONE = 0x400  # ast.PyCF_ONLY_AST, without importing ast
 def run(code: str) -> int:
     """Run code; its exit code. An error is shown as the last line of its traceback."""
     exit_code = 0
+    sys.path[:] = filter(os.path.exists, sys.path)  # what the caller's interpreter names and the block is not shown
     try:
         execute(code)
     except SystemExit as error:
