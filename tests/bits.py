@@ -17,7 +17,7 @@ RUNS = {
     "default": [],
     "lora": ["adapter=lora", "beta=0.04", "lr=1e-3", "steps=20", "eval_every=10"],
     "tools": ["experiment=tools", "steps=20", "eval_every=10"],
-    "bf16-mixed": ["+trainer.precision=bf16-mixed", "steps=20", "eval_every=10"],
+    "bf16-mixed": ["trainer.precision=bf16-mixed", "steps=20", "eval_every=10"],
 }
 
 

@@ -10,7 +10,15 @@ from grouprl.training.records import read_result
 
 CHANGING = ("time/", "memory/", "tokens_per_s")
 LORA = ["adapter=lora", "adapter.rank=4", "beta=0.04"]
-TOOLS = ["experiment=tools", "steps=2", "group_size=4", "prompts_per_step=4", "data.heldout_size=8", "eval_every=0"]
+TOOLS = [
+    "experiment=tools",
+    "steps=2",
+    "group_size=4",
+    "prompts_per_step=4",
+    "minibatches=2",
+    "data.heldout_size=8",
+    "eval_every=0",
+]
 FILTERED = [*SMALL, "prefilter.samples=3"]
 
 
@@ -36,7 +44,7 @@ def run_twice(folder, options, threads):
     [
         SMALL,
         pytest.param([*SMALL, *LORA], marks=pytest.mark.slow),
-        pytest.param([*SMALL, "+trainer.precision=bf16-mixed"], marks=pytest.mark.slow),
+        pytest.param([*SMALL, "trainer.precision=bf16-mixed"], marks=pytest.mark.slow),
         pytest.param(TOOLS, marks=pytest.mark.slow),
         pytest.param(FILTERED, marks=pytest.mark.slow),
     ],
