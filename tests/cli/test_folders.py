@@ -6,7 +6,7 @@ import pytest
 from helpers.runs import SMALL
 
 from grouprl.cli.config.compose import run_name
-from grouprl.cli.config.folders import pinned, prepare_folder, run_folder, sweep_folders
+from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, run_folder, sweep_folders
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
 from grouprl.files import FileError
@@ -109,6 +109,21 @@ def test_what_hydra_writes_in_place_is_the_runs_own(tmp_path):
     (run / "grouprl.log").symlink_to(outside)
     with pytest.raises(FileError, match=r"run/grouprl.log: it is a link that leads out of the folder"):
         prepare_folder(run, job)
+
+
+def test_what_hydra_writes_of_a_sweep_is_the_sweeps_own(tmp_path):
+    (job,) = check_command("train", [f"hydra.sweep.dir={tmp_path}/sweep", "seed=0"], multirun=True)
+    prepare_sweep(job)  # there is nothing yet
+    (tmp_path / "sweep").mkdir()
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    file = tmp_path / "sweep/multirun.yaml"
+    for link in (file.symlink_to, file.hardlink_to):
+        link(outside)
+        prepare_sweep(job)
+        file.write_text("written in place")
+        assert outside.read_text() == "precious"
+        file.unlink()
 
 
 def test_a_sweep_with_folders_of_the_users_own_ends_with_its_table(train, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A saved configuration is data: what it says is checked as it stands, and nothing in it is resolved or run unasked."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from helpers.runs import SMALL
 from omegaconf import OmegaConf
 
 from grouprl.cli.config.compose import without_hydra
-from grouprl.cli.config.identity import identity, portable
+from grouprl.cli.config.identity import HARMLESS, ONCE, identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, overrides_of
 from grouprl.cli.config.saved import foreign, interpolations, read_config
 from grouprl.cli.evaluate import main as evaluate
-from grouprl.cli.resume import resumed_job
+from grouprl.cli.jobs.resume import resumed_job
 from grouprl.cli.train import main as train
 from grouprl.files import FileError
 from grouprl.training.records import write_result
@@ -33,8 +34,11 @@ def here(tmp_path, monkeypatch):
     assert not Path("pwned").exists(), "code that a saved file names was run"
 
 
-def saved_run(**changes):
-    """A run folder as `train.py` leaves it, with some values of its configuration changed by their place."""
+def saved_run(*, as_started=False, **changes):
+    """A run folder as `train.py` leaves it, with some values of its configuration changed by their place.
+
+    ``as_started``: it was started with the changed values.
+    """
     (config,) = check_command("train", SMALL, multirun=False)
     values = portable(without_hydra(config))
     identity_of_run = identity(config)
@@ -44,6 +48,8 @@ def saved_run(**changes):
         for parent in parents:
             node = node[parent]
         node[name] = value
+    if as_started:
+        identity_of_run["resume_hash"] = resume_hash(OmegaConf.create(values))
     run = Path("runs/a")
     write_result(run, {"run": "a", "state": "interrupted", "identity": identity_of_run, "choices": {}})
     (run / "config.yaml").write_text(yaml.safe_dump(values))
@@ -128,9 +134,9 @@ def test_code_that_does_not_ship_is_refused_by_its_place(here, capsys, place):
 
 
 def test_code_that_is_named_again_is_checked_as_on_any_command_line(here, capsys):
-    saved_run(**{"reward._target_": "nowhere.Evil"})
+    saved_run(**{"reward._target_": "nowhere.Evil"}, as_started=True)
     assert "there is no module 'nowhere'" in refused(capsys, train, "resume=runs/a", "reward._target_=nowhere.Evil")
-    saved_run(**{"reward._target_": "grouprl.rewards.parts.Nothing"})
+    saved_run(**{"reward._target_": "grouprl.rewards.parts.Nothing"}, as_started=True)
     shown = refused(capsys, train, "resume=runs/a", "reward._target_=grouprl.rewards.parts.Nothing")
     assert "there is no such name" in shown
 
@@ -172,6 +178,48 @@ def test_a_damaged_configuration_is_named_in_one_line(here, capsys, content, fau
         read_config(run)
     for main, arguments in ((train, ["resume=runs/a"]), (evaluate, ["policy=runs/a", "prompt=1+1"])):
         assert "runs/a/config.yaml" in refused(capsys, main, *arguments)
+
+
+def _places(node, place=""):
+    """Places of all values, nodes and leaves."""
+    for name, value in node.items():
+        yield f"{place}{name}"
+        if isinstance(value, dict):
+            yield from _places(value, f"{place}{name}.")
+
+
+def test_a_value_that_is_missing_or_another_is_refused_wherever_it_stands(here):
+    """But for what may change when a run is resumed."""
+    run = saved_run()
+    written = (run / "config.yaml").read_text()
+    places = list(_places(yaml.safe_load(written)))
+    assert len(places) > 80
+    for place in places:
+        *parents, name = place.split(".")
+        for change in (lambda node, name: node.pop(name), lambda node, name: node.update({name: "another"})):
+            values = yaml.safe_load(written)
+            node = values
+            for parent in parents:
+                node = node[parent]
+            change(node, name)
+            (run / "config.yaml").write_text(yaml.safe_dump(values))
+            if place in HARMLESS | ONCE:
+                with contextlib.suppress(UsageError):
+                    resumed_job(["resume=runs/a"], multirun=False)
+            else:
+                with pytest.raises(UsageError):
+                    resumed_job(["resume=runs/a"], multirun=False)
+
+
+@pytest.mark.parametrize("place", ["1", "null", "loss.1", "data.true", "2026-01-01"])
+def test_a_key_that_is_no_text_is_named_in_one_line(here, capsys, place):
+    *parents, name = place.split(".")
+    run = saved_run()
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    (values[parents[0]] if parents else values)[yaml.safe_load(name)] = 1
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    for main, arguments in ((train, ["resume=runs/a"]), (evaluate, ["policy=runs/a", "prompt=1+1"])):
+        assert "is no text, as every key is" in refused(capsys, main, *arguments)
 
 
 @pytest.mark.parametrize("prompt", [3, "chat", {"style": 3}, {"system": ["a"]}])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import torch
 from helpers.runs import prints
 from safetensors.torch import load_file, save_file
 
-from grouprl.cli import evaluate
+from grouprl.cli import benchmark, evaluate
+from grouprl.cli.jobs.locks import alone
+from grouprl.evaluation.kept import KeptBlocks
 from grouprl.evaluation.results import read_results
 from grouprl.files import read_parquet, write_parquet
 from grouprl.policy.load import load_policy
@@ -94,7 +98,8 @@ def test_equal_policies_under_two_names_share_nothing_they_should_not(run, model
 
 
 @pytest.mark.parametrize("changed", ["weights", "tokenizer"])
-def test_a_folder_of_another_policys_results_is_refused_and_accepted_by_name(run, model, changed):
+def test_a_folder_of_another_policys_results_is_refused_whatever_is_accepted(run, model, changed):
+    """Blocks of two policies are no evaluation of either."""
     assert run(f"policy={model}", *ASKED, "out=kept")[0] == 0
     before = {file: file.read_bytes() for file in Path("kept").rglob("*") if file.is_file()}
     if changed == "weights":
@@ -105,12 +110,52 @@ def test_a_folder_of_another_policys_results_is_refused_and_accepted_by_name(run
         template = model / "chat_template.jinja"
         text = template.read_text() if template.is_file() else config["chat_template"]
         template.write_text(text + "{# today #}")
-    code, text = run(f"policy={model}", *ASKED, "out=kept")
-    assert code == 2
-    assert f"out=kept: {changed} changed since. Choose another out=FOLDER to measure anew" in text
-    assert f"accept_changed=[{changed}]" in text
+    for asked in (ASKED, (*ASKED, f"accept_changed=[{changed}]")):
+        code, text = run(f"policy={model}", *asked, "out=kept")
+        assert code == 2
+        assert f"out=kept: it holds an evaluation of another policy ({changed} differ). Choose another out=" in text
+        assert "accept_changed" not in text
     assert before == {file: file.read_bytes() for file in Path("kept").rglob("*") if file.is_file()}
-    assert run(f"policy={model}", *ASKED, "out=kept", f"accept_changed=[{changed}]")[0] == 0
+
+
+def test_a_package_that_changed_is_accepted_by_name_and_that_is_written_down(run, monkeypatch):
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    before = read_results(Path("kept"))["inputs"]["grouprl"]
+    monkeypatch.setattr(benchmark, "package_digest", lambda: "another")
+    code, text = run("policy=tiny", *ASKED, "out=kept")
+    assert (code, "out=kept: grouprl changed since." in text, "accept_changed=[grouprl]" in text) == (2, True, True)
+    Path("kept/samples/tiny/cot/block-000008.parquet").unlink()
+    assert run("policy=tiny", *ASKED, "out=kept", "accept_changed=[grouprl]")[0] == 0
+    entry = {"before": {"grouprl": before}, "blocks": [f"block-{start:06d}.parquet" for start in (0, 4, 8)]}
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0  # and stays written down
+    assert read_results(Path("kept"))["measured"]["tiny/cot"]["accepted_changes"] == [entry]
+
+
+def test_two_evaluations_do_not_write_to_one_folder(run):
+    with alone(Path("kept"), "out"):
+        code, text = run("policy=tiny", *ASKED, "out=kept")
+    assert (code, "evaluate.py: kept: another process is working in this folder" in text) == (2, True), text
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_evaluation_that_is_stopped_goes_on_after_its_last_block(run, monkeypatch, number):
+    write = KeptBlocks.write
+    started = []
+
+    def write_and_stop(self, start, rows):
+        write(self, start, rows)
+        started.append(start)
+        if start == 4:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(KeptBlocks, "write", write_and_stop)
+    code, text = run("policy=tiny", *ASKED, "out=kept")
+    assert (code, started) == (128 + number, [0, 4]), text
+    assert "evaluate.py: stopped. The same command goes on after the last block" in text
+    assert "Traceback" not in text
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    assert started == [0, 4, 8]
 
 
 def test_other_problems_under_the_same_name(run, tmp_path):

@@ -198,6 +198,7 @@ def test_a_reward_that_is_not_there(tmp_path):
             IsolatedReward(target)(COMPLETIONS, PROMPTS)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_reward_that_fails(tmp_path, cli):
     (tmp_path / "own_rewards.py").write_text(
         "def score(completions, prompts):\n"

@@ -57,7 +57,8 @@ def test_a_run_repeated(tmp_path, options, threads):
     assert read_result(tmp_path / "runs/1")["machine"]["deterministic"] is True
 
 
-@pytest.mark.parametrize("threads", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [2, 1])
 def test_an_evaluation_repeated(tmp_path, threads):
     options = ["policy=tiny", "benchmark=tiny", "limit=16", "samples=4", "max_new_tokens=64"]
     jobs = [{"script": "evaluate", "arguments": [*options, f"out={out}"]} for out in "ab"]
@@ -68,6 +69,7 @@ def test_an_evaluation_repeated(tmp_path, threads):
     assert first == second
 
 
+@pytest.mark.slow
 def test_without_the_promise_the_run_says_so(tmp_path):
     options = [*SMALL, "steps=1", "deterministic=false", "hydra.run.dir=runs/1"]
     (outcome,) = run_forked(tmp_path, [{"arguments": options}])

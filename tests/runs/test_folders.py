@@ -82,6 +82,7 @@ def test_an_interrupted_arm_goes_on_and_says_so(train, capfd):
     assert not Path("runs/superseded").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_without_a_checkpoint_begins_anew_in_its_own_folder(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=2"]
     assert train(*sweep) == 0
@@ -95,6 +96,7 @@ def test_an_arm_without_a_checkpoint_begins_anew_in_its_own_folder(train, capfd)
     assert not Path("runs/superseded").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
     assert train(*sweep) == 0
@@ -110,6 +112,7 @@ def test_an_arm_with_a_damaged_checkpoint_takes_the_one_before(train, capfd):
     assert same(weights(first), before)
 
 
+@pytest.mark.slow
 def test_an_arm_of_other_options_or_files_begins_anew_and_names_them(train, capfd):
     Path("mine.py").write_text(REWARD)
     sweep = ["-m", "seed=0,1", "steps=1", *OWN]
@@ -125,6 +128,7 @@ def test_an_arm_of_other_options_or_files_begins_anew_and_names_them(train, capf
     assert capfd.readouterr().out.count("begun anew, since lr, optimizer.lr changed") == 2
 
 
+@pytest.mark.slow
 def test_an_earlier_run_that_cannot_be_moved_stays(train, capfd):
     subdir = "hydra.sweep.subdir=arm${hydra.job.num}"
     assert train("-m", "seed=0", "steps=1", subdir) == 0

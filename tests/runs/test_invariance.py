@@ -57,7 +57,8 @@ def test_micro_batches(run, beta, micro_batch_size, threads):
     assert distance(cut, whole) < 1e-10
 
 
-@pytest.mark.parametrize(("beta", "micro_batch_tokens"), [pytest.param(0.0, 50, marks=pytest.mark.slow), (0.1, 200)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta", "micro_batch_tokens"), [(0.0, 50), (0.1, 200)])
 def test_token_limits(run, beta, micro_batch_tokens):
     """50 tokens are one or two sequences, 200 about a group; with a KL term the reference pass is cut, too."""
     whole = run(ranks=1, iterations=1, beta=beta)[0]["gradient"]
@@ -85,6 +86,7 @@ def test_in_float32(run):
         assert distance(cut, whole) < 1e-5
 
 
+@pytest.mark.slow
 def test_two_ranks_sample_what_one_samples(run):
     (one,) = run(ranks=1, iterations=1, replay=False, dtype="float32")
     two = run(ranks=2, iterations=1, replay=False, dtype="float32")
@@ -94,6 +96,7 @@ def test_two_ranks_sample_what_one_samples(run):
     assert len({text for texts in one["completions"].values() for text in texts}) > 8
 
 
+@pytest.mark.slow
 def test_two_ranks_log_what_one_logs(run):
     """Means, deviations, maxima and sums over other prompts on each rank are those of one process with all of them."""
     (one,), two = run(ranks=1, iterations=1), run(ranks=2, iterations=1, micro_batch_size=0)
@@ -118,6 +121,7 @@ def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
     assert one["metrics"][-1]["ppo/approx_kl"] > 1e-3  # the policy has moved, and the ranks with it
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(run):
     first = run(ranks=1, iterations=2, replay=False, dtype="float32")[0]
     second = run(ranks=1, iterations=2, replay=False, dtype="float32", again=1)[0]

@@ -127,9 +127,8 @@ def test_twelve_kills(tmp_path, options, threads):
     check_kills(tmp_path, [*SMALL, "steps=6", *options], 12, seed=7, threads=threads)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
     kill = {"where": "training", "call": 6, "signal": int(number)}
     outcomes = run_forked(

@@ -3,14 +3,16 @@
 import fcntl
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 from helpers.runs import run_forked
 
-from grouprl.cli import apart
 from grouprl.cli import train as script
+from grouprl.cli.jobs import apart
+from grouprl.cli.jobs.locks import alone
 from grouprl.training import signals
 from grouprl.training.records import LOCK_FILE, RESULT_FILE, read_result, settle, write_result
 
@@ -218,11 +220,21 @@ def test_looking_whether_a_run_is_under_way_does_not_hinder_it(tmp_path, train):
         fcntl.flock(lock, fcntl.LOCK_SH)
         timer = threading.Timer(0.1, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
         timer.start()
-        from grouprl.cli.job import _alone
-
-        with _alone(run):
+        with alone(run):
             assert True
         timer.join()
+
+
+def test_an_arm_that_could_not_begin_is_not_given_an_earlier_runs_result(tmp_path, train, capfd):
+    """Its folder is held by another process, and what it holds is a finished run of other options."""
+    sweep = ["-m", "seed=0,1", "hydra.sweep.dir=runs/sweep", "hydra.sweep.subdir=${seed}"]
+    assert train(*TINY, *sweep) == 0
+    capfd.readouterr()
+    with alone(Path("runs/sweep/1")):
+        assert train(*TINY, *sweep, "lr=3e-4") == 1
+    shown = capfd.readouterr().out
+    assert re.search(r"\| `1` +\| failed +\|", shown), shown
+    assert "1 failed: its folder holds another run" in shown
 
 
 def test_a_signal_that_is_ignored_stays_ignored():

@@ -147,6 +147,7 @@ def test_with_binary_rewards_rank_and_rloo_are_the_same_run(train):
     assert not same(weights(Path("rank")), weights(Path("centered")))
 
 
+@pytest.mark.slow
 def test_micro_batches_do_not_change_the_run(train):
     for size in (0, 1, 3):
         assert train("loss=grpo", "beta=0.05", f"micro_batch_size={size}", f"hydra.run.dir=m{size}", "lr=1e-4") == 0

@@ -108,6 +108,7 @@ def test_what_is_written_down_and_what_differs():
     }
 
 
+@pytest.mark.slow
 def test_a_resume_takes_the_recorded_threads_and_names_what_differs(tmp_path):
     own = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
 

@@ -258,6 +258,7 @@ def test_a_small_deviation_beyond_float32s_tolerance_does_not_stop_the_run(vllm)
     assert metrics["mismatch/max_deviation"] > 1e-3
 
 
+@pytest.mark.slow
 def test_the_script_trains_evaluates_and_resumes(tmp_path, cli):
     shutil.copy(STAND_IN, tmp_path / "vllm.py")
     options = ["sampler.dtype=float32", "steps=2", "prompts_per_step=2", "minibatches=1", "group_size=2"]

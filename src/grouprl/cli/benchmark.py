@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import hydra.utils
 from omegaconf import DictConfig
 
-from grouprl.checks import choice, differing, refusal
+from grouprl.checks import choice
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.jobs.locks import alone
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
+from grouprl.evaluation.kept import refuse_changed
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
 from grouprl.files import Row, refuse_links, write_parquet, write_text
-from grouprl.training.records import read_result, source_commit, versions
+from grouprl.training.records import LOCK_FILE, read_result, source_commit, versions
 
 if TYPE_CHECKING:
     from grouprl.evaluation.exemplars import Exemplar
@@ -72,15 +74,21 @@ def run(config: DictConfig, folder: str, name: str) -> None:
         name: What results call it.
     """
     from grouprl.cli.build import quiet_libraries
-    from grouprl.runtime.machine import describe
 
     quiet_libraries()
     work = _load(config, folder)
     asked = {key: config[key] for key in (*_OF_THE_ANSWERS, "exemplars", "data_dir")} | work.inputs
     out = Path(config.out or f"evaluations/{_slug(name)}-{digest(asked)}")
     refuse_links(out)
-    results: dict[str, Any] = read_results(out) or {}
-    _refuse_others(out, results, work, config.accept_changed)
+    _results_in(out, work, config.accept_changed)  # before anything in the folder is touched
+    with alone(out, "out"):
+        _run(config, work, out, name)
+
+
+def _run(config: DictConfig, work: _Work, out: Path, name: str) -> None:
+    from grouprl.runtime.machine import describe
+
+    results = _results_in(out, work, config.accept_changed)
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}
     results |= {"inputs": work.inputs, "machine": describe(str(work.policy.dtype).removeprefix("torch."))}
     measured = results.setdefault("measured", {})
@@ -131,18 +139,21 @@ def _load(config: DictConfig, folder: str) -> _Work:
     return _Work(policy, benchmarks, problems, exemplars, settings, inputs)
 
 
-def _refuse_others(out: Path, results: Mapping[str, Any], work: _Work, accepted: Sequence[str]) -> None:
-    """Results of another policy, or of other code, are not added to, and files of the user's stay."""
+def _results_in(out: Path, work: _Work, accepted: Sequence[str]) -> dict[str, Any]:
+    """The results to add to: not those of another policy, or of other code; and files of the user's stay."""
+    results = read_results(out) or {}
     names = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
-    if not results and set(names) - {"samples"}:
+    if not results and set(names) - {"samples", LOCK_FILE}:
         raise UsageError(
-            f"out={out}: it holds other files ({', '.join(names[:3])}) and is no evaluation. "
+            f"out={out}: it holds other files ({', '.join(n for n in names if n != LOCK_FILE)}) and is no evaluation. "
             "Choose an empty or new out=FOLDER."
         )
-    changed = differing(results.get("inputs") or {}, work.inputs) if results else []
-    text = refusal(f"out={out}", changed, accepted, "Choose another out=FOLDER to measure anew")
-    if text is not None:
-        raise UsageError(text)
+    if results:
+        try:
+            refuse_changed(str(out), results.get("inputs") or {}, work.inputs, accepted)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return results
 
 
 def _measure(
@@ -178,6 +189,7 @@ def _measure(
                 **summarize(rows),
                 "limited": len(problems) < benchmark.size,
                 "settings": {**evaluation.description, "inputs": evaluation.inputs},
+                **({"accepted_changes": evaluation.accepted_changes} if evaluation.accepted_changes else {}),
                 "contamination": verdict_of(rows, trained_on, which),
             }
             yield f"{which}/{mode}", rows, summary

@@ -18,6 +18,7 @@ from grouprl.cli.config.saved import CONFIG_FILE, read_values
 from grouprl.cli.environment import prepare
 from grouprl.files import check_shape
 from grouprl.policy.folder import check_policy_folder
+from grouprl.training import signals
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
@@ -29,6 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("evaluate"))
         return
+    with signals.listening():
+        try:
+            _do(arguments)
+        except signals.Stopped:
+            print(
+                f"{PROGRAM}: stopped. The same command goes on after the last block of problems that was done.",
+                file=sys.stderr,
+            )
+        except SystemExit:
+            if not signals.received:
+                raise
+    if signals.received:
+        raise SystemExit(signals.exit_code())
+
+
+def _do(arguments: list[str]) -> None:
+    """Do what a command line says."""
     multirun = bool({"-m", "--multirun"} & set(arguments))
     configs = guarded(lambda: _compose(overrides_of(arguments), multirun=multirun), PROGRAM)
     if {"--cfg", "-c"} & set(arguments):

@@ -18,16 +18,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from grouprl.checks import on_one_device
-from grouprl.cli.apart import run_apart
-from grouprl.cli.arms import arm_of
 from grouprl.cli.config.compose import register
-from grouprl.cli.config.folders import pinned, prepare_folder, run_folder, sweep_folders
+from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, run_folder, sweep_folders
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.environment import prepare, program
-from grouprl.cli.job import Job, execute, is_first_process, refuse_to_overwrite
-from grouprl.cli.resume import is_resume, resumed_job
+from grouprl.cli.jobs.apart import run_apart
+from grouprl.cli.jobs.arms import arm_of
+from grouprl.cli.jobs.job import Job, execute, is_first_process, refuse_to_overwrite
+from grouprl.cli.jobs.resume import is_resume, resumed_job
 from grouprl.files import FileError
 from grouprl.studies.table import table_of
 from grouprl.training import signals
@@ -38,6 +38,8 @@ _WAIT_S = 10.0
 """For the processes of a launcher to end that a signal stopped."""
 _used: dict[int, Path] = {}
 """The folders of the jobs of a sweep that this process ran: a name may hold the time."""
+_begun: dict[Path, dict[str, Any]] = {}
+"""The identities of the jobs that this process began, by their folders."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,8 +82,12 @@ def _do(arguments: list[str]) -> int:
         guarded(lambda: _check_writable(folders[0]), PROGRAM)
         for folder, job in zip(folders, jobs, strict=True):
             guarded(functools.partial(prepare_folder, folder, job), PROGRAM)
-        if not multirun:
-            guarded(lambda: refuse_to_overwrite(folders[0]), PROGRAM)
+        last = (
+            functools.partial(prepare_sweep, jobs[0])
+            if multirun
+            else functools.partial(refuse_to_overwrite, folders[0])
+        )
+        guarded(last, PROGRAM)
     # Flags first: Hydra's parser takes no flag between overrides.
     sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
     if multirun and not shows:
@@ -99,6 +105,7 @@ def _sweep(run: Callable[[], None], jobs: Sequence[DictConfig], folders: list[Pa
     started, code = time.time(), 0
     in_turn = jobs[0].hydra.launcher._target_.endswith(".BasicLauncher")  # else they run in other processes
     _used.clear()
+    _begun.clear()
     with signals.handled(signals.note if in_turn else signals.raise_stopped):
         try:
             run()
@@ -148,7 +155,7 @@ def _run_job(config: DictConfig) -> None:
         return
     job = arm_of(*task)
     if job is not None:
-        job.result["run"] = name
+        job.result["run"], _begun[folder] = name, job.result["identity"]
         print(f"\n== {job.result['run']}", flush=True)
         run_apart(job)
 
@@ -173,7 +180,10 @@ def _close_sweep(folders: Sequence[Path], started: float) -> int:
 def _result_of(folder: Path) -> dict[str, Any]:
     try:
         settle(folder, wait_s=_WAIT_S if signals.received else 0)
-        return read_result(folder) or {"run": folder.name, "state": "not run"}
+        result = read_result(folder) or {"run": folder.name, "state": "not run"}
+        if result.get("identity", {}) != _begun.get(folder, result.get("identity", {})):
+            return {"run": folder.name, "state": "failed", "error": "its folder holds another run, see above"}
+        return result
     except (FileError, OSError) as error:
         return {"run": folder.name, "state": "failed", "error": str(error)}
 

@@ -14,8 +14,10 @@ from grouprl.files import Row, read_json, read_parquet, write_json, write_parque
 
 SETTINGS_FILE = "settings.json"
 BLOCKS_FILE = "blocks.json"
-INPUTS = "inputs"
-"""Entry of the settings: digests of what an evaluation depends on beside its options."""
+INPUTS, ACCEPTED = "inputs", "accepted_changes"
+"""Entries of the settings: digests of what an evaluation depends on beside its options, and what changed on its way."""
+OF_THE_POLICY = ("weights", "config", "tokenizer")
+"""Inputs that make another policy: blocks of two policies are no evaluation of either."""
 
 
 class KeptBlocks:
@@ -30,7 +32,8 @@ class KeptBlocks:
         Args:
             folder: Where blocks are kept.
             settings: What decides the samples and their grades; of its entry ``inputs`` each by its name.
-            accepted: Names of inputs that may be others than those the kept blocks were made with.
+            accepted: Names of inputs that may be others than those the kept blocks were made with. Which blocks were is
+                written down. Of the policy's, `OF_THE_POLICY`, none can be accepted.
 
         Raises:
             ValueError: The folder holds blocks of other settings. The text names what differs.
@@ -38,11 +41,20 @@ class KeptBlocks:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         wanted = json.loads(json.dumps(settings))
-        before = read_json(folder / SETTINGS_FILE, remedy="Choose another out=FOLDER")
+        before = read_json(folder / SETTINGS_FILE, {f"{ACCEPTED}?": list}, remedy="Choose another out=FOLDER")
+        self._digests = read_json(folder / BLOCKS_FILE, remedy="Remove it, and the blocks are measured anew") or {}
+        self.accepted_changes: list[dict[str, Any]] = []
+        """Of each change that was accepted the digests ``before`` it, and the blocks that were measured by then."""
         if before is not None:
             _refuse_others(folder, before, wanted, accepted)
-        write_json(folder / SETTINGS_FILE, wanted)
-        self._digests = read_json(folder / BLOCKS_FILE, remedy="Remove it, and the blocks are measured anew") or {}
+            self.accepted_changes = [*before.get(ACCEPTED, ()), *self._change(before[INPUTS], wanted[INPUTS])]
+        write_json(folder / SETTINGS_FILE, {**wanted, ACCEPTED: self.accepted_changes})
+
+    def _change(self, before: Mapping[str, str], now: Mapping[str, str]) -> list[dict[str, Any]]:
+        changed = differing(before, now)
+        if not changed or not self._digests:
+            return []
+        return [{"before": {name: before.get(name) for name in changed}, "blocks": sorted(self._digests)}]
 
     def read(self, start: int, prompts: Sequence[Prompt], problems: Sequence[tuple[str, str]]) -> list[Row] | None:
         """Rows of a block, or None where it is not done.
@@ -84,15 +96,33 @@ def _refuse_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
     file = folder / SETTINGS_FILE
     if not isinstance(before.get(INPUTS), dict):
         raise ValueError(f"{file}: it holds no settings of this version of grouprl. Choose another out=FOLDER.")
-    options = [name for name in differing(before, now) if name != INPUTS]
+    options = [name for name in differing(before, now) if name not in (INPUTS, ACCEPTED)]
     if options:
         raise ValueError(
             f"out={folder}: it holds an evaluation with other settings: {', '.join(options)} (see {file}). "
             "Choose another out=FOLDER."
         )
-    text = refusal(
-        f"out={folder}", differing(before[INPUTS], now[INPUTS]), accepted, "Choose another out=FOLDER to measure anew"
-    )
+    refuse_changed(str(folder), before[INPUTS], now[INPUTS], accepted)
+
+
+def refuse_changed(out: str, before: Mapping[str, Any], now: Mapping[str, Any], accepted: Collection[str]) -> None:
+    """Refuse an evaluation's folder whose inputs were others, but for those that were accepted by name.
+
+    Args:
+        out: The folder, as its option names it.
+        before: Digests of the inputs by name, as the folder holds them.
+        now: As they are.
+        accepted: Names that may differ, but for `OF_THE_POLICY`.
+
+    Raises:
+        ValueError: There are others. The text names them.
+    """
+    changed = differing(before, now)
+    remedy = "Choose another out=FOLDER to measure anew"
+    others = [name for name in changed if name in OF_THE_POLICY]
+    if others:
+        raise ValueError(f"out={out}: it holds an evaluation of another policy ({', '.join(others)} differ). {remedy}.")
+    text = refusal(f"out={out}", changed, accepted, remedy)
     if text is not None:
         raise ValueError(text)
 

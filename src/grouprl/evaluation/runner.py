@@ -15,7 +15,7 @@ from grouprl.answers.text import Extraction
 from grouprl.batch import Prompts
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
 from grouprl.evaluation.exemplars import Exemplar
-from grouprl.evaluation.kept import INPUTS, KeptBlocks
+from grouprl.evaluation.kept import INPUTS, OF_THE_POLICY, KeptBlocks
 from grouprl.evaluation.prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.evaluation.results import digest
 from grouprl.files import Row
@@ -104,6 +104,8 @@ class Evaluation:
         self.description = settings.describe(benchmark)
         self.inputs = dict(inputs_of(policy) if inputs is None else inputs)
         self.accepted = accepted
+        self.accepted_changes: list[dict[str, Any]] = []
+        """After `run`: inputs that changed on the way, and the blocks measured before, as `KeptBlocks` says it."""
 
     def run(self, problems: Sequence[BenchmarkProblem], progress: Callable[[int], None] = lambda _: None) -> list[Row]:
         """Rows of all samples, those of finished blocks from their files.
@@ -120,6 +122,7 @@ class Evaluation:
             "exemplars": _digest_of(self.exemplars),
         }
         kept = KeptBlocks(self.folder, {**self.description, INPUTS: self.inputs}, self.accepted)
+        self.accepted_changes = kept.accepted_changes
         rows: list[Row] = []
         for start in range(0, len(problems), self.settings.block):
             block = problems[start : start + self.settings.block]
@@ -225,11 +228,8 @@ class Evaluation:
 
 def inputs_of(policy: Policy) -> dict[str, str]:
     """Digests of a policy's weights, configuration and tokenizer, which an evaluation depends on."""
-    return {
-        "weights": weights_digest(policy),
-        "config": config_digest(policy),
-        "tokenizer": tokenizer_digest(policy.tokenizer),
-    }
+    digests = weights_digest(policy), config_digest(policy), tokenizer_digest(policy.tokenizer)
+    return dict(zip(OF_THE_POLICY, digests, strict=True))
 
 
 def _digest_of(things: Sequence[BenchmarkProblem | Exemplar]) -> str:

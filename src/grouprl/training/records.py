@@ -118,7 +118,11 @@ def _check_entries(result: Mapping[str, Any], file: Path) -> None:
     overrides = result.get("overrides", [])
     shapes: list[tuple[str, Any, Shape]] = [
         ("metrics", metrics, dict.fromkeys(metrics, (int, float))),
-        ("identity", result.get("identity", {}), {"config_hash?": str, "package?": str, "inputs?": dict}),
+        (
+            "identity",
+            result.get("identity", {}),
+            {"config_hash?": str, "resume_hash?": str, "package?": str, "inputs?": dict},
+        ),
         ("machine", result.get("machine", {}), {"threads?": int}),
         ("overrides", {str(n): text for n, text in enumerate(overrides)}, {str(n): str for n in range(len(overrides))}),
         *(

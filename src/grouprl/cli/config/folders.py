@@ -57,6 +57,11 @@ def prepare_folder(folder: Path, job: DictConfig) -> None:
             make_own(file)
 
 
+def prepare_sweep(job: DictConfig) -> None:
+    """See to it that what Hydra writes to a sweep's folder itself stays in it."""
+    make_own(Path(_resolved(job, "hydra.sweep.dir"), "multirun.yaml"))
+
+
 def _resolved(job: DictConfig, key: str) -> str:
     try:
         value = str(OmegaConf.select(job, key, throw_on_missing=True))

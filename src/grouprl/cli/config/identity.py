@@ -31,7 +31,8 @@ HARMLESS = OF_ROUNDING | {
     "save_merged",
 }
 """Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
-_RESUMING = ("resume", "resume_fall_back", "accept_changed", "study")
+ONCE = frozenset({"resume", "resume_fall_back", "accept_changed", "study"})
+"""Options of a command line, and not of the run."""
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def identity(config: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_yaml(without_hydra(config), resolve=True, sort_keys=True)
     return {
         "config_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "resume_hash": resume_hash(config),
         "package": package_digest(),
         "inputs": input_digests(without_hydra(config)),
     }
@@ -53,7 +55,7 @@ def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 def resume_hash(config: DictConfig) -> str:
     """Hash of what must not change when a run is resumed, the same wherever its files lie."""
-    content = _without(portable(without_hydra(config)), {*HARMLESS, *_RESUMING})
+    content = _without(portable(without_hydra(config)), HARMLESS | ONCE)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from grouprl.cli.config.compose import shipped_targets
 from grouprl.files import FileError, Row, read_yaml
 
 CONFIG_FILE = "config.yaml"
-_REMEDY = "Put back what was written there, or start anew"
+REMEDY = "Put back what was written there, or start anew"
 _OF_HYDRA = ("_partial_", "_args_", "_recursive_", "_convert_")
 """Keys that say how Hydra makes an object of a ``_target_``."""
 _OF_TORCH = re.compile(r"torch\.optim\.[A-Z]\w*")
@@ -33,14 +33,24 @@ def read_values(run: Path) -> Row | None:
         FileError: The file holds something else, or an interpolation: what that would become could not be checked.
     """
     file = run / CONFIG_FILE
-    values = read_yaml(file, remedy=_REMEDY)
+    values = read_yaml(file, remedy=REMEDY)
     if values == {}:
-        raise FileError(f"{file}: it is empty. {_REMEDY}.")
+        raise FileError(f"{file}: it is empty. {REMEDY}.")
+    for key in _other_keys(values):
+        raise FileError(f"{file}: {key} is no text, as every key is. {REMEDY}.")
     for key, _ in interpolations(values):
         raise FileError(
-            f"{file}: {key} holds an interpolation (${{...}}), which no saved configuration does. {_REMEDY}."
+            f"{file}: {key} holds an interpolation (${{...}}), which no saved configuration does. {REMEDY}."
         )
     return values
+
+
+def _other_keys(node: Any) -> Iterator[Any]:
+    """Keys that are no texts."""
+    for name, value in node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(node, Mapping) and not isinstance(name, str):
+            yield name
+        yield from _other_keys(value)
 
 
 def interpolations(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

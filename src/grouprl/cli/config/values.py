@@ -9,7 +9,8 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from grouprl.rewards.checks import ON_UNSCORABLE
 from grouprl.runtime.checks import ON_OUT_OF_MEMORY, halve_on_one_device
 from grouprl.sampling.checks import vllm_installed
 
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 _AT_LEAST = {
     "steps": 1,
     "prompts_per_step": 1,
@@ -142,8 +144,20 @@ def check_components(config: DictConfig) -> None:
         check = check_of(str(node["_target_"]))
         if check is not None:
             names = inspect.signature(check).parameters
+            _refuse_other_types(node, typing.get_type_hints(check))
             if all(name in node for name in names):  # else it is left to the component, whose defaults are its own
                 check(**{name: node[name] for name in names})
+
+
+def _refuse_other_types(node: DictConfig, types: Mapping[str, Any]) -> None:
+    """Options of a component whose values are of other types than its check takes."""
+    for name in [name for name in types if name in node]:
+        kinds = typing.get_args(types[name]) or (types[name],)
+        value = node[name]
+        is_number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
+        if Any not in kinds and type(value) not in kinds and not is_number:
+            expected = " or ".join(_WORDS[kind] for kind in kinds)
+            raise UsageError(f"{node._get_full_key(name)}={value}: expected {expected}.")
 
 
 def check_of(target: str) -> Callable[..., None] | None:

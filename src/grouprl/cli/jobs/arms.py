@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, portable, resume_hash
 from grouprl.cli.config.saved import read_values
-from grouprl.cli.job import Job
+from grouprl.cli.jobs.job import Job
 from grouprl.training.records import read_result
 
 

@@ -17,11 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from grouprl.checks import refusal
 from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, changed_inputs, identity, resume_hash
 from grouprl.cli.config.messages import UsageError, explain
-from grouprl.cli.config.saved import foreign, read_config
+from grouprl.cli.config.saved import CONFIG_FILE, REMEDY, foreign, read_config
 from grouprl.cli.config.schema import TrainConfig
 from grouprl.cli.config.values import check_values
 from grouprl.cli.environment import program
-from grouprl.cli.job import Job
+from grouprl.cli.jobs.job import Job
 from grouprl.files import FileError
 from grouprl.training.records import WITHHELD, portable_text, read_result, shown
 
@@ -48,6 +48,7 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     _refuse_other_names(folder, saved, saved_result)
     config = _changed(saved, values)
     _refuse_foreign(config, values)
+    _refuse_edited(folder, saved, saved_result)
     check_values(config)
     _refuse_finished_or_say(saved_result, config)
     if saved_result["state"] == "finished" and saved_result.get("iterations", 0) >= config.steps:
@@ -124,6 +125,16 @@ def _refuse_other_names(folder: Path, config: DictConfig, result: dict[str, Any]
             f"resume={folder}: the run was started by an older grouprl ({version}), whose components and options have "
             "other names. Go on with that version, or start anew (CHANGELOG.md)."
         )
+
+
+def _refuse_edited(folder: Path, config: DictConfig, result: dict[str, Any]) -> None:
+    """A saved configuration that is not the one the run was started with, but for what may change."""
+    file = folder / CONFIG_FILE
+    for key in TrainConfig.__dataclass_fields__:
+        if key not in config:
+            raise UsageError(f"{file}: it has no {key}. {REMEDY}.")
+    if resume_hash(config) != result.get("identity", {}).get("resume_hash"):
+        raise UsageError(f"{file}: it was changed since the run was started. {REMEDY}.")
 
 
 def _changed(config: DictConfig, values: dict[str, Any]) -> DictConfig:

@@ -18,7 +18,7 @@ from ctypes import c_byte
 from types import FrameType
 
 from grouprl.answers.process import end_with_parent
-from grouprl.cli.job import Job, execute
+from grouprl.cli.jobs.job import Job, execute
 from grouprl.files import FileError, Row, read_json
 from grouprl.training import signals
 from grouprl.training.records import RESULT_FILE

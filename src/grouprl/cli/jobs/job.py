@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +20,8 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, identity, portable, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.environment import program
-from grouprl.files import FileError, refuse_links, write_text
+from grouprl.cli.jobs.locks import FolderError, alone
+from grouprl.files import FileError, write_text
 from grouprl.training import signals
 from grouprl.training.records import (
     LOCK_FILE,
@@ -41,10 +40,6 @@ _OWN_FILES = (RESULT_FILE, "config.yaml", LOCK_FILE)
 """What a run writes before its components are built."""
 _OF_AN_END = ("error", "metrics", "seconds", "iterations")
 """Entries of ``result.json`` that a run which goes on does not have yet."""
-
-
-class FolderError(UsageError):
-    """A run folder that is somebody else's; nothing in it is touched."""
 
 
 @dataclass
@@ -105,7 +100,7 @@ class Job:
 def execute(job: Job) -> int:
     """Do a job; the exit code. Whatever happens, ``result.json`` says it."""
     try:
-        with _alone(job.folder):
+        with alone(job.folder) if is_first_process() else contextlib.nullcontext():
             return _execute(job)
     except (FolderError, FileError) as error:
         print(f"{job.folder.name if job.sweeping else 'train.py'}: {error}", file=sys.stderr)
@@ -244,38 +239,6 @@ def _refuse(job: Job, text: str) -> int:
         with contextlib.suppress(OSError):
             job.folder.rmdir()
     return 2
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run folder: a second process that would write to it is refused."""
-    if not is_first_process():
-        yield
-        return
-    refuse_links(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK_FILE).open("a")
-    except OSError as error:
-        raise FolderError(f"{folder}: the run folder cannot be written ({error.strerror}).") from error
-    with lock:
-        _hold(lock, folder)
-        yield
-
-
-def _hold(lock: TextIO, folder: Path) -> None:
-    """Take the lock; one that only looks whether a process works in the folder has it for an instant."""
-    for left in reversed(range(10)):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if not left:
-                raise FolderError(f"{shown(folder)}: another process is working in this run folder.") from error
-            time.sleep(0.05)
-        except OSError as error:
-            text = f"{shown(folder)}: it cannot be locked ({error.strerror}). Set hydra.run.dir to a local folder."
-            raise FolderError(text) from error
 
 
 def refuse_to_overwrite(folder: Path) -> None:
