@@ -142,6 +142,7 @@ def test_two_evaluations_do_not_write_to_one_folder(run):
 def test_an_evaluation_that_is_stopped_goes_on_after_its_last_block(run, monkeypatch, number):
     write = KeptBlocks.write
     started = []
+    before = signal.signal(number, signal.default_int_handler)  # under nohup SIGHUP is ignored
 
     def write_and_stop(self, start, rows):
         write(self, start, rows)
@@ -150,7 +151,10 @@ def test_an_evaluation_that_is_stopped_goes_on_after_its_last_block(run, monkeyp
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(KeptBlocks, "write", write_and_stop)
-    code, text = run("policy=tiny", *ASKED, "out=kept")
+    try:
+        code, text = run("policy=tiny", *ASKED, "out=kept")
+    finally:
+        signal.signal(number, before)
     assert (code, started) == (128 + number, [0, 4]), text
     assert "evaluate.py: stopped. The same command goes on after the last block" in text
     assert "Traceback" not in text

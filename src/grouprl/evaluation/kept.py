@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grouprl.checks import differing, refusal
-from grouprl.evaluation.prompts import Prompt
 from grouprl.files import Row, read_json, read_parquet, write_json, write_parquet
+
+if TYPE_CHECKING:
+    from grouprl.evaluation.prompts import Prompt
 
 SETTINGS_FILE = "settings.json"
 BLOCKS_FILE = "blocks.json"
