@@ -92,6 +92,18 @@ class Counts(list):
     """Above so many, decoding runs out of memory."""
 
 
+SHARED = ("outcomes", "finished_run", "stopped_run", "signalled")
+"""Fixtures of a module that take seconds: tests that use one run in the same process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}.{name}"))
+
+
 @pytest.fixture
 def small_cache(monkeypatch):
     """Decoding that runs out of memory above a few sequences."""

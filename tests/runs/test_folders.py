@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.runs import SMALL, same, weights
+import torch
+from helpers.runs import SMALL, run_forked, same, weights
 
 from grouprl.training.callbacks import read_metrics
 from grouprl.training.records import read_result, write_result
@@ -143,16 +144,25 @@ def test_an_earlier_run_that_cannot_be_moved_stays(train, capfd):
     assert contents("runs/superseded/sweep/arm0-1").items() >= {k: v for k, v in before.items() if k != ".lock"}.items()
 
 
-@pytest.fixture
-def stopped(train):
-    """A run with data and a reward of the user's that was killed after its first iteration."""
-    Path("mine.py").write_text(REWARD)
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    """A folder with a run with data and a reward of the user's, which was killed after its first iteration."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "mine.py").write_text(REWARD)
     rows = [{"problem": f"What is ${n} + 1$?", "answer": str(n + 1)} for n in range(40)]
-    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = ["data=jsonl", "data.path=own.jsonl", "data.heldout_size=8"]
     options = [*(o for o in SMALL if not o.startswith("data.")), *data, *OWN, "hydra.run.dir=stopped"]
-    assert train(*options, small=False) == 0
-    interrupted_after_its_checkpoints(Path("stopped"), keep=1)
+    (outcome,) = run_forked(folder, [{"arguments": options}], threads=torch.get_num_threads())
+    assert outcome["status"] == 0, (folder / "log.txt").read_text()
+    interrupted_after_its_checkpoints(folder / "stopped", keep=1)
+    return folder
+
+
+@pytest.fixture
+def stopped(train, stopped_run):
+    """Goes on with a copy of the run that was killed, in the working folder."""
+    shutil.copytree(stopped_run, ".", dirs_exist_ok=True)
 
     def go_on(*more):
         return train("resume=stopped", "reward._target_=mine.f", *more, small=False)

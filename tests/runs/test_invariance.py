@@ -42,6 +42,7 @@ def distance(first, second):
     return float((first - second).norm() / second.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beta", "micro_batch_size"),
     [

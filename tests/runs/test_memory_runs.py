@@ -56,6 +56,7 @@ def limit_all(monkeypatch, tokens):
     monkeypatch.setattr(Policy, "logprobs", limited)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_mended_as_its_message_says(train, monkeypatch):
     with monkeypatch.context() as patch:
         limit_all(patch, 250)

@@ -429,6 +429,7 @@ def test_what_is_saved_names_no_machine(run_copy, capsys):
             assert socket.gethostname() not in text
 
 
+@pytest.mark.slow
 def test_paths_outside_the_working_folder_are_asked_for_again(tmp_path, problems_file, monkeypatch, capsys):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -88,6 +88,7 @@ def test_an_arm_that_ends_while_it_trains(sweep):
     check_ends(sweep(*TOLD, at=1), list(TOLD))
 
 
+@pytest.mark.slow
 def test_arms_share_no_process_and_leave_no_thread(train, capfd):
     Path("own.py").write_text(OWN)
     own = ["reward=custom", "reward._target_=own.End", "+reward.how=good"]

@@ -197,6 +197,7 @@ def test_three_steps_on_real_problems(train, model_folder, real_data, extra):
     assert len([row for row in read_metrics(single()) if "reward" in row]) == 3
 
 
+@pytest.mark.slow
 def test_merged_policy_and_saved_checkpoints(train):
     assert train("adapter=lora", "save_merged=true", "save_policy_every=1") == 0
     run = single()
@@ -236,6 +237,7 @@ def test_overlong_prompts_can_be_dropped(train, caplog):
     assert "prompts do not fit the context and were dropped" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
@@ -280,6 +282,7 @@ def test_no_held_out_problems(train):
     assert read_result(single())["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_changed_file_of_the_user_is_not_skipped(train, capsys):
     """The sweep's identity holds the files that the configuration names."""
     Path("mine.py").write_text(

@@ -22,6 +22,7 @@ def greedy(policy):
     return GroupSampler(max_new_tokens=64)(policy, encoded, seed=0, greedy=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [[], ["adapter=lora", "adapter.rank=4"]])
 def test_an_exported_run_is_the_policy_that_was_trained(train, tmp_path, adapter):
     assert train(*adapter, "lr=5e-3", f"hydra.run.dir={tmp_path / 'runs' / 'one'}") == 0
