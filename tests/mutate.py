@@ -116,7 +116,7 @@ def check_imports(copy: Path) -> None:
 def pytest(copy: Path, arguments: list[str], timeout_s: float) -> tuple[int | None, str]:
     """Exit code and output of pytest in a copy; None where it did not end in time."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "", *arguments],
         cwd=copy,
         env=environment(copy),
         stdout=subprocess.PIPE,

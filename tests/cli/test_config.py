@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 from helpers.models import bpe_tokenizer, random_model
+from helpers.runs import prints
 
 from grouprl import checks
 from grouprl.cli.config.compose import compose_job, options_of, run_name
@@ -14,6 +15,7 @@ from grouprl.cli.config.identity import identity, resume_hash
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, check_job
 from grouprl.cli.config.schema import GROUPS
+from grouprl.cli.train import main
 
 NODES = {*GROUPS, "prompt", "prefilter", "overlap", "tools"}
 """Keys that are no options but have options of their own."""
@@ -208,15 +210,25 @@ def outcomes(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("number", range(len(WRONG)), ids=[" ".join(arguments) for arguments, _ in WRONG])
-def test_wrong_command_lines_name_key_value_and_way_out_before_torch_is_imported(outcomes, number):
-    code, text, imported_torch = outcomes[number]
+@pytest.mark.parametrize(("arguments", "parts"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+def test_wrong_command_lines_name_key_value_and_way_out(arguments, parts, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    code, text = prints(main, capsys)(*arguments)
     assert code == 2
-    assert all(part in text for part in WRONG[number][1]), text
+    assert all(part in text for part in parts), text
     assert text.startswith("train.py: ")
     assert "Traceback" not in text
     assert len(text.splitlines()) <= 10
-    assert not imported_torch
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_wrong_command_lines_are_answered_before_torch_is_imported(outcomes):
+    for (arguments, _), (code, text, imported_torch) in zip(WRONG, outcomes, strict=True):
+        assert code == 2, arguments
+        assert "Traceback" not in text
+        assert not imported_torch, arguments
 
 
 def test_a_column_that_is_not_there(problems_file):

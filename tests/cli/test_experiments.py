@@ -39,7 +39,7 @@ def test_the_corrected_recipes_validate_as_they_are(name):
     assert config.max_new_tokens == 2048
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [RECIPES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RECIPES[1:])])
 def test_the_recipes_run_on_local_folders(train, tmp_path, model_folder, name):
     data = tmp_path / "dataset"
     data.mkdir()

@@ -194,9 +194,10 @@ def test_a_value_that_is_missing_or_another_is_refused_wherever_it_stands(here):
     written = (run / "config.yaml").read_text()
     places = list(_places(yaml.safe_load(written)))
     assert len(places) > 80
-    for place in places:
+    changes = (lambda node, name: node.pop(name), lambda node, name: node.update({name: "another"}))
+    for number, place in enumerate(places):
         *parents, name = place.split(".")
-        for change in (lambda node, name: node.pop(name), lambda node, name: node.update({name: "another"})):
+        for change in changes if place in HARMLESS | ONCE else changes[number % 2 :][:1]:
             values = yaml.safe_load(written)
             node = values
             for parent in parents:

@@ -64,6 +64,7 @@ def test_so_is_what_is_left_of_one(train, capfd, kept):
         assert "resume=ow" in shown
 
 
+@pytest.mark.slow
 def test_an_interrupted_arm_goes_on_and_says_so(train, capfd):
     sweep = ["-m", "seed=0,1", "steps=3", "keep_checkpoints=3"]
     assert train(*sweep) == 0
@@ -170,7 +171,7 @@ def stopped(train, stopped_run):
     return go_on
 
 
-@pytest.mark.parametrize("name", ["mine.py", "own.jsonl"])
+@pytest.mark.parametrize("name", ["own.jsonl", pytest.param("mine.py", marks=pytest.mark.slow)])
 def test_a_resume_whose_inputs_changed_is_refused_by_their_names(stopped, capfd, name):
     before = contents("stopped")
     with Path(name).open("a") as file:
@@ -200,7 +201,9 @@ def test_a_resume_with_other_code_of_the_package_is_refused(stopped, capfd):
     assert stopped("accept_changed=[grouprl]") == 0
 
 
-@pytest.mark.parametrize("name", ["weights", "config", "problems", "prompts"])
+@pytest.mark.parametrize(
+    "name", ["weights", *(pytest.param(name, marks=pytest.mark.slow) for name in ("config", "problems", "prompts"))]
+)
 def test_a_resume_that_loads_something_else_is_refused(stopped, capfd, name):
     """What comes from a hub, or a template with a date in it, is in no file that an option names."""
     result = read_result(Path("stopped"))

@@ -68,6 +68,7 @@ def test_token_limits(run, beta, micro_batch_tokens):
     assert distance(cut, whole) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch_size", [0, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ranks(run, micro_batch_size, threads):

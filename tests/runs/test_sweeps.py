@@ -157,27 +157,21 @@ def states_in(files, name):
     return [json.loads(file.read_text())["state"] for file in files if name in file.parts]
 
 
-@pytest.mark.parametrize("name", ["term-loading", "hup-sampling"])
-def test_a_signal_at_any_time_leaves_no_run_running(signalled, name):
+def test_a_signal_at_any_time_leaves_no_run_running(signalled):
     codes, states, log = signalled
-    assert codes[name] == 128 + SIGNALS[name]["signal"]
-    assert states[name] == ["interrupted"]
-    assert f"python train.py resume=runs/{name}" in log
-    assert "Traceback" not in log
-
-
-@pytest.mark.parametrize("name", ["sweep-int-loading", "sweep-hup-training"])
-def test_a_signal_to_a_sweep_ends_its_arm_and_all_that_follow(signalled, name):
-    codes, states, log = signalled
-    assert codes[name] == 128 + SIGNALS[name]["signal"]
-    assert states[name] == ["interrupted", "not run"]
-    assert f"To go on, give the same command: python train.py -m {' '.join(TINY)}" in log
-
-
-def test_a_signal_to_an_arm_alone_lets_the_next_one_run(signalled):
-    codes, states, _ = signalled
+    for name in ("term-loading", "hup-sampling"):
+        assert codes[name] == 128 + SIGNALS[name]["signal"]
+        assert states[name] == ["interrupted"]
+        assert f"python train.py resume=runs/{name}" in log
+    # To a sweep: it ends its arm and all that follow.
+    for name in ("sweep-int-loading", "sweep-hup-training"):
+        assert codes[name] == 128 + SIGNALS[name]["signal"]
+        assert states[name] == ["interrupted", "not run"]
+        assert f"To go on, give the same command: python train.py -m {' '.join(TINY)}" in log
+    # To an arm alone: the next one runs.
     assert codes["arms-term-loading"] == 1
     assert states["arms-term-loading"] == ["interrupted", "interrupted"]  # each was sent one
+    assert "Traceback" not in log
 
 
 def running(folder):
@@ -226,6 +220,7 @@ def test_looking_whether_a_run_is_under_way_does_not_hinder_it(tmp_path, train):
         timer.join()
 
 
+@pytest.mark.slow
 def test_an_arm_that_could_not_begin_is_not_given_an_earlier_runs_result(tmp_path, train, capfd):
     """Its folder is held by another process, and what it holds is a finished run of other options."""
     sweep = ["-m", "seed=0,1", "hydra.sweep.dir=runs/sweep", "hydra.sweep.subdir=${seed}"]

@@ -20,6 +20,9 @@ from grouprl.policy.policy import Policy
 from grouprl.training.callbacks import read_metrics
 from grouprl.training.records import read_result
 
+FAST = (("full", "qwen2"), ("lora+kl", "gpt2"))
+"""The other kinds of models and ways to train them are slow tests."""
+
 
 def single(folder=Path("runs")):
     (run,) = folder.iterdir()
@@ -156,14 +159,22 @@ def test_micro_batches_do_not_change_the_run(train):
             torch.testing.assert_close(weights(Path(f"m{size}"))[name], value, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("preset", ["repo", "grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize(
+    "preset", ["repo", "dapo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "dr_grpo"))]
+)
 def test_every_preset_trains(train, preset):
     assert train(f"loss={preset}", "beta=0.02", "steps=1") == 0
     assert "ppo/reference_kl" in next(row for row in read_metrics(single()) if "reward" in row)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama", "gpt2"])
-@pytest.mark.parametrize("extra", [[], ["adapter=lora", "beta=0.04"]], ids=["full", "lora+kl"])
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [
+        pytest.param(kind, extra, id=f"{name}-{kind}", marks=() if (name, kind) in FAST else pytest.mark.slow)
+        for kind in ("qwen2", "llama", "gpt2")
+        for name, extra in (("full", []), ("lora+kl", ["adapter=lora", "beta=0.04"]))
+    ],
+)
 def test_hugging_face_folder_and_jsonl(train, model_folder, problems_file, kind, extra):
     arguments = [
         "policy=hf",

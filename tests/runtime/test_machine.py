@@ -66,11 +66,11 @@ def test_and_never_from_the_load(monkeypatch):
     [
         ["train.py", "steps=1"],
         ["train.py", "-m", "seed=0,1"],
-        ["train.py", "resume=RUN"],
+        pytest.param(["train.py", "resume=RUN"], marks=pytest.mark.slow),
         ["evaluate.py", "policy=tiny", "benchmark=tiny"],
         ["evaluate.py", "policy=tiny", "prompt=1"],
     ],
-    ids=" ".join,
+    ids=["run", "sweep", "resume", "benchmark", "prompt"],
 )
 def test_waiting_threads_sleep_from_the_start(tmp_path, command):
     """The variables are set when torch is first imported, and the user's own stay."""
