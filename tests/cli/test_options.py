@@ -61,8 +61,8 @@ def cases():
                     continue
                 if group == "data" and context == EXPERIMENT:  # an experiment is one of its own data
                     continue
-                # The other groups do not know of the loss: once is enough for the fast suite.
-                slow = context != "alone" and not group.startswith("loss")
+                # The other groups do not know of the loss: once is enough for the fast suite, and twice for the loss.
+                slow = context != "alone" and not (group.startswith("loss") and context == "loss=cispo")
                 yield pytest.param(f"{group}={option}", context, marks=pytest.mark.slow if slow else ())
 
 
