@@ -133,8 +133,10 @@ def append(file: Path, text: str) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file in one step."""
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_named(file: Path, text: str) -> None:
@@ -182,16 +184,70 @@ def read_yaml(file: Path, shape: Shape = _ANY, *, remedy: str = REMEDY) -> Row |
 
     def parse(text: str) -> Any:
         try:
-            return yaml.safe_load(text)
+            return _plain_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(" ".join(str(error).split())) from error
 
     return _read(file, parse, "YAML", shape, remedy)
 
 
+def _plain_yaml(text: str) -> Any:
+    """What a YAML text holds without anchors, aliases and tags, each key once, and nothing but what JSON has, too."""
+    import yaml
+
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ValueError(f"line {line} has an anchor or alias")
+        if getattr(event, "tag", None):
+            raise ValueError(f"line {line} has a tag")
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    _refuse_repeated_keys(root)
+    value = yaml.safe_load(text)
+    _refuse_other_values(value)
+    return value
+
+
+def _refuse_repeated_keys(node: Any) -> None:
+    children = getattr(node, "value", None)
+    if not isinstance(children, list):
+        return
+    pairs = [child for child in children if isinstance(child, tuple)]
+    for name, count in Counter(str(key.value) for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"the key {name!r} is there twice")
+    for child in children:
+        _refuse_repeated_keys(child[1] if isinstance(child, tuple) else child)
+
+
+def _refuse_other_values(value: Any) -> None:
+    if isinstance(value, dict):
+        for item in value.values():
+            _refuse_other_values(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_other_values(item)
+    elif not isinstance(value, (str, int, float, bool, type(None))):
+        raise ValueError(f"it holds a {type(value).__name__}, {value}")
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Open a file to read it, and nothing else: a pipe or a device that bears its name is an `OSError` at once."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            raise OSError(errno.EISDIR if is_folder else errno.EINVAL, "it is no regular file", str(file))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def _read(file: Path, parse: Callable[[str], Any], language: str, shape: Shape, remedy: str) -> Row | None:
     try:
-        value = parse(file.read_bytes().decode("utf-8"))
+        with open_regular(file) as stream:
+            value = parse(stream.read().decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -281,7 +337,7 @@ def read_jsonl(path: str | Path, on_error: Callable[[int, str], None] | None = N
         ValueError: There is such a line, and ``on_error`` is None.
         OSError: The file cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(Path(path)) as file:
         for number in itertools.count(1):
             line = file.readline(LONGEST_LINE + 1)
             if not line:

@@ -1,6 +1,7 @@
 """A saved configuration is data: what it says is checked as it stands, and nothing in it is resolved or run unasked."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from grouprl.cli.evaluate import main as evaluate
 from grouprl.cli.jobs.resume import resumed_job
 from grouprl.cli.train import main as train
 from grouprl.files import FileError
-from grouprl.training.records import write_result
+from grouprl.training.records import read_result, write_result
 
 EVIL = "open('pwned', 'w').close()"
 
@@ -210,6 +211,103 @@ def test_a_value_that_is_missing_or_another_is_refused_wherever_it_stands(here):
             else:
                 with pytest.raises(UsageError):
                     resumed_job(["resume=runs/a"], multirun=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (["temperature=1", "beta=0", "lr=1e-3"], {"temperature": 1.0, "steps": 2}),  # as they were, in other words
+        (["steps=9", "threads=null", "target_kl=null"], {"steps": 9, "threads": None}),
+        (["steps='9'", "micro_batch_size=2"], {"steps": 9, "micro_batch_size": 2}),
+    ],
+)
+def test_the_first_command_line_may_be_given_again(here, given, seen):
+    saved_run()
+    job = resumed_job(["resume=runs/a", *SMALL[1:], *given], multirun=False)
+    assert {key: job.config[key] for key in seen} == seen
+    assert all(type(job.config[key]) is type(value) for key, value in seen.items())
+    again = [o for o in job.result["overrides"] if o.startswith("steps=")]
+    assert again == ([f"steps={seen['steps']}"] if any("steps" in o for o in given) else [])
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("nosuch=null", "nosuch: the run has no such option"),
+        ("+a.b=null", "a.b: the run has no such option"),
+        ("steps=null", "steps=null"),
+        ("target_kl=0.1", "the run was started with target_kl=None"),
+        ("resume_fall_back=abc", "resume_fall_back=abc: expected true or false"),
+        ("accept_changed=[grupprl]", "nothing that the run depends on is called grupprl. Names: grouprl"),
+    ],
+)
+def test_what_is_given_on_a_resume_is_never_dropped_in_silence(here, capsys, given, wanted):
+    saved_run()
+    assert wanted in refused(capsys, train, "resume=runs/a", given)
+
+
+def test_a_text_that_begins_like_a_path_is_a_text(here, capsys):
+    """Qwen3's own system prompt, a pattern, and a home folder that is nobody's."""
+    for text in ("/no_think", "/a+/", "~nobody/x", "~"):
+        (config,) = check_command("train", [*SMALL, f"prompt.system='{text}'"], multirun=False)
+        assert portable(without_hydra(config))["prompt"]["system"] == text
+    saved_run(**{"prompt.system": "<outside the working folder>/x"}, as_started=True)
+    shown = refused(capsys, evaluate, "policy=runs/a", "prompt=1+1")
+    assert "system: it was a path outside the working folder" in shown
+
+
+def test_a_key_of_another_version_and_one_of_nobodys(here, capsys):
+    run = saved_run()
+    written = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(written + "foo: 1\n")
+    assert "runs/a/config.yaml: foo is no option" in refused(capsys, train, "resume=runs/a")
+    result = read_result(run)
+    write_result(run, result | {"identity": result["identity"] | {"package": "another"}})
+    assert "started by an older grouprl" in refused(capsys, train, "resume=runs/a")
+    (run / "config.yaml").write_text("".join(line for line in written.splitlines(True) if "max_grad_norm" not in line))
+    assert "by another version of grouprl, which had no max_grad_norm" in refused(capsys, train, "resume=runs/a")
+
+
+@pytest.mark.parametrize(
+    ("added", "fault"),
+    [
+        ("zz: &a [1]\nyy: [*a, *a]", "has an anchor or alias"),
+        ("zz: &a [*a]", "has an anchor or alias"),
+        ("zz: !!set {a}", "has a tag"),
+        ("zz: !!python/object/apply:os.system [id]", "has a tag"),
+        ("zz: 2024-01-01", "it holds a date"),
+        ("steps: 3", "the key 'steps' is there twice"),
+        ("zz: {a: {b: 1, b: 2}}", "the key 'b' is there twice"),
+    ],
+)
+def test_yaml_that_no_run_writes_is_refused(here, capsys, added, fault):
+    run = saved_run()
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + added + "\n")
+    for main, arguments in ((train, ["resume=runs/a"]), (evaluate, ["policy=runs/a", "prompt=1+1"])):
+        assert fault in refused(capsys, main, *arguments)
+
+
+def test_aliases_that_multiply_take_no_time(here, capsys):
+    run = saved_run()
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 10)]
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + "\n".join(lines) + "\n")
+    assert "has an anchor or alias" in refused(capsys, train, "resume=runs/a")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "result.json", ".lock", "metrics.jsonl"])
+def test_a_pipe_in_place_of_a_file_does_not_hold_anybody(here, capsys, name):
+    run = saved_run()
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert f"runs/a/{name}: it is neither a file nor a folder" in refused(capsys, train, "resume=runs/a")
+    if name == "config.yaml":
+        assert f"runs/a/{name}: it cannot be read" in refused(capsys, evaluate, "policy=runs/a", "prompt=1+1")
+
+
+def test_keys_that_could_not_be_saved_are_refused_at_the_start():
+    with pytest.raises(UsageError, match="1: a key that is no text"):
+        check_command("train", [*SMALL, "reward=custom", "reward._target_=builtins.len", "+reward.opts={1: 2}"], multirun=False)
 
 
 @pytest.mark.parametrize("place", ["1", "null", "loss.1", "data.true", "2026-01-01"])

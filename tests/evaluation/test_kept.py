@@ -131,6 +131,35 @@ def test_a_package_that_changed_is_accepted_by_name_and_that_is_written_down(run
     assert read_results(Path("kept"))["measured"]["tiny/cot"]["accepted_changes"] == [entry]
 
 
+def test_results_that_were_removed_are_made_again_of_the_blocks(run):
+    """As the message about damaged ones says."""
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    blocks = {file: file.stat().st_mtime_ns for file in Path("kept").rglob("block-*.parquet")}
+    (Path("kept") / "results.json").write_text("{")
+    assert "Remove it, and evaluate with the same command again" in run("policy=tiny", *ASKED, "out=kept")[1]
+    (Path("kept") / "results.json").unlink()
+    assert run("policy=tiny", *ASKED, "out=kept")[0] == 0
+    assert {file: file.stat().st_mtime_ns for file in Path("kept").rglob("block-*.parquet")} == blocks
+
+
+def test_another_number_of_threads_is_named_and_written_down(run):
+    assert run("policy=tiny", *ASKED, "out=kept", "threads=1")[0] == 0
+    try:
+        _, text = run("policy=tiny", *ASKED, "out=kept", "threads=2", "deterministic=false")
+    finally:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+    assert "note: threads is 2, and was 1 for what is kept in kept" in text
+    assert read_results(Path("kept"))["machines_before"][0]["threads"] == 1
+
+
+@pytest.mark.parametrize("wrong", ["threads=0", "temperature=inf", "shots=-1", "seed=99999999999"])
+def test_options_out_of_range(run, wrong):
+    code, text = run("policy=tiny", *ASKED, "out=kept", wrong)
+    assert (code, "Traceback" in text) == (2, False)
+    assert f"evaluate.py: {wrong}" in text
+
+
 def test_two_evaluations_do_not_write_to_one_folder(run):
     with alone(Path("kept"), "out"):
         code, text = run("policy=tiny", *ASKED, "out=kept")

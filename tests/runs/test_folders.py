@@ -215,3 +215,38 @@ def test_a_resume_that_loads_something_else_is_refused(stopped, capfd, name):
     assert f"{name} changed since" in capfd.readouterr().err
     assert contents("stopped") == before
     assert stopped(f"accept_changed=[{name}]") == 0
+
+
+def test_a_run_that_went_on_since_it_was_looked_at_is_left_alone(stopped, capfd, monkeypatch):
+    """Between the decision to go on and the lock, another process finished it."""
+    from grouprl.cli.jobs import job
+
+    alone = job.alone
+
+    def after_another(folder, *rest):
+        write_result(folder, {**read_result(folder), "state": "finished", "iterations": 2})
+        return alone(folder, *rest)
+
+    monkeypatch.setattr(job, "alone", after_another)
+    assert stopped() == 2
+    assert "stopped: another process worked in this folder just now" in capfd.readouterr().err
+    assert read_result(Path("stopped"))["state"] == "finished"
+
+
+def test_a_temporary_file_that_a_kill_left_is_in_nobodys_way(train):
+    Path("run").mkdir()
+    (Path("run") / ".result.json.1a2b3c4d").write_text("{")
+    assert train("steps=1", "hydra.run.dir=run") == 0
+
+
+def test_what_was_accepted_of_one_file_is_not_accepted_of_another(stopped, capfd):
+    """Data that changed by name, and weights that changed without one, as a hub's do."""
+    result = read_result(Path("stopped"))
+    result["loaded"]["weights"] = "another"
+    write_result(Path("stopped"), result)
+    with Path("own.jsonl").open("a") as file:
+        file.write(json.dumps({"problem": "What is $99 + 1$?", "answer": "100"}) + "\n")
+    before = (Path("stopped") / "config.yaml").read_text()
+    assert stopped("accept_changed=[own.jsonl]", "steps=9") == 2
+    assert "stopped: weights changed since" in capfd.readouterr().err
+    assert (Path("stopped") / "config.yaml").read_text() == before

@@ -28,6 +28,10 @@ _LOOK_EVERY_S = 60.0
 """A wait without end is cut into such pieces: the system takes no longer ones."""
 
 
+_SAME_ORDER = {"PYTHONHASHSEED": "0"}
+"""Sets of texts are walked in one order in every process, unless the environment says otherwise."""
+
+
 class JsonProcess:
     """A worker process in a session of its own, which answers each line of JSON with one."""
 
@@ -39,7 +43,11 @@ class JsonProcess:
             environment: All of its environment.
         """
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=dict(environment)
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**_SAME_ORDER, **environment},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

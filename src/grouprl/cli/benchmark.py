@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.jobs.locks import alone
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
-from grouprl.evaluation.kept import refuse_changed
+from grouprl.evaluation.kept import SETTINGS_FILE, refuse_changed
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
 from grouprl.files import Row, refuse_links, write_parquet, write_text
 from grouprl.training.records import LOCK_FILE, read_result, source_commit, versions
@@ -45,6 +46,8 @@ def check(config: DictConfig) -> None:
         choice("extraction", config.extraction, ("lenient", "boxed"))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if config.shots is not None and config.shots < 0:
+        raise UsageError(f"shots={config.shots}: give at least 0, or null for what each benchmark says.")
     if config.samples < 0 or config.samples == 1 or (config.limit is not None and config.limit < 1):
         raise UsageError("samples: 0 for one greedy completion, or at least 2; limit: at least 1.")
     if config.data_dir is not None and not Path(config.data_dir).is_dir():
@@ -86,11 +89,17 @@ def run(config: DictConfig, folder: str, name: str) -> None:
 
 
 def _run(config: DictConfig, work: _Work, out: Path, name: str) -> None:
-    from grouprl.runtime.machine import describe
+    from grouprl.runtime.machine import describe, differences
 
     results = _results_in(out, work, config.accept_changed)
     results |= {"policy": name, "versions": versions(), "commit": source_commit(), "template": _template(work.policy)}
-    results |= {"inputs": work.inputs, "machine": describe(str(work.policy.dtype).removeprefix("torch."))}
+    machine = describe(str(work.policy.dtype).removeprefix("torch."))
+    before = results.get("machine") or {}
+    for key, (old, new) in differences(before, machine).items():
+        print(f"note: {key} is {new}, and was {old} for what is kept in {out}", file=sys.stderr)
+    if differences(before, machine):
+        results["machines_before"] = [*results.get("machines_before", ()), before]
+    results |= {"inputs": work.inputs, "machine": machine}
     measured = results.setdefault("measured", {})
     for key, rows, summary in _measure(work, out, config.accept_changed, contaminated_problems(config.policy)):
         measured[key] = summary
@@ -99,7 +108,7 @@ def _run(config: DictConfig, work: _Work, out: Path, name: str) -> None:
     table = markdown(measured, {n: b.title for n, b in work.benchmarks.items()})
     write_text(out / "results.md", table + "\n")
     _log(out, measured, table)
-    print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {out}")
+    print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {shlex.quote(str(out))}")
 
 
 def _load(config: DictConfig, folder: str) -> _Work:
@@ -143,7 +152,8 @@ def _results_in(out: Path, work: _Work, accepted: Sequence[str]) -> dict[str, An
     """The results to add to: not those of another policy, or of other code; and files of the user's stay."""
     results = read_results(out) or {}
     names = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
-    if not results and set(names) - {"samples", LOCK_FILE}:
+    is_one = any(out.glob(f"samples/*/*/{SETTINGS_FILE}"))  # whose results were removed, or not written yet
+    if not results and not is_one and set(names) - {"samples", LOCK_FILE}:
         raise UsageError(
             f"out={out}: it holds other files ({', '.join(n for n in names if n != LOCK_FILE)}) and is no evaluation. "
             "Choose an empty or new out=FOLDER."

@@ -133,7 +133,9 @@ def _benchmark_problems(config: DictConfig) -> dict[str, list[BenchmarkProblem]]
 def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule) -> Prompts:
     """The training prompts whose problems the policy solves neither always nor never."""
     wanted, prompts = config.prefilter, data.train_prompts
-    counts = selection.remembered(folder, prompts.problems)
+    sampled = [prompts.problems, prompts.answers, wanted.samples, config.seed]
+    asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
+    counts = selection.remembered(folder, len(prompts), asked)
     if counts is None:
         drawing = replace(module.sampler, group_size=wanted.samples)
 
@@ -141,7 +143,7 @@ def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, d
             return module.memory.sample(drawing, part, lambda sampler: sampler(policy, part, seed=seed))
 
         counts = selection.count_solved(module.policy, draw, prompts, seed=config.seed)
-        selection.remember(folder, counts, wanted.samples)
+        selection.remember(folder, counts, asked)
     least, most = wanted.min_correct, wanted.samples - 1 if wanted.max_correct is None else wanted.max_correct
     kept = selection.solved_sometimes(counts, least, most)
     print(f"prefilter: {len(kept)} of {len(prompts)} problems solved {least} to {most} of {wanted.samples} times")
@@ -221,7 +223,9 @@ def _try_optimizer(module: GroupRLModule) -> None:
     try:
         module.make_optimizer(module.trained_parameters())
     except (TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"optimizer: {_innermost(error)}") from error
+        group = module.make_optimizer
+        options = ", ".join(f"{name}={value}" for name, value in getattr(group, "keywords", {}).items())
+        raise UsageError(f"optimizer: its options are refused ({options}): {_innermost(error)}") from error
 
 
 def _check_accelerator(config: DictConfig) -> None:

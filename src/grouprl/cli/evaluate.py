@@ -16,9 +16,11 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.saved import CONFIG_FILE, read_values
 from grouprl.cli.environment import prepare
+from grouprl.cli.streams import lasting_streams
 from grouprl.files import check_shape
 from grouprl.policy.folder import check_policy_folder
 from grouprl.training import signals
+from grouprl.training.records import WITHHELD
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("evaluate"))
         return
-    with signals.listening():
+    with signals.listening(), lasting_streams():
         try:
             _do(arguments)
         except signals.Stopped:
@@ -96,6 +98,10 @@ def _take_layout_of_run(config: DictConfig, given: set[str]) -> None:
     asked = check_shape(run.get("prompt", {}), {"style?": str, "system?": (str, type(None))}, where)
     for key in {"style", "system"} - given:
         config[key] = asked.get(key, config[key])
+        if str(config[key]).startswith(WITHHELD):
+            raise UsageError(
+                f"{key}: it was a path outside the working folder, which is not written down. Add: {key}=TEXT"
+            )
 
 
 def _check(config: DictConfig) -> None:
@@ -104,8 +110,12 @@ def _check(config: DictConfig) -> None:
     for key, least in {"group_size": 2, "seed": 0, "max_new_tokens": 1, "block": 1}.items():
         if config[key] < least:
             raise UsageError(f"{key}={config[key]}: give at least {least}.")
-    if not config.temperature > 0:
-        raise UsageError(f"temperature={config.temperature}: give a number above 0.")
+    if not 0 < config.temperature < float("inf"):
+        raise UsageError(f"temperature={config.temperature}: give a finite number above 0.")
+    if config.threads is not None and config.threads < 1:
+        raise UsageError(f"threads={config.threads}: give at least 1, or leave it to the model's size.")
+    if config.seed >= 2**31:
+        raise UsageError(f"seed={config.seed}: give a number below {2**31}.")
     if config.benchmark is not None:
         benchmark.check(config)
 

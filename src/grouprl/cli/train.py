@@ -28,6 +28,7 @@ from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
 from grouprl.cli.jobs.job import Job, execute, is_first_process, refuse_to_overwrite
 from grouprl.cli.jobs.resume import is_resume, resumed_job
+from grouprl.cli.streams import lasting_streams
 from grouprl.files import FileError
 from grouprl.studies.table import table_of
 from grouprl.training import signals
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("train"))
         return
-    with signals.listening():
+    with signals.listening(), lasting_streams():
         try:
             code = _do(arguments)
         except signals.Stopped:
@@ -80,14 +81,12 @@ def _do(arguments: list[str]) -> int:
         find = (lambda: sweep_folders(jobs)) if multirun else (lambda: [run_folder(jobs[0])])
         folders = guarded(find, PROGRAM)
         guarded(lambda: _check_writable(folders[0]), PROGRAM)
+        if not multirun:
+            guarded(lambda: refuse_to_overwrite(folders[0]), PROGRAM)
         for folder, job in zip(folders, jobs, strict=True):
             guarded(functools.partial(prepare_folder, folder, job), PROGRAM)
-        last = (
-            functools.partial(prepare_sweep, jobs[0])
-            if multirun
-            else functools.partial(refuse_to_overwrite, folders[0])
-        )
-        guarded(last, PROGRAM)
+        if multirun:
+            guarded(lambda: prepare_sweep(jobs[0]), PROGRAM)
     # Flags first: Hydra's parser takes no flag between overrides.
     sys.argv = [sys.argv[0], *(argument for argument in arguments if argument not in overrides), *overrides]
     if multirun and not shows:
@@ -167,9 +166,10 @@ def _close_sweep(folders: Sequence[Path], started: float) -> int:
     for result in found:
         if result["state"] == "failed":
             print(f"{result['run']} failed: {result.get('error', 'not said why')}")
+    place = shown(Path(os.path.commonpath([folder.parent for folder in folders])))
     print(
         f"{len(found)} runs, {time.time() - started:.0f} s. "
-        f"Compare them: tensorboard --logdir {shown(Path(os.path.commonpath([folder.parent for folder in folders])))}"
+        f"Compare them: tensorboard --logdir {shlex.quote(str(place))}"
     )
     if signals.received:
         print(f"To go on, give the same command: {program('train')} {shlex.join(sys.argv[1:])}")

@@ -18,7 +18,34 @@ def row_check(bad_rows: str, duplicates: str, answer_format: str) -> None:
     choice("data.answer_format", answer_format, ANSWER_FORMATS)
 
 
-jsonl_problems = hub_problems = row_check
+def jsonl_problems(
+    bad_rows: str, duplicates: str, answer_format: str, heldout_size: int, limit: int | None, seed: int
+) -> None:
+    """Arguments of `grouprl.data.problems.jsonl_problems`, and of ``hub_problems`` there."""
+    row_check(bad_rows, duplicates, answer_format)
+    _sizes(heldout_size=heldout_size, seed=seed)
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit={limit}: give at least 1, or null for all.")
+
+
+hub_problems = jsonl_problems
+
+
+def tiny_problems(train_size: int, heldout_size: int, seed: int) -> None:
+    """Arguments of `grouprl.data.problems.tiny_problems`."""
+    _sizes(heldout_size=heldout_size, seed=seed)
+    most = 100_000  # there are not many more chains
+    if not 1 <= train_size <= most or heldout_size > most // 5:
+        raise ValueError(
+            f"data.train_size={train_size}, data.heldout_size={heldout_size}: the embedded task has 1 to {most} "
+            f"problems to train on, and {most // 5} to hold out."
+        )
+
+
+def _sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"data.{name}={size}: give at least 0.")
 
 
 def jsonl_file(key: str, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,11 @@ def check_policy_folder(path: str) -> None:
     if path in EMBEDDED:
         return
     if _is_local(path) or "/" not in path:
-        _check_folder(f"policy.path={path}", Path(path).expanduser(), ())
+        _check_folder(f"policy.path={path}", Path(os.path.expanduser(path)), ())
 
 
 def _is_local(path: str) -> bool:
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     return folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
 
 
@@ -86,7 +87,7 @@ def _check_adapter(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
     elif not (folder / "adapter_model.bin").is_file():
         raise ValueError(f"{what}: the folder holds no adapter_model.safetensors. {_AGAIN}")
     if _is_local(base):
-        place = Path(base).expanduser()
+        place = Path(os.path.expanduser(base))
         if place.is_dir() and place.resolve() in adapters:
             raise ValueError(
                 f"{what}: {ADAPTER_CONFIG} names the adapter itself as its base. Give base_model_name_or_path."
@@ -148,7 +149,7 @@ def fault_of_tokenizer(path: str, folder: Path) -> str | None:
 
 def model_context(path: str) -> int | None:
     """The context length a local model folder declares, read from its config.json, or None."""
-    config = _object(f"policy.path={path}", Path(path).expanduser() / CONFIG)
+    config = _object(f"policy.path={path}", Path(os.path.expanduser(path)) / CONFIG)
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def load_policy(
             reached.
     """
     check_policy_folder(path)
-    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else str(Path(path).expanduser())
+    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else os.path.expanduser(path)
     tokenizer = _tokenizer(path, folder, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

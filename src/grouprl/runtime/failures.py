@@ -43,8 +43,9 @@ class SharedFailure:
         """Around work in which ranks exchange nothing. A single process raises its errors at once."""
         try:
             yield
-        except (Exception, SystemExit) as error:
-            if world_size == 1:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            # A signal to this process raises a class of its own.
+            if world_size == 1 or (isinstance(error, KeyboardInterrupt) and type(error) is not KeyboardInterrupt):
                 raise
             self.error = error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import platform
 import re
 import subprocess
@@ -13,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from grouprl.files import FileError, Shape, check_shape, read_json, write_json
+from grouprl.files import FileError, Shape, check_shape, open_regular, read_json, write_json
 
 RESULT_FILE = "result.json"
 SUPERSEDED = "superseded"
@@ -28,16 +29,37 @@ _SHAPE: Shape = {
     **{"metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
 }
 _REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
+_PATH_IN_A_VALUE = re.compile(r"""(?<![^\[{(,:'"])[~/][^'",\]})]*""")
+"""As Hydra's grammar writes it: alone, in quotes, or in a list or mapping."""
 WITHHELD = "<outside the working folder>/"
 """Stands before the name of a file whose path is not written down."""
 
 
 def portable_text(text: str) -> str:
-    """A path as seen from the working folder; outside of it, its last part alone. Other text as it is."""
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    if path.is_absolute():
-        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f"{WITHHELD}{path.name}"
-    return text
+    """A path as seen from the working folder; outside of it, its last part alone. Other text as it is.
+
+    A text that starts like a path is one where it, or the folder it would lie in, is there (``/no_think`` is none).
+    """
+    path = Path(os.path.expanduser(text)) if text.startswith("~/") else Path(text)
+    if not path.is_absolute() or not _is_place(path):
+        return text
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f"{WITHHELD}{path.name}"
+
+
+def _is_place(path: Path) -> bool:
+    try:
+        return path.name != "" and (path.exists() or (len(path.parents) > 1 and path.parent.is_dir()))
+    except (OSError, ValueError):  # too long, or with a null byte
+        return False
+
+
+def portable_value(value: Any) -> Any:
+    """A value without absolute paths, which name machines and people, in whatever it holds."""
+    if isinstance(value, Mapping):
+        return {key: portable_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable_value(item) for item in value]
+    return portable_text(value) if isinstance(value, str) else value
 
 
 def portable_message(text: str) -> str:
@@ -49,7 +71,7 @@ def portable_message(text: str) -> str:
 def portable_override(override: str) -> str:
     """An override with its value made portable."""
     key, sign, value = override.partition("=")
-    return f"{key}{sign}{portable_text(value)}"
+    return f"{key}{sign}{re.sub(_PATH_IN_A_VALUE, lambda found: portable_text(found.group()), value)}"
 
 
 def shown(path: Path) -> Path:
@@ -147,7 +169,7 @@ def settle(folder: Path, *, wait_s: float = 0.0) -> None:
 def is_in_use(folder: Path) -> bool:
     """Whether a process is working in a run folder."""
     try:
-        with (folder / LOCK_FILE).open() as lock:
+        with open_regular(folder / LOCK_FILE) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -73,7 +73,7 @@ def describe_run(report: RunReport, folder: Path, command_to_resume: str, evalua
     lines += [
         f"run          {place} (result.json, metrics.jsonl, curves.png)",
         f"policy       {place / 'policy'}",
-        f"TensorBoard  tensorboard --logdir {place}",
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(place))}",
         f"try it       {evaluate} {shlex.quote(f'policy={place}')} prompt='What is $(4 + 7) \\times 3$?' answer=33",
     ]
     if report.exit_code:

@@ -114,21 +114,27 @@ def solved_sometimes(counts: Sequence[int], least: int, most: int) -> list[int]:
     return [index for index, count in enumerate(counts) if least <= count <= most]
 
 
-def remembered(folder: Path, problems: Sequence[str]) -> list[int] | None:
-    """Counts of an earlier sitting of the same run, or None."""
+def remembered(folder: Path, problems: int, asked: str) -> list[int] | None:
+    """Counts of an earlier sitting of the same run, or None.
+
+    Args:
+        folder: The run's.
+        problems: How many there are.
+        asked: Digest of what was sampled of which policy.
+    """
     remedy = "Remove it, and the problems are sampled anew"
-    saved = read_json(folder / SOLVED_FILE, {"problems": int, "solved": list}, remedy=remedy)
-    if saved is None or saved["problems"] != len(problems):
+    saved = read_json(folder / SOLVED_FILE, {"asked?": str, "solved": list}, remedy=remedy)
+    if saved is None or saved.get("asked") != asked:
         return None
-    if len(saved["solved"]) != len(problems) or not all(isinstance(count, int) for count in saved["solved"]):
+    if len(saved["solved"]) != problems or not all(isinstance(count, int) for count in saved["solved"]):
         raise FileError(f"{folder / SOLVED_FILE}: it has no count for each problem. {remedy}.")
     return saved["solved"]
 
 
-def remember(folder: Path, counts: Sequence[int], samples: int) -> None:
+def remember(folder: Path, counts: Sequence[int], asked: str) -> None:
     """Keep the counts beside the run."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SOLVED_FILE, {"problems": len(counts), "samples": samples, "solved": list(counts)})
+    write_json(folder / SOLVED_FILE, {"asked": asked, "solved": list(counts)})
 
 
 def _refusal(

@@ -67,6 +67,8 @@ def _resolved(job: DictConfig, key: str) -> str:
         value = str(OmegaConf.select(job, key, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise UsageError(f"{key}={_written(job, key)}: it cannot be made out ({first_line(error)}).") from error
+    if not value.strip() and not key.endswith("subdir"):
+        raise UsageError(f"{key}=: it is empty. Name a folder, or leave it out.")
     if any(len(os.fsencode(name)) > _LONGEST_NAME for name in Path(value).parts):
         raise UsageError(f"{key}={_written(job, key)}: a name of more than {_LONGEST_NAME} bytes. {_OF_ITS_OWN}")
     return value

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.inputs import input_digests, package_digest
-from grouprl.training.records import portable_text
+from grouprl.training.records import portable_value
 
 OF_ROUNDING = frozenset(
     {
@@ -26,10 +26,9 @@ OF_ROUNDING = frozenset(
     }
 )
 """Options that change a run by rounding alone: how much is computed at once, and in which order sums are made."""
-HARMLESS = OF_ROUNDING | {
-    *("steps", "checkpoint_every", "keep_checkpoints", "save_policy_every", "stop_grace_s", "max_skipped_steps"),
-    "save_merged",
-}
+HOUSEKEEPING = frozenset({"checkpoint_every", "keep_checkpoints", "stop_grace_s"})
+"""Options that change nothing of what a run ends with."""
+HARMLESS = OF_ROUNDING | HOUSEKEEPING | {"steps", "save_policy_every", "max_skipped_steps", "save_merged"}
 """Options that may change when a run is resumed. More steps stretch the learning rate's decay from there on."""
 ONCE = frozenset({"resume", "resume_fall_back", "accept_changed", "study"})
 """Options of a command line, and not of the run."""
@@ -37,9 +36,8 @@ ONCE = frozenset({"resume", "resume_fall_back", "accept_changed", "study"})
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """What decides a run's outcome on a machine: hash of the options, digests of the package and of the named files."""
-    content = OmegaConf.to_yaml(without_hydra(config), resolve=True, sort_keys=True)
     return {
-        "config_hash": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "config_hash": _hash_without(config, HOUSEKEEPING | ONCE),
         "resume_hash": resume_hash(config),
         "package": package_digest(),
         "inputs": input_digests(without_hydra(config)),
@@ -55,7 +53,11 @@ def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 def resume_hash(config: DictConfig) -> str:
     """Hash of what must not change when a run is resumed, the same wherever its files lie."""
-    content = _without(portable(without_hydra(config)), HARMLESS | ONCE)
+    return _hash_without(config, HARMLESS | ONCE)
+
+
+def _hash_without(config: DictConfig, keys: Set[str]) -> str:
+    content = _without(portable(without_hydra(config)), keys)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -67,12 +69,4 @@ def _without(content: dict[str, Any], keys: Set[str], prefix: str = "") -> dict[
 
 def portable(config: DictConfig) -> dict[str, Any]:
     """A resolved configuration without absolute paths, which name machines and people."""
-    return _portable(OmegaConf.to_container(config, resolve=True))
-
-
-def _portable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _portable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_portable(item) for item in value]
-    return portable_text(value) if isinstance(value, str) else value
+    return portable_value(OmegaConf.to_container(config, resolve=True))

@@ -24,6 +24,7 @@ import grouprl
 
 _FOLDERS = ("path", "name", "data_dir", "heldout_path")
 """Options whose value may be a folder that is read."""
+_NO_INPUTS = ("study", "resume", "accept_changed")
 _INSTALLED = ("site-packages", "dist-packages")
 _DIGITS = 16
 
@@ -61,7 +62,8 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Options that are texts, with the last part of their names."""
     if isinstance(node, DictConfig):
         for name in node:
-            yield from _texts(node[name], str(name))
+            if str(name) not in _NO_INPUTS:
+                yield from _texts(node[name], str(name))
     elif isinstance(node, ListConfig):
         for item in node:
             yield from _texts(item, key)
@@ -71,7 +73,7 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _files(key: str, value: str) -> Iterator[tuple[Path, str]]:
     path = os.path.expanduser(value)
-    if os.path.isfile(path):
+    if os.path.isfile(path) and (key in _FOLDERS or "." in value or os.sep in value):  # and no word like auto
         yield Path(path), Path(path).name
     elif key in _FOLDERS and os.path.isdir(path):
         folder = Path(path).resolve()

@@ -36,7 +36,7 @@ def read_values(run: Path) -> Row | None:
     values = read_yaml(file, remedy=REMEDY)
     if values == {}:
         raise FileError(f"{file}: it is empty. {REMEDY}.")
-    for key in _other_keys(values):
+    for key in other_keys(values):
         raise FileError(f"{file}: {key} is no text, as every key is. {REMEDY}.")
     for key, _ in interpolations(values):
         raise FileError(
@@ -45,12 +45,12 @@ def read_values(run: Path) -> Row | None:
     return values
 
 
-def _other_keys(node: Any) -> Iterator[Any]:
+def other_keys(node: Any) -> Iterator[Any]:
     """Keys that are no texts."""
     for name, value in node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ():
         if isinstance(node, Mapping) and not isinstance(name, str):
             yield name
-        yield from _other_keys(value)
+        yield from other_keys(value)
 
 
 def interpolations(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from grouprl.checks import choice, on_one_device
 from grouprl.cli.config.compose import shipped_targets, without_hydra
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.saved import interpolations
+from grouprl.cli.config.saved import interpolations, other_keys
 from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
 from grouprl.data.rows import check_first_row
-from grouprl.evaluation.benchmarks import contaminated_by, with_same_problems
+from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, with_same_problems
 from grouprl.policy.folder import check_policy_folder, model_context
 from grouprl.rewards.checks import ON_UNSCORABLE
 from grouprl.runtime.checks import ON_OUT_OF_MEMORY, halve_on_one_device
@@ -70,7 +70,10 @@ _OF_THE_LOOP = {
 
 def check_values(config: DictConfig) -> None:
     """Refuse values that cannot work, alone or together."""
-    for key, text in interpolations(OmegaConf.to_container(without_hydra(config), resolve=True)):
+    values = OmegaConf.to_container(without_hydra(config), resolve=True)
+    for name in other_keys(values):
+        raise UsageError(f"{name}: a key that is no text cannot be saved with a run. Put it in quotes: '{name}'.")
+    for key, text in interpolations(values):
         raise UsageError(f"{key}={text}: a run's saved configuration cannot hold the text ${{. Write it otherwise.")
     checks = (_check_numbers, _check_selection, check_components, _check_batches, _check_trainer, _check_together)
     try:
@@ -318,6 +321,7 @@ def _check_data(config: DictConfig) -> None:
 
 def _check_contamination(config: DictConfig) -> None:
     """A data set whose name and split say that it is a benchmark's test set."""
+    benchmarks_of(config.overlap.benchmarks)
     name, split = config.data.get("name"), config.data.get("split")
     benchmarks = contaminated_by(name, split) if name and split else ()
     if benchmarks and not set(benchmarks) & with_same_problems(config.overlap.allow):

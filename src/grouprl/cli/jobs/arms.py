@@ -12,7 +12,8 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, portable, resume_hash
 from grouprl.cli.config.saved import read_values
 from grouprl.cli.jobs.job import Job
-from grouprl.training.records import read_result
+from grouprl.files import read_json
+from grouprl.training.records import RESULT_FILE, read_result
 
 
 def arm_of(config: DictConfig, folder: Path, overrides: Sequence[str], choices: dict[str, Any]) -> Job | None:
@@ -25,6 +26,7 @@ def arm_of(config: DictConfig, folder: Path, overrides: Sequence[str], choices: 
         choices: The chosen option of each group.
     """
     job = Job.new(config, folder, overrides, choices, sweeping=True)
+    job.found = read_json(folder / RESULT_FILE)
     before = read_result(folder)
     if before is None:
         return job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -11,6 +12,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,10 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from grouprl.checks import differing, refusal
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, identity, portable, resume_hash
+from grouprl.cli.config.inputs import input_digests
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.saved import CONFIG_FILE
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.locks import FolderError, alone
-from grouprl.files import FileError, write_text
+from grouprl.files import FileError, read_json, write_text
 from grouprl.training import signals
 from grouprl.training.records import (
     LOCK_FILE,
@@ -36,7 +40,14 @@ from grouprl.training.records import (
     write_result,
 )
 
-_OWN_FILES = (RESULT_FILE, "config.yaml", LOCK_FILE)
+LOADED = ("weights", "config", "problems", "prompts")
+"""What a run notes digests of as it comes into memory, from wherever."""
+_OF_DATA = ("problems", "prompts")
+_OF_A_MODEL = ("weights", "config", "prompts")
+"""What is loaded of data files, and of those of a model."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
+"""What a kill left of a file that was being written."""
+_OWN_FILES = (RESULT_FILE, CONFIG_FILE, LOCK_FILE)
 """What a run writes before its components are built."""
 _OF_AN_END = ("error", "metrics", "seconds", "iterations")
 """Entries of ``result.json`` that a run which goes on does not have yet."""
@@ -59,6 +70,8 @@ class Job:
     before: dict[str, Any] | None = None
     """Of a run that goes on, ``result.json`` as it was found."""
     command_to_resume: str = ""
+    found: Mapping[str, Any] | EllipsisType | None = ...
+    """``result.json`` as it was when it was decided what to do; ...: that was not looked at."""
 
     @classmethod
     def new(
@@ -75,7 +88,7 @@ class Job:
             "commit": source_commit(),
             "versions": versions(),
         }
-        named = " ".join(o for o in overrides if portable_override(o) != o or "._target_=" in o)
+        named = shlex.join(o for o in overrides if portable_override(o) != o or "._target_=" in o)
         command = " ".join(filter(None, (program("train"), shlex.quote(f"resume={shown(folder)}"), named)))
         return cls(config, folder, result, sweeping=sweeping, command_to_resume=command)
 
@@ -117,11 +130,15 @@ def _execute(job: Job) -> int:
     from grouprl.training.checkpoint import CheckpointError
 
     known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError)
+    if is_first_process():
+        _refuse_if_another_came_between(job)
     if is_first_process() and not job.resumed:
         make_way(job.folder) if job.sweeping else refuse_to_overwrite(job.folder)
     try:
+        if not job.resumed:
+            _write_config(job)
         job.write()
-        return _train(job)
+        code, text = _train(job)
     except UsageError as error:
         return _refuse(job, str(error))
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
@@ -129,6 +146,27 @@ def _execute(job: Job) -> int:
             return 0  # Lightning would kill the first process, which says it all
         with signals.handled(signal.SIG_IGN):
             return _end(job, error, in_one_line=isinstance(error, known))
+    with contextlib.suppress(OSError):  # what was done is done, whether or not somebody reads of it
+        print(text, end="", flush=True)
+    return code
+
+
+def _refuse_if_another_came_between(job: Job) -> None:
+    """A folder whose run went on since it was decided what to do with it."""
+    if job.found is not ... and _settled(read_json(job.folder / RESULT_FILE)) != _settled(job.found):
+        raise FolderError(
+            f"{shown(job.folder)}: another process worked in this folder just now. Give the same command again."
+        )
+
+
+def _settled(result: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A result whose state does not depend on when it is looked at."""
+    return result and {**result, "state": "interrupted" if result.get("state") == "running" else result.get("state")}
+
+
+def _write_config(job: Job) -> None:
+    if is_first_process():
+        write_text(job.folder / CONFIG_FILE, OmegaConf.to_yaml(portable(without_hydra(job.config))))
 
 
 def _end(job: Job, error: BaseException, *, in_one_line: bool) -> int:
@@ -164,7 +202,8 @@ def _leaving(error: BaseException) -> str:
     return f"{type(error).__name__}({told}) was raised in {shown(Path(place.filename))}, line {place.lineno}"
 
 
-def _train(job: Job) -> int:
+def _train(job: Job) -> tuple[int, str]:
+    """Train; the exit code and what is to be said."""
     from grouprl.cli.build import build, quiet_libraries
     from grouprl.runtime import machine
     from grouprl.training.checkpoint import iteration_of
@@ -175,7 +214,6 @@ def _train(job: Job) -> int:
     config, folder = job.config, job.folder
     if is_first_process():
         print(f"run folder {shown(folder)}", flush=True)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(portable(without_hydra(config))))
     after = None if job.resume_from is None else iteration_of(job.resume_from)
     purged = 0 if job.resumed and after is None else after
     before = job.result.get("machine", {}) if job.resumed else {}
@@ -195,7 +233,7 @@ def _train(job: Job) -> int:
     finally:
         run.module.scorer.close()
     if not run.trainer.is_global_zero:
-        return 0  # at anything else Lightning kills the first process, which is still writing
+        return 0, ""  # at anything else Lightning kills the first process, which is still writing
     if after:
         report = replace(report, seconds=report.seconds + seconds_of(folder, until=after))
     if config.save_merged and run.module.policy.has_adapter:
@@ -204,25 +242,30 @@ def _train(job: Job) -> int:
     log_hyperparameters(run.trainer, dict(config), job.result["choices"], metrics)
     state = "interrupted" if report.exit_code else "finished"
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
-    print(describe_run(report, folder, job.command_to_resume, program("evaluate")))
-    return report.exit_code
+    return report.exit_code, describe_run(report, folder, job.command_to_resume, program("evaluate")) + "\n"
 
 
 def _note_inputs(job: Job, digests: dict[str, str]) -> None:
     """Write down what a run trains and on what, as it was loaded; a run that goes on goes on with the same."""
+    from grouprl.training.checkpoint import iteration_of
+
     before = job.result.get("loaded") or digests
     changed = differing(before, digests)
     now = identity(job.config)
     files = [name for name in changed_inputs(job.result["identity"], now) if name in job.accepted]
-    if any(name != "grouprl" and not name.endswith(".py") for name in files):
-        changed = []  # another data or model file was accepted, of which this comes
+    excused = set(_OF_DATA) if set(files) & set(input_digests(job.config.data)) else set()
+    excused |= set(_OF_A_MODEL) if set(files) & set(input_digests(job.config.policy)) else set()
+    changed = [name for name in changed if name not in excused]  # it comes of a file that was accepted
     text = refusal(f"resume={shown(job.folder)}", changed, job.accepted, "Start anew")
     if text is not None:
         raise UsageError(text)
     if files or changed:
-        entry = {"names": files + changed, "after": (job.before or {}).get("iterations")}
+        entry = {"names": files + changed, "after": iteration_of(job.resume_from) if job.resume_from else 0}
         job.result["accepted_changes"] = [*job.result.get("accepted_changes", ()), entry]
-    job.result |= {"loaded": digests, "identity": now if files else job.result["identity"]}
+    kept = now if files else job.result["identity"] | {"config_hash": now["config_hash"]}
+    job.result |= {"loaded": digests, "identity": kept}
+    if job.resumed:
+        _write_config(job)
     job.write()
 
 
@@ -280,7 +323,8 @@ def make_way(folder: Path) -> None:
 
 def _held(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """What a folder holds: a run's result, or {} of one that has none, else None; and the names of all files."""
-    names = sorted(file.name for file in folder.iterdir() if file.name != LOCK_FILE) if folder.is_dir() else []
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in names if name != LOCK_FILE and not _TEMPORARY.fullmatch(name)]
     is_run = bool({"metrics.jsonl", "checkpoints", RESULT_FILE} & set(names))
     return (read_result(folder) or {}) if is_run else None, names
 
