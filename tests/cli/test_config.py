@@ -63,6 +63,7 @@ WRONG = [
     (["advantage.tiez=min"], ["advantage.tiez=min", "Did you mean 'advantage.ties'?"]),
     (["experiment=nothing"], ["experiment=nothing", "no such experiment"]),
     (["steps=abc"], ["steps=abc", "expected a whole number"]),
+    (["steps=null"], ["steps=null", "needs a value"]),
     (["steps=1.5"], ["steps=1.5", "expected a whole number"]),
     (["lr=fast"], ["lr=fast", "expected a number"]),
     (["lr_decay=perhaps"], ["lr_decay=perhaps", "expected true or false"]),

@@ -49,6 +49,8 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
     if match := re.search(r"Incompatible value 'None' for field of type '(\w+)'\s+full_key: (\S+)", text):
         return f"{match.group(2)}=null: expected {_article(match.group(1))}."
+    if match := re.search(r"field '\w+' is not Optional\s+full_key: (\S+)", text):
+        return f"{match.group(1)}=null: it needs a value."
     return f"the configuration cannot be composed: {first_line(error)}"
 
 
