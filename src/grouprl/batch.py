@@ -43,6 +43,8 @@ class Prompts:
     """Global index of each prompt in its iteration: with the seed, all that sampling depends on."""
     iteration: int = 0
     """RL iteration the prompts are for."""
+    intermediate: tuple[tuple[str, ...], ...] = ()
+    """Intermediate results on the way to each answer, in order; empty where the problems come without any."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -55,6 +57,7 @@ class Prompts:
             token_ids=tuple(self.token_ids[row] for row in rows),
             indices=tuple(self.indices[row] for row in rows),
             iteration=self.iteration,
+            intermediate=tuple(self.intermediate[row] for row in rows) if self.intermediate else (),
         )
 
 

@@ -30,7 +30,7 @@ from grouprl.runtime.minibatches import minibatch_groups, token_weights
 from grouprl.runtime.ranks import gathered
 from grouprl.runtime.schedule import WarmupDecay
 from grouprl.sampling.base import Sampler
-from grouprl.statistics import Estimate
+from grouprl.statistics.proportions import Estimate
 
 
 class GroupRLModule(L.LightningModule):
@@ -60,6 +60,7 @@ class GroupRLModule(L.LightningModule):
         on_unscorable: OnUnscorable = "drop_sample",
         on_out_of_memory: OnOutOfMemory = "stop",
         eval_samples: int = 4,
+        final_eval_samples: int | None = None,
         seed: int = 0,
     ) -> None:
         """Put the components together.
@@ -90,6 +91,7 @@ class GroupRLModule(L.LightningModule):
             on_out_of_memory: ``stop``: a `TrainingError` names the option to change. ``halve``: the work is begun
                 again in halves, with the same result up to rounding; on one device alone.
             eval_samples: Samples of each held-out problem.
+            final_eval_samples: The same at the last evaluation, after all steps; None: as many as at the others.
             seed: Seed of sampling and of the order of minibatches.
         """
         super().__init__()
@@ -109,6 +111,7 @@ class GroupRLModule(L.LightningModule):
         self.mismatch_tolerance = mismatch_tolerance
         self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed = eval_samples, seed
+        self.final_eval_samples = final_eval_samples or eval_samples
         self.iteration = 0
         self.stop_requested = False
         """Whether the iteration under way is the last."""
@@ -119,6 +122,8 @@ class GroupRLModule(L.LightningModule):
         self.last_metrics: dict[str, float] = {}
         """What the latest iteration logged."""
         self._heldout: list[heldout.ProblemResult] = []
+        self.last_evaluation: list[heldout.ProblemResult] = []
+        """Results of the latest evaluation, of the problems of all ranks."""
         self._validation = SharedFailure(self.memory.explain)
         if loss.needs_reference:
             policy.keep_reference()
@@ -303,7 +308,8 @@ class GroupRLModule(L.LightningModule):
         """
         if self._validation.error is not None or not len(prompts):
             return
-        samples, seed = self.eval_samples, self.seed + 2**31
+        samples = self.final_eval_samples if self.iteration == self.steps else self.eval_samples
+        seed = self.seed + 2**31
         with self._validation.holding(self.trainer.world_size):
             self._heldout += self.memory.sample(
                 self.sampler,
@@ -316,7 +322,7 @@ class GroupRLModule(L.LightningModule):
         """Estimates over the problems of all ranks."""
         self._validation.meet(self.trainer.world_size)
         results = [result for part in gathered(self._heldout, self.trainer.world_size) for result in part]
-        self._heldout = []
+        self._heldout, self.last_evaluation = [], results
         if not results:
             return
         estimates = heldout.summarize(results)

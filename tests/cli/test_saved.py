@@ -307,7 +307,9 @@ def test_a_pipe_in_place_of_a_file_does_not_hold_anybody(here, capsys, name):
 
 def test_keys_that_could_not_be_saved_are_refused_at_the_start():
     with pytest.raises(UsageError, match="1: a key that is no text"):
-        check_command("train", [*SMALL, "reward=custom", "reward._target_=builtins.len", "+reward.opts={1: 2}"], multirun=False)
+        check_command(
+            "train", [*SMALL, "reward=custom", "reward._target_=builtins.len", "+reward.opts={1: 2}"], multirun=False
+        )
 
 
 @pytest.mark.parametrize("place", ["1", "null", "loss.1", "data.true", "2026-01-01"])

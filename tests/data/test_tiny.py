@@ -106,3 +106,28 @@ def test_a_warm_start_learns():
     before = float(model(input_ids=ids, attention_mask=mask, labels=labels).loss.detach())
     build.warm_start(model, tokenizer, steps=30)
     assert float(model(input_ids=ids, attention_mask=mask, labels=labels).loss.detach()) < before - 2
+
+
+def test_levels_that_have_too_few_problems_are_said():
+    with pytest.raises(ValueError, match=r"no more than \d+ different heldout problems of these levels"):
+        task.distinct_problems("heldout", 20_000, levels={1: 1.0})
+
+
+def test_training_and_held_out_problems_have_seeds_of_their_own():
+    sizes = {"train_size": 40, "heldout_size": 20}
+    first, second = data.tiny_problems(**sizes), data.tiny_problems(**sizes, seed=1)
+    assert first.heldout == second.heldout
+    assert first.train != second.train
+    assert data.tiny_problems(**sizes, heldout_seed=1).heldout != first.heldout
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_answers_is_wrong(share):
+    right, wrong = data.tiny_problems(200, 10), data.tiny_problems(200, 10, wrong_share=share)
+    assert right.heldout == wrong.heldout
+    assert [p.problem for p in right.train] == [p.problem for p in wrong.train]
+    pairs = list(zip(right.train, wrong.train, strict=True))
+    assert sum(a.answer != b.answer for a, b in pairs) == share * 200
+    assert all(a.intermediate != b.intermediate or a == b or a.answer != b.answer for a, b in pairs)
+    with pytest.raises(ValueError, match=r"data.wrong_share=1\.5"):
+        data.tiny_problems(20, 10, wrong_share=1.5)

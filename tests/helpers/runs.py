@@ -22,6 +22,7 @@ SMALL = [
     "data.heldout_size=8",
     "eval_every=0",
     "eval_samples=2",
+    "final_eval_samples=4",
     "warmup_steps=0",
     "lr=1e-3",
 ]

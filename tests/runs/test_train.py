@@ -16,6 +16,7 @@ from helpers.runs import SMALL, same, weights
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from grouprl.files import read_parquet
 from grouprl.policy.policy import Policy
 from grouprl.training.callbacks import read_metrics
 from grouprl.training.records import read_result
@@ -286,6 +287,23 @@ def test_a_signal_finishes_the_step_and_leaves_a_policy(tmp_path, number, code):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_completion_of_an_evaluation_is_kept(train):
+    assert train("steps=2", "eval_every=1", "hydra.run.dir=run") == 0
+    folder = Path("run/heldout")
+    assert sorted(file.name for file in folder.iterdir()) == [f"iteration-0000{n}.parquet" for n in (0, 1, 2)]
+    metrics = {row["iteration"]: row for row in read_metrics(Path("run")) if "heldout/pass@1" in row}
+    for iteration, samples in ((0, 2), (1, 2), (2, 4)):  # more at the end
+        rows = read_parquet(folder / f"iteration-0000{iteration}.parquet")
+        assert len(rows) == 8 * (samples + 1)
+        drawn = [row for row in rows if row["sample"] >= 0]
+        share = sum(row["correct"] for row in drawn) / len(drawn)
+        assert share == pytest.approx(metrics[iteration]["heldout/pass@1"].value)
+        greedy = [row["correct"] for row in rows if row["sample"] < 0]
+        assert sum(greedy) / 8 == pytest.approx(metrics[iteration]["heldout/greedy"].value)
+        assert all(0 < row["tokens"] <= 64 for row in rows)
+    assert "heldout/pass@4" in metrics[2]
 
 
 def test_no_held_out_problems(train):

@@ -15,7 +15,18 @@ from grouprl.data.problems import tiny_problems
 from grouprl.rewards.base import Failure, Rewards
 from grouprl.runtime import meter as meters
 from grouprl.runtime.guards import SamplerMismatch
-from grouprl.runtime.measures import Agreed, Deviation, Largest, Mean, Rate, RootMeanSquare, Total, largest, over_ranks
+from grouprl.runtime.measures import (
+    Agreed,
+    Cosine,
+    Deviation,
+    Largest,
+    Mean,
+    Rate,
+    RootMeanSquare,
+    Total,
+    largest,
+    over_ranks,
+)
 from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_groups, peak_memory
 from grouprl.training.datamodule import PromptDataModule
 
@@ -165,6 +176,7 @@ KINDS = {
     **{f"reward/failures/{kind}": Total for kind in ("unscorable", "error", "timeout")},
     **{f"groups/{name}": Mean for name in ("ties", "without_signal", "reward_levels")},
     "advantage/rms": RootMeanSquare,
+    **{f"advantage/cosine_{name}": Cosine for name in ("rloo", "zscore")},
     "completion/length": Mean,
     "completion/length_max": Largest,
     "completion/truncated": Mean,

@@ -30,7 +30,7 @@ from grouprl.policy.policy import Policy
 from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import use_determinism, use_threads
 from grouprl.training import selection
-from grouprl.training.callbacks import MetricsFile, Progress, RewardFailures, Samples, SavePolicy
+from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
 from grouprl.training.selection import benchmark_problems, check_overlap
@@ -55,7 +55,8 @@ class Run:
         return {
             "weights": weights_digest(policy),
             "config": config_digest(policy),
-            "problems": digest({"all": [(part.problems, part.answers) for part in splits]}),
+            "heldout": digest({"all": [data.heldout_prompts.problems, data.heldout_prompts.answers]}),
+            "problems": digest({"all": [(part.problems, part.answers, part.intermediate) for part in splits]}),
             "prompts": digest({"all": [part.token_ids for part in splits]}),
         }
 
@@ -244,6 +245,7 @@ def _callbacks(
         stop,
         Progress(every=max(1, config.steps // 15)),
         MetricsFile(folder),
+        HeldoutFile(folder),
         RewardFailures(folder),
         Samples(every=config.eval_every or 25),
         SavePolicy(folder / "policies", every=config.save_policy_every),

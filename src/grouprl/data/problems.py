@@ -27,7 +27,12 @@ class ProblemSplits:
 
 
 def tiny_problems(
-    train_size: int = 4096, heldout_size: int = 400, levels: Mapping[int, float] | None = None, seed: int = 0
+    train_size: int = 4096,
+    heldout_size: int = 400,
+    levels: Mapping[int, float] | None = None,
+    seed: int = 0,
+    heldout_seed: int = 0,
+    wrong_share: float = 0.0,
 ) -> ProblemSplits:
     """The embedded task: short arithmetic chains, split by a hash of the chain (see `grouprl.data.tiny.task`).
 
@@ -35,14 +40,37 @@ def tiny_problems(
         train_size: Training problems with distinct chains.
         heldout_size: Held-out problems with distinct chains.
         levels: Weight of each level, 1 to 3.
-        seed: Seed of the problem stream.
+        seed: Seed of the training problems alone.
+        heldout_seed: Seed of the held-out ones.
+        wrong_share: Share of the training problems that get another one's answer: a known harm, for an assay.
     """
+    checks.tiny_problems(train_size, heldout_size, seed, heldout_seed, wrong_share)
     weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(task.LEVELS, 1.0)).items()}
 
-    def draw(split: task.Split, size: int) -> list[Problem]:
-        return [Problem(p.text, p.answer) for p in task.distinct_problems(split, size, seed=seed, levels=weights)]
+    def draw(split: task.Split, size: int, seed: int) -> list[Problem]:
+        made = task.distinct_problems(split, size, seed=seed, levels=weights)
+        return [Problem(p.text, p.answer, p.intermediate) for p in made]
 
-    return ProblemSplits(draw("train", train_size), draw("heldout", heldout_size))
+    train = with_wrong_answers(draw("train", train_size, seed), wrong_share, seed=seed)
+    return ProblemSplits(train, draw("heldout", heldout_size, heldout_seed))
+
+
+def with_wrong_answers(problems: Sequence[Problem], share: float, *, seed: int) -> list[Problem]:
+    """The problems, a share of which has the answer and the intermediate results of another problem among them.
+
+    Args:
+        problems: The problems.
+        share: How many get wrong ones, 0 to 1, rounded to a whole number that is not 1.
+        seed: Of the choice.
+    """
+    changed = list(problems)
+    count = round(share * len(problems))
+    chosen = random.Random(f"wrong/{seed}").sample(range(len(problems)), count)
+    for place, source in zip(chosen, chosen[1:] + chosen[:1], strict=True):
+        giver = problems[source]
+        wrong = giver.answer if giver.answer != problems[place].answer else f"{giver.answer}1"
+        changed[place] = Problem(problems[place].problem, wrong, giver.intermediate)
+    return changed
 
 
 def jsonl_problems(

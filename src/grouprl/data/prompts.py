@@ -77,6 +77,7 @@ def encode(
         system: As for `render`.
         most_tokens: Tokens that a prompt can have: of a longer one as much is encoded as shows that it has more.
     """
+    results = tuple(problem.intermediate for problem in problems)
     texts = [render(tokenizer, problem.problem, style=style, system=system) for problem in problems]
     # A chat template writes its own special tokens.
     plain = style == "plain" or not getattr(tokenizer, "chat_template", None)
@@ -88,6 +89,7 @@ def encode(
         token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]) if texts else (),
         indices=tuple(indices if indices is not None else range(len(problems))),
         iteration=iteration,
+        intermediate=results if any(results) else (),
     )
 
 

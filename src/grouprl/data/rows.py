@@ -35,6 +35,8 @@ class Problem:
 
     problem: str
     answer: str
+    intermediate: tuple[str, ...] = ()
+    """Results on the way to the answer, in order, without it; see `grouprl.rewards.graded`."""
 
 
 def chosen_rows(
@@ -126,6 +128,7 @@ class RowCheck:
             try:
                 problem = problem_text(row[names["problem"]])
                 answer = gold_answer(row[names["answer"]], self.answer_format)
+                intermediate = _results(row[names["intermediate"]]) if "intermediate" in names else ()
             except ValueError as error:
                 self.bad(number, str(error))
                 continue
@@ -139,7 +142,7 @@ class RowCheck:
             if first != number:
                 self.faults["duplicate"].append(f"line {number}: the problem of line {first}")
             if first == number or self.policies["duplicate"] == "keep":
-                kept.append(Problem(problem, answer))
+                kept.append(Problem(problem, answer, intermediate))
         if not kept and not self.faults["bad"]:
             raise ValueError(f"data: {self.source} holds no {'rows' if empty else 'usable rows'}.")
         self._report()
@@ -186,6 +189,12 @@ def check_first_row(key: str, path: str, columns: Mapping[str, str] | None, bad_
     for number, row in read_jsonl(path, None if bad_rows == "refuse" else lambda *_: None):
         check_columns(row, columns, f"{path}, line {number},")
         break
+
+
+def _results(value: Any) -> tuple[str, ...]:
+    """The intermediate results in a cell, a list of numbers or texts; none where it is empty."""
+    cells = [] if value is None else value if isinstance(value, list) else [value]
+    return tuple(_bounded(cell_text(cell, "answer"), LONGEST_ANSWER, "intermediate result") for cell in cells)
 
 
 def problem_text(value: Any) -> str:

@@ -6,24 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from grouprl.batch import Prompts
+from grouprl.files import Row
 from grouprl.policy.policy import Policy
 from grouprl.rewards.rules import are_correct, has_box, has_steps
 from grouprl.sampling.base import Sampler
-from grouprl.statistics import Estimate, clustered_ratio, wilson
+from grouprl.statistics.proportions import Estimate, clustered_ratio, pass_at_k, wilson
+
+COVERAGE = (4, 8)
+"""Sizes of the attempts whose chance to hold a right sample is told."""
+GREEDY = -1
+"""Stands for a sample's number in the row of a greedy completion."""
 
 
 @dataclass(frozen=True)
 class ProblemResult:
-    """Counts over the k samples of one problem, and its greedy completion."""
+    """The k samples of one problem, and its greedy completion."""
 
-    samples: int
-    correct: int
+    problem: int
+    """Place among the held-out problems."""
+    marks: tuple[bool, ...]
+    """Of each sample whether it is right."""
+    lengths: tuple[int, ...]
+    """Of each sample its tokens."""
     boxed: int
     stepped: int
     stepped_correct: int
     truncated: int
-    tokens: int
     greedy_correct: bool
+    greedy_length: int
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.marks)
+
+    @property
+    def correct(self) -> int:
+        """Number of right samples."""
+        return sum(self.marks)
 
 
 def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int, seed: int) -> list[ProblemResult]:
@@ -40,14 +60,15 @@ def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int,
         stepped = [has_steps(text) for text in texts]
         results.append(
             ProblemResult(
-                samples=samples,
-                correct=sum(correct),
+                problem=prompts.indices[row],
+                marks=tuple(correct),
+                lengths=tuple(drawn.lengths[row].tolist()),
                 boxed=sum(map(has_box, texts)),
                 stepped=sum(stepped),
                 stepped_correct=sum(c and s for c, s in zip(correct, stepped, strict=True)),
                 truncated=int(drawn.truncated[row].sum()),
-                tokens=int(drawn.lengths[row].sum()),
                 greedy_correct=greedy_correct,
+                greedy_length=int(greedy.lengths[row, 0]),
             )
         )
     return results
@@ -58,15 +79,17 @@ def summarize(results: Sequence[ProblemResult]) -> dict[str, Estimate]:
 
     ``pass@1``: chance that a sample is right; ``greedy``: share of right greedy completions; ``correct_if_boxed`` and
     ``correct_if_stepped``: share of right samples among those with a box, or with shown steps, which format alone
-    does not raise; ``boxed``, ``stepped``, ``truncated``: shares of all samples; ``pass@k``: share of problems with a
-    right sample among the k drawn.
+    does not raise; ``boxed``, ``stepped``, ``truncated``: shares of all samples; ``pass@4`` and ``pass@8``, of as many
+    samples at least (of fewer ``pass@k`` of all k): chance that one of so many samples is right.
     """
 
     def share(numerator: str, denominator: str) -> Estimate:
         return clustered_ratio([getattr(r, numerator) for r in results], [getattr(r, denominator) for r in results])
 
     count = len(results)
-    solved = wilson(sum(r.correct > 0 for r in results), count)
+    samples = min((r.samples for r in results), default=0)
+    sizes = [k for k in COVERAGE if k <= samples] or [samples]
+    chances = {k: [pass_at_k(r.samples, r.correct, k) if k else 0.0 for r in results] for k in sizes}
     return {
         "pass@1": share("correct", "samples"),
         "greedy": wilson(sum(r.greedy_correct for r in results), count),
@@ -75,5 +98,17 @@ def summarize(results: Sequence[ProblemResult]) -> dict[str, Estimate]:
         "boxed": share("boxed", "samples"),
         "stepped": share("stepped", "samples"),
         "truncated": share("truncated", "samples"),
-        f"pass@{results[0].samples if results else 0}": solved,
+        **{f"pass@{k}": clustered_ratio(values, [1.0] * count) for k, values in chances.items()},
     }
+
+
+def rows_of(results: Sequence[ProblemResult]) -> list[Row]:
+    """A row for each completion, in the order of the problems; `GREEDY` is the sample of the greedy one."""
+    return [
+        {"problem": result.problem, "sample": sample, "correct": correct, "tokens": tokens}
+        for result in sorted(results, key=lambda result: result.problem)
+        for sample, correct, tokens in (
+            (GREEDY, result.greedy_correct, result.greedy_length),
+            *((n, *pair) for n, pair in enumerate(zip(result.marks, result.lengths, strict=True))),
+        )
+    ]

@@ -10,7 +10,8 @@ from typing import Any
 
 from grouprl.answers.grading import compare_answers
 from grouprl.files import Row, Shape, check_shape, read_json, write_json
-from grouprl.statistics import Estimate, clustered_ratio, equivalence_classes, majority, pass_at_k, wilson
+from grouprl.statistics.proportions import Estimate, clustered_ratio, pass_at_k, wilson
+from grouprl.statistics.votes import equivalence_classes, majority
 
 RESULTS_FILE = "results.json"
 _SUMMARY: Shape = {

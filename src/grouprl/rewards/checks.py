@@ -18,3 +18,18 @@ def math_reward(correct: float, box: float, steps: float, notation: float) -> No
             f"reward.correct={correct} does not outweigh the style parts together ({sum(style.values()):g}) "
             f"by {MARGIN:g}: a wrong answer could outscore a right one. Raise reward.correct or lower the others."
         )
+
+
+def graded_reward(correct: float) -> None:
+    """Arguments of `grouprl.rewards.graded.GradedReward`."""
+    if not (1 + MARGIN) / 2 <= correct < 1:
+        raise ValueError(
+            f"reward.correct={correct}: give more than 0.5 and less than 1, so that no wrong answer outscores a right "
+            "one and intermediate results count."
+        )
+
+
+def random_reward(probability: float) -> None:
+    """Arguments of `grouprl.rewards.controls.RandomReward`."""
+    if not 0 < probability < 1:
+        raise ValueError(f"reward.probability={probability}: give a number above 0 and below 1.")

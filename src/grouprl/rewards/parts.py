@@ -35,12 +35,12 @@ class MathReward:
         checks.math_reward(self.correct, self.box, self.steps, self.notation)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
-        correct, failures = _graded(completions, prompts.answers)
-        parts = {"correct": correct, **_style_parts(completions)}
+        correct, failures = graded(completions, prompts.answers)
+        parts = {"correct": correct, **style_parts(completions)}
         style = self.box * parts["box"] + self.steps * parts["steps"] + self.notation * parts["notation"]
         if self.style_needs_correct:
             style = style * correct
-        return _rewards(self.correct * correct + style, parts, failures)
+        return rewards_of(self.correct * correct + style, parts, failures)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class CorrectReward:
     """1 where the boxed answer is right, 0 elsewhere; the style parts are logged and not rewarded."""
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
-        correct, failures = _graded(completions, prompts.answers)
-        return _rewards(correct, {"correct": correct, **_style_parts(completions)}, failures)
+        correct, failures = graded(completions, prompts.answers)
+        return rewards_of(correct, {"correct": correct, **style_parts(completions)}, failures)
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,21 @@ class FormatReward:
     """The style parts alone, each a third: the control that shows how much of a gain is format."""
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
-        style = _style_parts(completions)
-        correct, _ = _graded(completions, prompts.answers)
+        style = style_parts(completions)
+        correct, _ = graded(completions, prompts.answers)
         total = torch.stack(list(style.values())).mean(0)
-        return _rewards(total, {"correct": correct, **style}, ())
+        return rewards_of(total, {"correct": correct, **style}, ())
 
 
-def _style_parts(completions: Completions) -> dict[str, Tensor]:
+def style_parts(completions: Completions) -> dict[str, Tensor]:
+    """The style of P groups of G completions: 1 where a rule holds, [prompts, group] for each by name."""
     rules = {"box": has_box, "steps": has_steps, "notation": has_notation}
     return {
         name: torch.tensor([[float(rule(text)) for text in row] for row in completions]) for name, rule in rules.items()
     }
 
 
-def _graded(completions: Completions, golds: Sequence[str]) -> tuple[Tensor, tuple[Failure, ...]]:
+def graded(completions: Completions, golds: Sequence[str]) -> tuple[Tensor, tuple[Failure, ...]]:
     """1 where an answer is right; a comparison that had to be killed is a failure of its own, not a wrong answer."""
     texts = [text for row in completions for text in row]
     found = iter(answers.grade_all(texts, [gold for row, gold in zip(completions, golds, strict=True) for _ in row]))
@@ -84,7 +85,8 @@ def _graded(completions: Completions, golds: Sequence[str]) -> tuple[Tensor, tup
     return torch.tensor([[float(verdict.correct) for verdict in row] for row in verdicts]), failures
 
 
-def _rewards(values: Tensor, parts: Mapping[str, Tensor], failures: tuple[Failure, ...]) -> Rewards:
+def rewards_of(values: Tensor, parts: Mapping[str, Tensor], failures: tuple[Failure, ...]) -> Rewards:
+    """Rewards that leave out the completions that failed."""
     valid = torch.ones_like(values, dtype=torch.bool)
     for failure in failures:
         valid[failure.prompt, failure.sample] = False

@@ -102,6 +102,25 @@ class Deviation(Measure):
 
 
 @dataclass(frozen=True)
+class Cosine(Measure):
+    """The cosine of the angle between two vectors, of which each rank has a part."""
+
+    products: tuple[float, float, float]
+    """First times second, first times first, second times second."""
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor) -> Cosine:
+        """That of all numbers of two tensors; NaN where one is all zeros."""
+        a, b = first.double().flatten(), second.double().flatten()
+        products = (float(a @ b), float(a @ a), float(b @ b))
+        return cls(_cosine(*products), products)
+
+    @staticmethod
+    def over(parts: Sequence[Cosine]) -> float:  # type: ignore[override]
+        return _cosine(*(sum(part.products[n] for part in parts) for n in range(3)))
+
+
+@dataclass(frozen=True)
 class Rate(Measure):
     """An amount in a second; ranks work at the same time, and the slowest says how long it took."""
 
@@ -126,6 +145,10 @@ def over_ranks(parts: Sequence[Measure]) -> float:
 def largest(values: Iterable[float]) -> float:
     """The largest number, NaN where one is NaN."""
     return max(values, key=lambda value: (math.isnan(value), value))
+
+
+def _cosine(product: float, first: float, second: float) -> float:
+    return product / math.sqrt(first * second) if first > 0 and second > 0 else math.nan
 
 
 def _weighted(values: Iterable[tuple[float, float]]) -> float:

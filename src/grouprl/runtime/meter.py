@@ -15,10 +15,13 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
+from grouprl.advantages.base import Advantage
+from grouprl.advantages.baselines import LeaveOneOutAdvantage, ZScoreAdvantage
 from grouprl.batch import LossOutputs, Rollouts
 from grouprl.rewards.base import FAILURE_KINDS, Rewards
 from grouprl.runtime.measures import (
     Agreed,
+    Cosine,
     Deviation,
     Largest,
     Mean,
@@ -30,6 +33,9 @@ from grouprl.runtime.measures import (
     over_ranks,
 )
 from grouprl.runtime.ranks import gathered
+
+_BESIDE: Mapping[str, Advantage] = {"rloo": LeaveOneOutAdvantage(), "zscore": ZScoreAdvantage()}
+"""Estimators that a run's own is set beside: where it agrees with one, the data cannot tell the two apart."""
 
 
 class Meter:
@@ -173,8 +179,9 @@ def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int
 def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
-    ``groups/...``: shares of groups or pairs, and reward levels of a group; ``reward/dropped``: share of samples
-    without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
+    ``groups/...``: shares of groups or pairs (``share_three_levels``: three values of the intermediate results or
+    more), and reward levels of a group; ``advantage/cosine_...``: with other estimators; ``reward/dropped``: share of
+    samples without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
     """
     valid, lengths = rewards.valid, rollouts.lengths.float()
     tokens = float(rollouts.drawn.sum())
@@ -187,11 +194,14 @@ def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) ->
         "groups/without_signal": Mean.of((advantages == 0).all(-1).float()),
         "groups/reward_levels": Mean(levels / len(valid), len(valid)),
         "advantage/rms": RootMeanSquare.of(advantages),
+        **{f"advantage/cosine_{name}": _alike(advantages, rewards, other) for name, other in _BESIDE.items()},
         "completion/length": Mean.of(lengths),
         "completion/length_max": Largest(float(lengths.max())),
         "completion/truncated": Mean.of(rollouts.truncated.float()),
         "entropy": Mean(float(-rollouts.sampler_logprobs.sum() / tokens), tokens),
     }
+    if "intermediate" in rewards.parts:
+        metrics["groups/share_three_levels"] = _share_with_levels(rewards.parts["intermediate"], valid, 3)
     for name, part in rewards.parts.items():
         metrics |= {f"reward/{name}": Mean.of(part[valid]), f"reward/{name}/std": Deviation.of(part[valid])}
     if rollouts.sampled_mask is not None:
@@ -199,6 +209,17 @@ def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) ->
     for kind in FAILURE_KINDS:
         metrics[f"reward/failures/{kind}"] = Total(float(sum(failure.kind == kind for failure in rewards.failures)))
     return metrics
+
+
+def _share_with_levels(values: Tensor, valid: Tensor, least: int) -> Mean:
+    """Share of groups whose samples have at least so many different values."""
+    many = [len(row[ok].unique()) >= least for row, ok in zip(values, valid, strict=True)]
+    return Mean(sum(many) / len(many), len(many))
+
+
+def _alike(advantages: Tensor, rewards: Rewards, estimator: Advantage) -> Cosine:
+    """Cosine of the batch's advantages with another estimator's, of which the scale of a step does not tell."""
+    return Cosine.of(advantages, estimator(rewards.values, valid=rewards.valid, parts=rewards.parts))
 
 
 def _describe_tools(rollouts: Rollouts) -> dict[str, Measure]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from grouprl.evaluation.results import read_results
 from grouprl.files import read_parquet
-from grouprl.statistics import Difference, PairedTest, holm, mcnemar, paired_bootstrap
+from grouprl.statistics.questions import Difference, PairedTest, holm, mcnemar, paired_difference
 
 _SAME = ("grader", "limit", "extraction", "samples", "max_new_tokens", "shots", "temperature")
 
@@ -73,9 +73,9 @@ def _pair(
     pairs = [(first[question], second[question]) for question in sorted(first)]
     one_each = all(len(a) == len(b) == 1 for a, b in pairs)
     test = mcnemar([a[0] > 0 for a, _ in pairs], [b[0] > 0 for _, b in pairs]) if one_each else None
-    difference = paired_bootstrap([a for a, _ in pairs], [b for _, b in pairs])
+    difference = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
     mean_a, mean_b = (sum(sum(s) / len(s) for s in side.values()) / len(pairs) for side in (first, second))
-    return Comparison(key, len(pairs), mean_a, mean_b, test, difference, test.p_value if test else difference.p_value)
+    return Comparison(key, len(pairs), mean_a, mean_b, test, difference, difference.p_value)
 
 
 def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
@@ -95,9 +95,8 @@ def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
             f"| {c.key} | {c.questions} | {100 * c.first:.1f} | {100 * c.second:.1f} | "
             f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] | {c.p_value:.3g} | {p:.3g} | {verdict} |"
         )
-    how = "exact McNemar" if all(c.test for c in comparisons) else "paired bootstrap over questions"
-    lines += [
-        "",
-        f"p: {how}; intervals: paired bootstrap over questions. One run of each: seeds of training not counted.",
-    ]
+    lines += ["", "p and intervals: t over questions, paired. One run of each: seeds of training not counted."]
+    if all(c.test for c in comparisons):
+        exact = ", ".join(f"{c.key} {c.test.p_value:.3g}" for c in comparisons if c.test)
+        lines.append(f"Exact McNemar p beside: {exact}.")
     return "\n".join(lines)

@@ -16,13 +16,15 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
-from grouprl.files import FileError, append, check_shape, finite, read_jsonl, write_text
+from grouprl.evaluation.heldout import rows_of
+from grouprl.files import FileError, append, check_shape, finite, read_jsonl, write_parquet, write_text
 from grouprl.module import GroupRLModule
 from grouprl.rewards.base import FAILURE_KINDS
 from grouprl.runtime.ranks import gathered
-from grouprl.statistics import Estimate
+from grouprl.statistics.proportions import Estimate
 
 METRICS_FILE = "metrics.jsonl"
+HELDOUT_FOLDER = "heldout"
 _REMEDY = "Remove that line, or put back the file"
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,31 @@ class MetricsFile(Callback):
     def _write(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
         if trainer.is_global_zero:
             append(self.path, json.dumps(finite(row), allow_nan=False) + "\n")
+
+
+class HeldoutFile(Callback):
+    """Writes every completion of an evaluation, right or wrong, to ``heldout/iteration-00020.parquet``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / HELDOUT_FOLDER
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Drop what an interrupted run left of later iterations."""
+        if trainer.is_global_zero:
+            for file in self.folder.glob("*.parquet"):
+                if file.name > heldout_file(checkpoint["grouprl"]["iteration"]):
+                    file.unlink()
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        if trainer.is_global_zero and module.last_evaluation:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_parquet(self.folder / heldout_file(module.iteration), rows_of(module.last_evaluation))
+
+
+def heldout_file(iteration: int) -> str:
+    """Name of the file with the evaluation after an iteration."""
+    return f"iteration-{iteration:05d}.parquet"
 
 
 def keep_metrics(path: Path, iterations: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from grouprl.statistics import Estimate
+from grouprl.statistics.proportions import Estimate
 from grouprl.training.callbacks import read_metrics
 from grouprl.training.run import RunReport
 

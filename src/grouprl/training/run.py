@@ -14,7 +14,7 @@ from grouprl.files import FileError
 from grouprl.module import GroupRLModule
 from grouprl.runtime.failures import naming_lost_ranks
 from grouprl.runtime.guards import TrainingError
-from grouprl.statistics import Estimate
+from grouprl.statistics.proportions import Estimate
 from grouprl.training import checkpoint
 from grouprl.training.callbacks import METRICS_FILE, keep_metrics
 from grouprl.training.curves import plot_curves

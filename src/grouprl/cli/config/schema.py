@@ -114,6 +114,8 @@ class TrainConfig:
     """0: before and after"""
     eval_samples: int = MISSING
     """of a held-out problem"""
+    final_eval_samples: int = MISSING
+    """the same, after all steps"""
     checkpoint_every: int = MISSING
     """0: none"""
     keep_checkpoints: int = MISSING

@@ -38,6 +38,7 @@ _AT_LEAST = {
     "minibatches": 1,
     "max_new_tokens": 1,
     "eval_samples": 1,
+    "final_eval_samples": 1,
     "micro_batch_size": 0,
     "micro_batch_tokens": 0,
     "warmup_steps": 0,

@@ -24,6 +24,8 @@ HELDOUT_BUCKETS = 2
 
 _SYMBOLS = {"+": "+", "-": "-", "*": r"\times", "/": r"\div"}
 _PLAIN_SYMBOLS = {"+": "+", "-": "-", "*": "x", "/": ":"}
+_MOST_REPEATED = 2_000
+"""Problems in a row whose chains were drawn before, after which no more are looked for."""
 _MAX_VALUE = {1: 99, 2: 120, 3: 250}
 _MAX_TERM = {1: 20, 2: 25, 3: 60}
 
@@ -76,6 +78,11 @@ class TinyProblem:
     def answer(self) -> str:
         """The gold answer as text."""
         return str(self.chain.answer)
+
+    @property
+    def intermediate(self) -> tuple[str, ...]:
+        """The values on the way to it as texts."""
+        return tuple(map(str, self.chain.values()[:-1]))
 
 
 def solution(
@@ -157,11 +164,19 @@ def program(chain: Chain) -> str:
 def distinct_problems(
     split: Split, count: int, *, seed: int = 0, levels: dict[int, float] | None = None
 ) -> list[TinyProblem]:
-    """The first ``count`` problems of a split's stream with distinct chains."""
+    """The first ``count`` problems of a split's stream with distinct chains.
+
+    Raises:
+        ValueError: The levels have not so many: none was new for a long while.
+    """
     chosen: dict[str, TinyProblem] = {}
+    repeated = 0
     for problem in problems(split, seed=seed, levels=levels):
         if len(chosen) == count:
             break
+        repeated = repeated + 1 if problem.chain.key in chosen else 0
+        if repeated > _MOST_REPEATED:
+            raise ValueError(f"data: no more than {len(chosen)} different {split} problems of these levels were found.")
         chosen.setdefault(problem.chain.key, problem)
     return list(chosen.values())
 

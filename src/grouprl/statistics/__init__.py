@@ -1,0 +1,1 @@
+"""Numbers a reader can trust: intervals, and comparisons over questions and over seeds."""

@@ -1,0 +1,188 @@
+"""What runs scored on the held-out problems, and which of them are repetitions of one arm."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from grouprl.evaluation.heldout import GREEDY
+from grouprl.files import read_parquet, read_yaml
+from grouprl.training.callbacks import HELDOUT_FOLDER, read_metrics
+from grouprl.training.records import read_result
+
+Metric = Literal["final", "area"]
+"""``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
+METRICS: tuple[Metric, ...] = ("final", "area")
+_OF_A_REPETITION = frozenset({"seed", "study", "resume", "resume_fall_back", "accept_changed"})
+_FILE = re.compile(r"iteration-(\d+)\.parquet")
+
+
+class OutcomeError(ValueError):
+    """Runs that cannot be compared; the text says why."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of the held-out problems."""
+
+    iteration: int
+    correct: np.ndarray
+    """Right or wrong, [problems, samples]."""
+    greedy: np.ndarray
+    """Of the greedy completions, [problems]."""
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of right samples, [problems]."""
+        return self.correct.mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run scored, whatever became of it."""
+
+    name: str
+    seed: int
+    state: str
+    settings: Mapping[str, Any]
+    """Its options, flat, and the chosen option of each group."""
+    heldout: str
+    """Digest of the held-out problems."""
+    evaluations: tuple[Evaluation, ...]
+    """In the order of training, the last one last."""
+    tokens: np.ndarray
+    """Sampled tokens before each evaluation."""
+    seconds: float
+
+    @property
+    def last(self) -> Evaluation:
+        """The last evaluation."""
+        return self.evaluations[-1]
+
+    def scores(self, metric: Metric, tokens: float | None = None) -> np.ndarray:
+        """The metric for each problem.
+
+        Args:
+            metric: Which one, named before the runs.
+            tokens: Of ``area``, up to how many sampled tokens; None: all of this run's.
+        """
+        if metric == "final":
+            return self.last.shares
+        end = float(self.tokens[-1]) if tokens is None else tokens
+        if not 0 < end <= self.tokens[-1]:
+            raise OutcomeError(f"{self.name}: no area, since the run was not evaluated after {end:.0f} tokens.")
+        shares = np.stack([evaluation.shares for evaluation in self.evaluations])
+        at = np.append(self.tokens[self.tokens < end], end)
+        values = np.stack([np.interp(at, self.tokens, column) for column in shares.T], axis=1)
+        return np.trapezoid(values, at, axis=0) / end
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """What the run in a folder scored.
+
+    Raises:
+        OutcomeError: There is no run, or it has no evaluation with all its samples.
+        FileError: A file of it is damaged.
+    """
+    result, config = read_result(folder), read_yaml(folder / "config.yaml")
+    if result is None or config is None:
+        raise OutcomeError(f"{folder}: no run is here (result.json and config.yaml).")
+    files = {int(m.group(1)): f for f in (folder / HELDOUT_FOLDER).glob("*") if (m := _FILE.fullmatch(f.name))}
+    if not files:
+        raise OutcomeError(
+            f"{folder}: the run has kept no held-out results ({HELDOUT_FOLDER}/*.parquet). Run it again, with "
+            "data.heldout_size above 0."
+        )
+    evaluations = tuple(_evaluation(iteration, files[iteration]) for iteration in sorted(files))
+    return Outcome(
+        name=str(result["run"]),
+        seed=int(result.get("seed", 0)),
+        state=result["state"],
+        settings=_flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
+        heldout=result.get("loaded", {}).get("heldout", ""),
+        evaluations=evaluations,
+        tokens=_tokens(folder, config, sorted(files)),
+        seconds=float(result.get("seconds", 0.0)),
+    )
+
+
+def _evaluation(iteration: int, file: Path) -> Evaluation:
+    rows = read_parquet(file, ("problem", "sample", "correct"), remedy="Run it again")
+    samples: dict[int, dict[int, bool]] = defaultdict(dict)
+    for row in rows:
+        samples[row["problem"]][row["sample"]] = row["correct"]
+    sizes = {len(found) for found in samples.values()}
+    if len(sizes) != 1 or any(GREEDY not in found for found in samples.values()) or min(sizes) < 2:
+        raise OutcomeError(f"{file}: not every problem has a greedy completion and as many samples. Run it again.")
+    ordered = [samples[problem] for problem in sorted(samples)]
+    correct = np.array([[found[n] for n in sorted(found) if n != GREEDY] for found in ordered], dtype=bool)
+    return Evaluation(iteration, correct, np.array([found[GREEDY] for found in ordered], dtype=bool))
+
+
+def _tokens(folder: Path, config: Mapping[str, Any], iterations: Sequence[int]) -> np.ndarray:
+    completions = config["prompts_per_step"] * config["group_size"]
+    drawn = {
+        row["iteration"]: row.get("tokens/sampled", row["completion/length"] * completions)
+        for row in read_metrics(folder)
+        if "completion/length" in row
+    }
+    return np.array([sum(n for at, n in drawn.items() if at <= iteration) for iteration in iterations], dtype=float)
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def arms_of(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
+    """Runs by arm and seed; an arm is named after the options in which the runs differ.
+
+    Raises:
+        OutcomeError: Two runs of an arm have one seed, or runs were measured on different held-out problems.
+    """
+    problems = {outcome.heldout for outcome in outcomes}
+    if len(problems) > 1:
+        raise OutcomeError("The runs were measured on different held-out problems: they cannot be paired.")
+    keys = _differing(outcomes)
+    arms: dict[str, dict[int, Outcome]] = defaultdict(dict)
+    for outcome in outcomes:
+        name = ", ".join(f"{key}={outcome.settings.get(key)}" for key in keys) or "all runs"
+        if outcome.seed in arms[name]:
+            other = arms[name][outcome.seed].name
+            raise OutcomeError(f"{other} and {outcome.name}: the same options and the same seed.")
+        arms[name][outcome.seed] = outcome
+    return dict(arms)
+
+
+def _differing(outcomes: Sequence[Outcome]) -> list[str]:
+    """Options in which runs differ, the choice of a group in place of what it brings along."""
+    every = dict.fromkeys(key for outcome in outcomes for key in outcome.settings)
+    varied = []
+    for key in every:
+        values = [outcome.settings.get(key) for outcome in outcomes]
+        follows_the_seed = all(value == outcome.seed for value, outcome in zip(values, outcomes, strict=True))
+        if key.partition(".")[0] not in _OF_A_REPETITION and not follows_the_seed and len({str(v) for v in values}) > 1:
+            varied.append(key)
+    groups = [key.replace("/", ".") for key in varied if key in _groups(outcomes)]
+    return [key for key in varied if key in _groups(outcomes) or not _is_inside(key, groups)]
+
+
+def _groups(outcomes: Sequence[Outcome]) -> set[str]:
+    return {key for outcome in outcomes for key in outcome.settings if _is_group(key, outcome.settings)}
+
+
+def _is_group(key: str, settings: Mapping[str, Any]) -> bool:
+    inside = f"{key.replace('/', '.')}."
+    return any(other.startswith(inside) for other in settings)
+
+
+def _is_inside(key: str, groups: Sequence[str]) -> bool:
+    return any(key.startswith(f"{group}.") for group in groups)

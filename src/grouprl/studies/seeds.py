@@ -1,0 +1,297 @@
+"""Arms of a study compared over paired seeds: differences with intervals, what they rest on, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from grouprl.statistics.crossed import Purchase, VarianceSplit, crossed, next_hour, variance_split
+from grouprl.statistics.proportions import pass_at_k
+from grouprl.statistics.seeds import (
+    LEVEL,
+    SeedTest,
+    correlation,
+    equivalence,
+    paired_t,
+    sd_interval,
+    seeds_needed,
+    sign_flip,
+    smallest_p,
+    smallest_visible,
+    welch,
+)
+from grouprl.statistics.several import PairTest, max_t
+from grouprl.studies.outcomes import Metric, Outcome, OutcomeError
+
+COVERAGE = 8
+"""Samples of which one has to be right for a problem to count as covered."""
+UNCORRELATED = 0.2
+"""Correlation of paired seeds below which the unpaired test is set beside."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm over its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    shares: np.ndarray
+    """The metric for each problem, [seeds, problems]."""
+    greedy: np.ndarray
+    """Greedy accuracy, [seeds]."""
+    coverage: np.ndarray
+    """pass@8 for each problem, [seeds, problems]; of fewer samples pass@k of all k."""
+    samples: int
+    seconds: float
+    """Mean of a run."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The metric, [seeds]."""
+        return self.shares.mean(axis=1)
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """Two arms over the seeds that both have: ``second`` minus ``first``, as shares."""
+
+    first: str
+    second: str
+    test: PairTest
+    """Student's t on these problems, alone and together with the other pairs."""
+    flips: float
+    """Exact p-value of sign flips."""
+    general: SeedTest
+    """On problems like these."""
+    unpaired: SeedTest | None
+    """Welch's t, where paired seeds hardly correlate."""
+    greedy: SeedTest
+    coverage: SeedTest
+    """Of pass@8."""
+    solved: int
+    """Problems that more than half of the second arm's runs solve at least once, and of the first arm's none."""
+    lost: int
+    """The other way."""
+    equivalence_p: float
+    correlation: float
+    margin: float
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        points, test = 100 * self.test.single.value, self.test
+        if test.single.sd == 0 and test.single.value == 0:
+            return f"{self.first} and {self.second} are identical on every seed."
+        if math.isnan(test.p_value):
+            return f"{self.first} against {self.second}: one seed decides nothing."
+        if test.p_value < LEVEL:
+            better, worse = (self.second, self.first) if points > 0 else (self.first, self.second)
+            low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
+            return f"{better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
+        if self.equivalence_p < LEVEL:
+            return f"{self.first} and {self.second} are equivalent within {100 * self.margin:g} points."
+        return f"{self.first} against {self.second} is undecided: {self._more_seeds()}."
+
+    def _more_seeds(self) -> str:
+        seeds, sd = self.test.single.seeds, self.test.single.sd
+        low, high = (seeds_needed(self.margin, spread) for spread in sd_interval(sd, seeds))
+        if high <= seeds:
+            return f"a difference of {100 * self.margin:g} points would most likely have been seen"
+        more = f"{max(1, low - seeds)} to {high - seeds}"
+        return f"{more} more seeds would show a difference of {100 * self.margin:g} points four times in five"
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """All arms and pairs."""
+
+    metric: Metric
+    arms: tuple[Arm, ...]
+    pairs: tuple[PairComparison, ...]
+    split: VarianceSplit | None
+    """Of the first pair's difference."""
+    purchases: tuple[Purchase, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Numbers and names."""
+        return {
+            "metric": self.metric,
+            "arms": [
+                {"name": a.name, "seeds": list(a.seeds), "scores": a.scores.tolist(), "greedy": a.greedy.tolist()}
+                for a in self.arms
+            ],
+            "pairs": [asdict(pair) | {"verdict": pair.verdict} for pair in self.pairs],
+            "split": None if self.split is None else asdict(self.split),
+            "next_hour": [asdict(purchase) for purchase in self.purchases],
+            "notes": list(self.notes),
+        }
+
+
+def compare_arms(
+    arms: Mapping[str, Mapping[int, Outcome]],
+    *,
+    metric: Metric = "final",
+    margin: float = 0.01,
+    baseline: str | None = None,
+) -> StudyComparison:
+    """Compare arms over the seeds that all of them have.
+
+    Args:
+        arms: Runs by arm and seed (`grouprl.studies.outcomes.arms_of`).
+        metric: The primary metric, named before the runs.
+        margin: The largest difference that does not matter, as a share, named before the runs.
+        baseline: The arm that the others are compared with; None: all pairs.
+
+    Raises:
+        OutcomeError: Fewer than two arms, or no seed that all have.
+    """
+    if len(arms) < 2:
+        raise OutcomeError("The runs differ in nothing but their seeds: a comparison takes two arms.")
+    shared = sorted(set.intersection(*(set(runs) for runs in arms.values())))
+    if not shared:
+        raise OutcomeError("The arms have no seed in common: run them with the same seeds.")
+    left = {name: sorted(set(runs) - set(shared)) for name, runs in arms.items() if set(runs) - set(shared)}
+    notes = [f"{name}: left out, since another arm lacks them: seeds {seeds}" for name, seeds in left.items()]
+    notes += [
+        f"{outcome.name}: {outcome.state}, counted with its last evaluation, after {outcome.last.iteration} iterations"
+        for runs in arms.values()
+        for outcome in runs.values()
+        if outcome.state != "finished"
+    ]
+    tokens = min(float(outcome.tokens[-1]) for runs in arms.values() for outcome in runs.values())
+    made = tuple(_arm(name, [runs[seed] for seed in shared], metric, tokens) for name, runs in arms.items())
+    by_name = {arm.name: arm for arm in made}
+    tests = max_t({arm.name: arm.scores.tolist() for arm in made}, baseline)
+    pairs = tuple(_pair(by_name[test.first], by_name[test.second], test, margin) for test in tests)
+    first, second = by_name[tests[0].first], by_name[tests[0].second]
+    split = None
+    if len(shared) > 1 and first.samples == second.samples and first.shares.shape[1] > 1:
+        split = variance_split(first.shares, first.samples, second.shares)
+    return StudyComparison(metric, made, pairs, split, _purchases(split, first), tuple(notes))
+
+
+def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> Arm:
+    samples = min(run.last.correct.shape[1] for run in runs)
+    size = min(COVERAGE, samples)
+    covered = [
+        [pass_at_k(len(marks), int(marks.sum()), size) for marks in run.last.correct[:, :samples]] for run in runs
+    ]
+    return Arm(
+        name=name,
+        seeds=tuple(run.seed for run in runs),
+        shares=np.stack([run.scores(metric, tokens) for run in runs]),
+        greedy=np.array([run.last.greedy.mean() for run in runs]),
+        coverage=np.array(covered),
+        samples=samples,
+        seconds=float(np.mean([run.seconds for run in runs])),
+    )
+
+
+def _pair(first: Arm, second: Arm, test: PairTest, margin: float) -> PairComparison:
+    differences = (second.scores - first.scores).tolist()
+    related = correlation(first.scores.tolist(), second.scores.tolist())
+    several = len(differences) > 1
+    solved = [(arm.coverage > 0).mean(axis=0) for arm in (first, second)]
+    return PairComparison(
+        first=first.name,
+        second=second.name,
+        test=test,
+        flips=sign_flip(differences) if several else math.nan,
+        general=crossed(second.shares - first.shares),
+        unpaired=welch(first.scores.tolist(), second.scores.tolist()) if several and related < UNCORRELATED else None,
+        greedy=paired_t((second.greedy - first.greedy).tolist()),
+        coverage=paired_t((second.coverage.mean(axis=1) - first.coverage.mean(axis=1)).tolist()),
+        solved=int(((solved[1] > 0.5) & (solved[0] == 0)).sum()),
+        lost=int(((solved[0] > 0.5) & (solved[1] == 0)).sum()),
+        equivalence_p=equivalence(differences, margin),
+        correlation=related,
+        margin=margin,
+    )
+
+
+def _purchases(split: VarianceSplit | None, arm: Arm) -> tuple[Purchase, ...]:
+    if split is None or not arm.seconds > 0:
+        return ()
+    # A sample of every problem is drawn in about a thirtieth of a run: the last evaluation's part of it.
+    return tuple(next_hour(split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds / 30 / 4))
+
+
+def describe(found: StudyComparison) -> str:
+    """The comparison as Markdown: the verdicts first."""
+    name = {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}[found.metric]
+    problems, samples = found.arms[0].shares.shape[1], found.arms[0].samples
+    seeds = len(found.arms[0].seeds)
+    lines = [*(pair.verdict for pair in found.pairs), ""]
+    lines.append(f"{name}: {seeds} paired seeds, {problems} problems, {samples} samples each. In points.")
+    lines += ["", "| arm | mean | sd over seeds | greedy | each seed |", "|---|---|---|---|---|"]
+    for arm in found.arms:
+        scores = 100 * arm.scores
+        sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
+        each = " ".join(f"{score:.1f}" for score in scores)
+        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {100 * arm.greedy.mean():.1f} | {each} |")
+    lines += [
+        "",
+        "| B - A | difference, these problems | p | all pairs together | p | sign flips p | problems like these | p |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for pair in found.pairs:
+        t = pair.test
+        lines.append(
+            f"| {pair.second} - {pair.first} | {_points(t.single)} | {t.single.p_value:.3g} | "
+            f"[{100 * t.low:+.2f}, {100 * t.high:+.2f}] | {t.p_value:.3g} | {pair.flips:.3g} | "
+            f"{_points(pair.general)} | {pair.general.p_value:.3g} |"
+        )
+    lines += [
+        "",
+        f"| B - A | greedy | pass@{min(COVERAGE, samples)} | solved by B alone, A alone | correlation of seeds |",
+    ]
+    lines.append("|---|---|---|---|---|")
+    for pair in found.pairs:
+        lines.append(
+            f"| {pair.second} - {pair.first} | {_points(pair.greedy)} | {_points(pair.coverage)} | "
+            f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
+        )
+    lines.append("")
+    for pair in found.pairs:
+        if pair.unpaired is not None:
+            lines.append(
+                f"The seeds of {pair.first} and {pair.second} hardly correlate; unpaired (Welch): "
+                f"{_points(pair.unpaired)}, p {pair.unpaired.p_value:.3g}."
+            )
+    if seeds > 1:
+        lines.append(f"With {seeds} seeds sign flips are never below p {smallest_p(seeds):.3g}.")
+        spread = max(pair.test.single.sd for pair in found.pairs)
+        if spread > 0 and math.isfinite(spread):
+            lines.append(
+                f"Seen four times in five with {seeds} seeds: a difference of "
+                f"{100 * smallest_visible(spread, seeds):.2f} points."
+            )
+    if found.split is not None:
+        lines += ["", _split_line(found.split)]
+    lines += [_purchase_line(purchase) for purchase in found.purchases]
+    return "\n".join([*lines, *found.notes])
+
+
+def _points(test: SeedTest) -> str:
+    return f"{100 * test.value:+.2f} [{100 * test.low:+.2f}, {100 * test.high:+.2f}]"
+
+
+def _split_line(split: VarianceSplit) -> str:
+    parts = {
+        "seed": split.seed,
+        "seed and problem": split.both / split.problems,
+        "samples": split.sample / split.samples / split.problems,
+    }
+    total = sum(parts.values()) or 1.0
+    shares = ", ".join(f"{name} {100 * value / total:.0f}%" for name, value in parts.items())
+    return f"Variance of a seed's difference on these problems: {shares} (sd {100 * math.sqrt(total):.2f} points)."
+
+
+def _purchase_line(purchase: Purchase) -> str:
+    what = f"{purchase.amount} more {purchase.what}" if purchase.amount else "as it is"
+    return f"- an hour more, {what}: standard error {100 * purchase.standard_error:.2f} points"

@@ -1,0 +1,154 @@
+"""Arms compared over seeds, from run folders that are made here: what is paired, said and refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers.runs import prints
+
+from grouprl.cli import compare
+from grouprl.evaluation.heldout import GREEDY
+from grouprl.files import write_parquet
+from grouprl.statistics.seeds import paired_t
+from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
+from grouprl.training.callbacks import HELDOUT_FOLDER, heldout_file
+from grouprl.training.records import write_result
+
+BASE = {"prompts_per_step": 2, "group_size": 4, "lr": 1e-3, "seed": 0, "reward": {"_target_": "r.R", "seed": 0}}
+
+
+def make_run(folder, *, advantage="rank", seed=0, chances=0.5, problems=40, samples=8, state="finished", **changes):
+    """A run folder with evaluations after 0, 2 and 4 iterations."""
+    generator = np.random.default_rng((seed, len(advantage), int(1000 * np.mean(chances))))
+    targets = {"rank": "a.Rank", "zscore": "a.ZScore"}
+    config = BASE | {"seed": seed, "advantage": {"_target_": targets[advantage]}} | changes
+    config["reward"] = {"_target_": "r.R", "seed": seed}
+    result = {"run": folder.name, "state": state, "seed": seed, "seconds": 60.0, "choices": {"advantage": advantage}}
+    write_result(folder, result | {"loaded": {"heldout": str(problems)}})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = [{"iteration": n, "completion/length": 10.0} for n in range(1, 5)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / HELDOUT_FOLDER).mkdir()
+    for iteration, part in ((0, 0.2), (2, 0.7), (4, 1.0)):
+        marks = generator.random((problems, samples)) < np.broadcast_to(chances, problems)[:, None] * part
+        write_parquet(
+            folder / HELDOUT_FOLDER / heldout_file(iteration),
+            [
+                {"problem": p, "sample": s, "correct": bool(marks[p, max(s, 0)]), "tokens": 10}
+                for p in range(problems)
+                for s in range(GREEDY, samples)
+            ],
+        )
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Two arms over six seeds, the second better by ten points."""
+    monkeypatch.chdir(tmp_path)
+    hard = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+    for seed in range(6):
+        make_run(Path(f"sweep/rank-{seed}"), seed=seed, chances=hard)
+        make_run(Path(f"sweep/zscore-{seed}"), advantage="zscore", seed=seed, chances=hard + 0.1)
+    return Path("sweep")
+
+
+def test_arms_are_named_after_what_differs(study):
+    outcomes = [read_outcome(folder) for folder in sorted(study.iterdir())]
+    arms = arms_of(outcomes)
+    assert list(arms) == ["advantage=rank", "advantage=zscore"]  # neither the reward's seed nor the target inside
+    assert {name: sorted(runs) for name, runs in arms.items()} == {name: list(range(6)) for name in arms}
+    make_run(Path("other"), seed=7, lr=2e-3)
+    names = list(arms_of([*outcomes, read_outcome(Path("other"))]))
+    assert names[-1] == "lr=0.002, advantage=rank"
+
+
+def test_the_verdict_is_the_paired_test_of_what_is_in_the_files(study, capsys):
+    code, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
+    assert code == 0
+    assert text.startswith("advantage=zscore is better than advantage=rank by ")
+    found = json.loads(Path("found.json").read_text())
+    scores = {arm["name"]: arm["scores"] for arm in found["arms"]}
+    differences = np.array(scores["advantage=zscore"]) - np.array(scores["advantage=rank"])
+    wanted = paired_t(differences.tolist())
+    (pair,) = found["pairs"]
+    assert pair["test"]["single"]["value"] == pytest.approx(wanted.value)
+    assert (pair["test"]["low"], pair["test"]["high"]) == pytest.approx((wanted.low, wanted.high))
+    assert pair["flips"] == pytest.approx(2 / 64)
+    assert pair["general"]["low"] <= pair["test"]["low"] + 1e-9
+    means = [read_outcome(study / f"rank-{seed}").last.correct.mean() for seed in range(6)]
+    assert scores["advantage=rank"] == pytest.approx(means)
+
+
+def test_the_area_is_over_tokens_and_ends_where_all_have_been(tmp_path):
+    run = read_outcome(make_run(tmp_path / "a", chances=1.0))
+    assert run.tokens.tolist() == [0, 160, 320]
+    shares = [evaluation.shares.mean() for evaluation in run.evaluations]
+    whole = (160 * (shares[0] + shares[1]) / 2 + 160 * (shares[1] + shares[2]) / 2) / 320
+    assert run.scores("area").mean() == pytest.approx(whole)
+    half = (shares[0] + shares[1]) / 2
+    assert run.scores("area", 160).mean() == pytest.approx(half)
+    middle = shares[1] + (shares[2] - shares[1]) / 2
+    wanted = (160 * half + 80 * (shares[1] + middle) / 2) / 240
+    assert run.scores("area", 240).mean() == pytest.approx(wanted)
+    with pytest.raises(OutcomeError, match="no area"):
+        run.scores("area", 400)
+
+
+def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(4):
+        make_run(Path(f"s/rank-{seed}"), seed=seed)
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=0.501)
+    _, text = prints(compare.main, capsys)("s")
+    assert "is undecided: " in text.splitlines()[0]
+    assert "more seeds would show a difference of 1 points" in text
+    _, text = prints(compare.main, capsys)("s", "--margin", "30")
+    assert text.startswith("advantage=rank and advantage=zscore are equivalent within 30 points.")
+
+
+def test_failed_runs_count_as_what_they_scored(study, capsys):
+    import shutil
+
+    shutil.rmtree(study / "rank-3")
+    make_run(study / "rank-3", seed=3, chances=0.0, state="failed")
+    _, text = prints(compare.main, capsys)("sweep")
+    assert "rank-3: failed, counted with its last evaluation, after 4 iterations" in text
+    assert " 0.0 " in text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wanted"),
+    [
+        (lambda s: (s / "rank-0/heldout/iteration-00004.parquet").write_bytes(b"x"), "it cannot be read"),
+        (lambda s: (s / "rank-0/config.yaml").unlink(), "no run is here"),
+        (lambda s: [f.unlink() for f in (s / "rank-0/heldout").iterdir()], "has kept no held-out results"),
+        (lambda s: make_run(s / "twice", seed=0), "the same options and the same seed"),
+        (lambda s: make_run(s / "others", seed=9, problems=30), "different held-out problems"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(study, capsys, spoil, wanted):
+    spoil(study)
+    code, text = prints(compare.main, capsys)("sweep")
+    assert (code, wanted in text) == (2, True), text
+    assert "Traceback" not in text
+
+
+def test_one_arm_and_no_shared_seed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        make_run(Path(f"s/rank-{seed}"), seed=seed)
+    assert "differ in nothing but their seeds" in prints(compare.main, capsys)("s")[1]
+    make_run(Path("s/zscore-5"), advantage="zscore", seed=5)
+    assert "no seed in common" in prints(compare.main, capsys)("s")[1]
+    make_run(Path("s/zscore-1"), advantage="zscore", seed=1)
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 0
+    assert "one seed decides nothing" in text
+    assert "left out, since another arm lacks them: seeds [0]" in text
+    assert math.isnan(paired_t([0.1]).p_value)
