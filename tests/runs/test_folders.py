@@ -207,7 +207,7 @@ def test_a_resume_with_other_code_of_the_package_is_refused(stopped, capfd):
 def test_a_resume_that_loads_something_else_is_refused(stopped, capfd, name):
     """What comes from a hub, or a template with a date in it, is in no file that an option names."""
     result = read_result(Path("stopped"))
-    assert set(result["loaded"]) == {"weights", "config", "problems", "prompts"}
+    assert set(result["loaded"]) == {"weights", "config", "heldout", "problems", "prompts"}
     result["loaded"][name] = "another"
     write_result(Path("stopped"), result)
     before = contents("stopped")

@@ -110,7 +110,7 @@ class Cosine(Measure):
 
     @classmethod
     def of(cls, first: Tensor, second: Tensor) -> Cosine:
-        """That of all numbers of two tensors; NaN where one is all zeros."""
+        """That of all numbers of two tensors; 1 where both are all zeros, and 0 where one is."""
         a, b = first.double().flatten(), second.double().flatten()
         products = (float(a @ b), float(a @ a), float(b @ b))
         return cls(_cosine(*products), products)
@@ -148,7 +148,9 @@ def largest(values: Iterable[float]) -> float:
 
 
 def _cosine(product: float, first: float, second: float) -> float:
-    return product / math.sqrt(first * second) if first > 0 and second > 0 else math.nan
+    if first > 0 and second > 0:
+        return product / math.sqrt(first * second)
+    return 1.0 if first == second else 0.0
 
 
 def _weighted(values: Iterable[tuple[float, float]]) -> float:

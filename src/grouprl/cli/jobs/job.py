@@ -40,9 +40,9 @@ from grouprl.training.records import (
     write_result,
 )
 
-LOADED = ("weights", "config", "problems", "prompts")
+LOADED = ("weights", "config", "heldout", "problems", "prompts")
 """What a run notes digests of as it comes into memory, from wherever."""
-_OF_DATA = ("problems", "prompts")
+_OF_DATA = ("heldout", "problems", "prompts")
 _OF_A_MODEL = ("weights", "config", "prompts")
 """What is loaded of data files, and of those of a model."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")

@@ -22,7 +22,7 @@ from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, changed_inputs, i
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError, explain
 from grouprl.cli.config.saved import CONFIG_FILE, REMEDY, foreign, read_config
-from grouprl.cli.config.schema import TrainConfig
+from grouprl.cli.config.schema import RENAMED, TrainConfig
 from grouprl.cli.config.values import check_values
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.job import LOADED, Job
@@ -142,7 +142,7 @@ def _refuse_other_names(folder: Path, config: DictConfig, result: dict[str, Any]
     targets = {str(target) for key, target in _leaves(config) if key.endswith("_target_")}
     gone = {t for t in targets if t.startswith("grouprl.") and not _is_here(t)}
     others = sorted(set(map(str, config)) - set(TrainConfig.__dataclass_fields__))
-    if others and result.get("identity", {}).get("package") == package_digest():
+    if set(others) - set(RENAMED) and result.get("identity", {}).get("package") == package_digest():
         raise UsageError(f"{folder / CONFIG_FILE}: {others[0]} is no option. {REMEDY}.")
     if gone or others:
         version = result.get("commit") or result.get("versions", {}).get("grouprl", "another version")
