@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
@@ -80,7 +81,7 @@ class Outcome:
         shares = np.stack([evaluation.shares for evaluation in self.evaluations])
         at = np.append(self.tokens[self.tokens < end], end)
         values = np.stack([np.interp(at, self.tokens, column) for column in shares.T], axis=1)
-        return np.trapezoid(values, at, axis=0) / end
+        return trapezoid(values, at, axis=0) / end
 
 
 def read_outcome(folder: Path) -> Outcome:
