@@ -115,7 +115,7 @@ class TrainConfig:
     eval_samples: int = MISSING
     """of a held-out problem"""
     final_eval_samples: int = MISSING
-    """the same, after all steps"""
+    """at the end"""
     checkpoint_every: int = MISSING
     """0: none"""
     keep_checkpoints: int = MISSING
