@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -309,13 +310,15 @@ class GroupRLModule(L.LightningModule):
         if self._validation.error is not None or not len(prompts):
             return
         samples = self.final_eval_samples if self.iteration == self.steps else self.eval_samples
-        seed = self.seed + 2**31
+        # No more of a problem at once than training samples: memory that was enough for it is enough here.
+        most = max(self.sampler.group_size, self.eval_samples)
+        measure = partial(heldout.measure, samples=samples, seed=self.seed + 2**31, at_once=most)
         with self._validation.holding(self.trainer.world_size):
             self._heldout += self.memory.sample(
                 self.sampler,
                 prompts,
-                lambda sampler: heldout.measure(self.policy, sampler, prompts, samples=samples, seed=seed),
-                group=samples,
+                lambda sampler: measure(self.policy, sampler, prompts),
+                group=min(samples, most),
             )
 
     def on_validation_epoch_end(self) -> None:

@@ -46,27 +46,41 @@ class ProblemResult:
         return sum(self.marks)
 
 
-def measure(policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int, seed: int) -> list[ProblemResult]:
+def measure(
+    policy: Policy, sampler: Sampler, prompts: Prompts, *, samples: int, seed: int, at_once: int | None = None
+) -> list[ProblemResult]:
     """Evaluate a policy on held-out prompts, ``samples`` draws each at its temperature and one greedy completion.
 
     Answers are read from the last box, whatever reward the policy is trained on.
+
+    Args:
+        policy: The policy.
+        sampler: What it is sampled with.
+        prompts: The problems.
+        samples: Samples of each.
+        seed: Of the draws.
+        at_once: Samples of a problem that are drawn in one go, each go with a seed of its own; None: all of them.
     """
-    drawn = replace(sampler, group_size=samples)(policy, prompts, seed=seed)
+    most = at_once or samples
+    sizes = [min(most, samples - start) for start in range(0, samples, most)]
+    parts = [
+        replace(sampler, group_size=size)(policy, prompts, seed=seed + go * 2**32) for go, size in enumerate(sizes)
+    ]
     greedy = sampler(policy, prompts, seed=seed, greedy=True)
     results = []
     for row, gold in enumerate(prompts.answers):
-        texts = drawn.completions[row]
+        texts = [text for part in parts for text in part.completions[row]]
         *correct, greedy_correct = are_correct([*texts, greedy.completions[row][0]], gold)
         stepped = [has_steps(text) for text in texts]
         results.append(
             ProblemResult(
                 problem=prompts.indices[row],
                 marks=tuple(correct),
-                lengths=tuple(drawn.lengths[row].tolist()),
+                lengths=tuple(length for part in parts for length in part.lengths[row].tolist()),
                 boxed=sum(map(has_box, texts)),
                 stepped=sum(stepped),
                 stepped_correct=sum(c and s for c, s in zip(correct, stepped, strict=True)),
-                truncated=int(drawn.truncated[row].sum()),
+                truncated=sum(int(part.truncated[row].sum()) for part in parts),
                 greedy_correct=greedy_correct,
                 greedy_length=int(greedy.lengths[row, 0]),
             )
