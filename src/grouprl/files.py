@@ -201,10 +201,12 @@ def _plain_yaml(text: str) -> Any:
             raise ValueError(f"line {line} has an anchor or alias")
         if getattr(event, "tag", None):
             raise ValueError(f"line {line} has a tag")
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    _refuse_repeated_keys(root)
+    _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
     value = yaml.safe_load(text)
-    _refuse_other_values(value)
+    try:
+        json.dumps(value, skipkeys=True)
+    except TypeError as error:  # a date, for one
+        raise ValueError(f"it holds what no run writes: {error}") from error
     return value
 
 
@@ -218,17 +220,6 @@ def _refuse_repeated_keys(node: Any) -> None:
             raise ValueError(f"the key {name!r} is there twice")
     for child in children:
         _refuse_repeated_keys(child[1] if isinstance(child, tuple) else child)
-
-
-def _refuse_other_values(value: Any) -> None:
-    if isinstance(value, dict):
-        for item in value.values():
-            _refuse_other_values(item)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_other_values(item)
-    elif not isinstance(value, (str, int, float, bool, type(None))):
-        raise ValueError(f"it holds a {type(value).__name__}, {value}")
 
 
 def open_regular(file: Path) -> BinaryIO:

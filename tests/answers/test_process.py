@@ -177,3 +177,13 @@ def test_memory_is_limited_where_the_system_limits_it_more():
     )
     if sys.platform == "linux":
         subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
+
+
+def test_sets_of_texts_are_walked_in_one_order_in_every_process():
+    code = "import json; input(); print(json.dumps(list({f'w{n}' for n in range(50)})), flush=True)"
+    orders = []
+    for _ in range(3):
+        process = JsonProcess([sys.executable, "-c", code], {"PATH": os.environ["PATH"]})
+        orders.append(process.exchange({}, 20))
+        process.kill()
+    assert orders[0] == orders[1] == orders[2]

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.runs import SMALL
 from omegaconf import OmegaConf
 
 import grouprl
-from grouprl.cli.config.identity import changed_inputs
+from grouprl.cli.config.compose import without_hydra
+from grouprl.cli.config.identity import changed_inputs, identity
 from grouprl.cli.config.inputs import input_digests, package_digest
+from grouprl.cli.config.preflight import check_command
 
 
 @pytest.fixture
@@ -133,3 +136,25 @@ def test_the_package_is_known_by_its_own_files_alone(here):
     with (here / "b/grouprl/advantages/rank.py").open("a") as file:
         file.write("# a word\n")
     assert digest_of(here / "a") != digest_of(here / "b")
+
+
+def test_a_file_that_bears_an_options_value_by_chance_is_none(here):
+    """The output of ``nohup python train.py > sweep``, and files called as words of options are."""
+    for name in ("sweep", "auto", "lenient", "refuse", "data"):
+        Path(name).write_text("by chance")
+    (config,) = check_command("train", SMALL, multirun=False)
+    assert not {"sweep", "auto", "lenient", "refuse", "data"} & set(input_digests(without_hydra(config)))
+
+
+def test_options_that_decide_nothing_make_no_other_run():
+    def hashes(*overrides):
+        (config,) = check_command("train", [*SMALL, *overrides], multirun=False)
+        found = identity(config)
+        return found["config_hash"], found["resume_hash"]
+
+    whole = hashes()
+    for harmless in ("checkpoint_every=5", "keep_checkpoints=7", "stop_grace_s=3", "study=another"):
+        assert hashes(harmless) == whole, harmless
+    for longer in ("steps=7", "threads=1"):  # a run may go on with them, but is another arm
+        assert (hashes(longer)[0] == whole[0], hashes(longer)[1] == whole[1]) == (False, True), longer
+    assert not set(hashes("lr=0.5")) & set(whole)

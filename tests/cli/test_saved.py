@@ -248,9 +248,12 @@ def test_what_is_given_on_a_resume_is_never_dropped_in_silence(here, capsys, giv
 
 def test_a_text_that_begins_like_a_path_is_a_text(here, capsys):
     """Qwen3's own system prompt, a pattern, and a home folder that is nobody's."""
-    for text in ("/no_think", "/a+/", "~nobody/x", "~"):
+    for text in ("/no_think", "/a+/", "/a+/b/", "/think and /answer", "~nobody/x", "~"):
         (config,) = check_command("train", [*SMALL, f"prompt.system='{text}'"], multirun=False)
         assert portable(without_hydra(config))["prompt"]["system"] == text
+    for path in ("/nowhere/at/all.txt", "/tmp"):
+        (config,) = check_command("train", [*SMALL, f"prompt.system={path}"], multirun=False)
+        assert portable(without_hydra(config))["prompt"]["system"].startswith("<outside")
     saved_run(**{"prompt.system": "<outside the working folder>/x"}, as_started=True)
     shown = refused(capsys, evaluate, "policy=runs/a", "prompt=1+1")
     assert "system: it was a path outside the working folder" in shown
@@ -275,7 +278,7 @@ def test_a_key_of_another_version_and_one_of_nobodys(here, capsys):
         ("zz: &a [*a]", "has an anchor or alias"),
         ("zz: !!set {a}", "has a tag"),
         ("zz: !!python/object/apply:os.system [id]", "has a tag"),
-        ("zz: 2024-01-01", "it holds a date"),
+        ("zz: 2024-01-01", "it holds what no run writes: Object of type date"),
         ("steps: 3", "the key 'steps' is there twice"),
         ("zz: {a: {b: 1, b: 2}}", "the key 'b' is there twice"),
     ],

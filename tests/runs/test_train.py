@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl.files import read_parquet
 from grouprl.policy.policy import Policy
-from grouprl.training.callbacks import read_metrics
+from grouprl.training.callbacks import evaluations_in, heldout_file, read_metrics
 from grouprl.training.records import read_result
 
 FAST = (("full", "qwen2"), ("lora+kl", "gpt2"))
@@ -304,6 +304,11 @@ def test_every_completion_of_an_evaluation_is_kept(train):
         assert sum(greedy) / 8 == pytest.approx(metrics[iteration]["heldout/greedy"].value)
         assert all(0 < row["tokens"] <= 64 for row in rows)
     assert "heldout/pass@4" in metrics[2]
+    for iteration in (20, 100_000):  # as an interrupted run leaves them
+        (folder / heldout_file(iteration)).write_bytes(b"later")
+    assert list(evaluations_in(Path("run"))) == [0, 1, 2, 20, 100_000]
+    assert train("resume=run", "steps=3", "eval_every=1", small=False) == 0
+    assert list(evaluations_in(Path("run"))) == [0, 1, 2, 3]
 
 
 def test_no_held_out_problems(train):

@@ -221,3 +221,17 @@ def test_a_reward_that_fails_for_one_completion_on_one_rank_is_counted_and_kept(
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["reward/failures/unscorable"] for row in rows if "reward" in row] == [1.0, 1.0]
     assert result["metrics"]["heldout/pass@1/after/count"] == 1
+
+
+def test_an_interrupt_that_is_no_signals_is_held_as_any_error():
+    class OfASignal(KeyboardInterrupt):
+        """As the handlers of signals raise it."""
+
+    failure = SharedFailure()
+    with failure.holding(2):
+        raise KeyboardInterrupt
+    assert type(failure.error) is KeyboardInterrupt
+    with pytest.raises(OfASignal), SharedFailure().holding(2):
+        raise OfASignal
+    with pytest.raises(KeyboardInterrupt), SharedFailure().holding(1):
+        raise KeyboardInterrupt

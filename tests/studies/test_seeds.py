@@ -31,7 +31,7 @@ def make_run(folder, *, advantage="rank", seed=0, chances=0.5, problems=40, samp
     result = {"run": folder.name, "state": state, "seed": seed, "seconds": 60.0, "choices": {"advantage": advantage}}
     write_result(folder, result | {"loaded": {"heldout": str(problems)}})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    rows = [{"iteration": n, "completion/length": 10.0} for n in range(1, 5)]
+    rows = [{"iteration": n, "completion/length": 10.0, "time/sampling": 0.4} for n in range(1, 5)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / HELDOUT_FOLDER).mkdir()
     for iteration, part in ((0, 0.2), (2, 0.7), (4, 1.0)):
@@ -83,6 +83,18 @@ def test_the_verdict_is_the_paired_test_of_what_is_in_the_files(study, capsys):
     assert pair["general"]["low"] <= pair["test"]["low"] + 1e-9
     means = [read_outcome(study / f"rank-{seed}").last.correct.mean() for seed in range(6)]
     assert scores["advantage=rank"] == pytest.approx(means)
+
+
+def test_what_an_hour_buys_rests_on_what_was_measured(study, capsys):
+    """Eight completions of ten tokens in 0.4 s are 5 ms a token; 40 problems' samples of ten tokens 2 s."""
+    run = read_outcome(study / "rank-0")
+    assert run.seconds_of_sample == pytest.approx(0.4 / 80 * 40 * 10)
+    prints(compare.main, capsys)("sweep", "--json", "found.json")
+    bought = {p["what"]: p["amount"] for p in json.loads(Path("found.json").read_text())["next_hour"]}
+    assert bought == {"nothing": 0, "seeds of both arms": 30, "samples of each problem": 3600 // (2 * 6 * 2)}
+    for folder in study.iterdir():
+        (folder / "metrics.jsonl").write_text("")
+    assert "an hour more" not in prints(compare.main, capsys)("sweep")[1]
 
 
 def test_the_area_is_over_tokens_and_ends_where_all_have_been(tmp_path):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,13 @@ from scipy.integrate import trapezoid
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
-from grouprl.training.callbacks import HELDOUT_FOLDER, read_metrics
+from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
 from grouprl.training.records import read_result
 
 Metric = Literal["final", "area"]
 """``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
 METRICS: tuple[Metric, ...] = ("final", "area")
 _OF_A_REPETITION = frozenset({"seed", "study", "resume", "resume_fall_back", "accept_changed"})
-_FILE = re.compile(r"iteration-(\d+)\.parquet")
 
 
 class OutcomeError(ValueError):
@@ -37,6 +36,8 @@ class Evaluation:
     """Right or wrong, [problems, samples]."""
     greedy: np.ndarray
     """Of the greedy completions, [problems]."""
+    tokens: int
+    """Of all completions together."""
 
     @property
     def shares(self) -> np.ndarray:
@@ -60,6 +61,14 @@ class Outcome:
     tokens: np.ndarray
     """Sampled tokens before each evaluation."""
     seconds: float
+    """Of the whole run."""
+    seconds_of_token: float
+    """To sample one token in training; NaN where nothing was sampled."""
+
+    @property
+    def seconds_of_sample(self) -> float:
+        """To draw one more sample of every held-out problem, from what tokens cost in training."""
+        return self.seconds_of_token * self.last.tokens / (self.last.correct.shape[1] + 1)
 
     @property
     def last(self) -> Evaluation:
@@ -94,13 +103,13 @@ def read_outcome(folder: Path) -> Outcome:
     result, config = read_result(folder), read_yaml(folder / "config.yaml")
     if result is None or config is None:
         raise OutcomeError(f"{folder}: no run is here (result.json and config.yaml).")
-    files = {int(m.group(1)): f for f in (folder / HELDOUT_FOLDER).glob("*") if (m := _FILE.fullmatch(f.name))}
+    files = evaluations_in(folder)
     if not files:
         raise OutcomeError(
             f"{folder}: the run has kept no held-out results ({HELDOUT_FOLDER}/*.parquet). Run it again, with "
             "data.heldout_size above 0."
         )
-    evaluations = tuple(_evaluation(iteration, files[iteration]) for iteration in sorted(files))
+    evaluations = tuple(_evaluation(iteration, file) for iteration, file in files.items())
     return Outcome(
         name=str(result["run"]),
         seed=int(result.get("seed", 0)),
@@ -108,13 +117,14 @@ def read_outcome(folder: Path) -> Outcome:
         settings=_flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
         heldout=result.get("loaded", {}).get("heldout", ""),
         evaluations=evaluations,
-        tokens=_tokens(folder, config, sorted(files)),
+        tokens=_tokens(folder, config, list(files)),
         seconds=float(result.get("seconds", 0.0)),
+        seconds_of_token=_seconds_of_token(folder, config),
     )
 
 
 def _evaluation(iteration: int, file: Path) -> Evaluation:
-    rows = read_parquet(file, ("problem", "sample", "correct"), remedy="Run it again")
+    rows = read_parquet(file, ("problem", "sample", "correct", "tokens"), remedy="Run it again")
     samples: dict[int, dict[int, bool]] = defaultdict(dict)
     for row in rows:
         samples[row["problem"]][row["sample"]] = row["correct"]
@@ -123,17 +133,27 @@ def _evaluation(iteration: int, file: Path) -> Evaluation:
         raise OutcomeError(f"{file}: not every problem has a greedy completion and as many samples. Run it again.")
     ordered = [samples[problem] for problem in sorted(samples)]
     correct = np.array([[found[n] for n in sorted(found) if n != GREEDY] for found in ordered], dtype=bool)
-    return Evaluation(iteration, correct, np.array([found[GREEDY] for found in ordered], dtype=bool))
+    greedy = np.array([found[GREEDY] for found in ordered], dtype=bool)
+    return Evaluation(iteration, correct, greedy, sum(row["tokens"] for row in rows))
 
 
 def _tokens(folder: Path, config: Mapping[str, Any], iterations: Sequence[int]) -> np.ndarray:
-    completions = config["prompts_per_step"] * config["group_size"]
-    drawn = {
-        row["iteration"]: row.get("tokens/sampled", row["completion/length"] * completions)
-        for row in read_metrics(folder)
-        if "completion/length" in row
-    }
+    drawn = dict(_drawn(folder, config))
     return np.array([sum(n for at, n in drawn.items() if at <= iteration) for iteration in iterations], dtype=float)
+
+
+def _drawn(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
+    """Iterations and the tokens that were sampled in each."""
+    completions = config["prompts_per_step"] * config["group_size"]
+    for row in read_metrics(folder):
+        if "completion/length" in row:
+            yield row["iteration"], row["completion/length"] * completions
+
+
+def _seconds_of_token(folder: Path, config: Mapping[str, Any]) -> float:
+    seconds = sum(row.get("time/sampling", 0.0) for row in read_metrics(folder))
+    tokens = sum(count for _, count in _drawn(folder, config))
+    return seconds / tokens if seconds and tokens else math.nan
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -172,18 +192,6 @@ def _differing(outcomes: Sequence[Outcome]) -> list[str]:
         follows_the_seed = all(value == outcome.seed for value, outcome in zip(values, outcomes, strict=True))
         if key.partition(".")[0] not in _OF_A_REPETITION and not follows_the_seed and len({str(v) for v in values}) > 1:
             varied.append(key)
-    groups = [key.replace("/", ".") for key in varied if key in _groups(outcomes)]
-    return [key for key in varied if key in _groups(outcomes) or not _is_inside(key, groups)]
-
-
-def _groups(outcomes: Sequence[Outcome]) -> set[str]:
-    return {key for outcome in outcomes for key in outcome.settings if _is_group(key, outcome.settings)}
-
-
-def _is_group(key: str, settings: Mapping[str, Any]) -> bool:
-    inside = f"{key.replace('/', '.')}."
-    return any(other.startswith(inside) for other in settings)
-
-
-def _is_inside(key: str, groups: Sequence[str]) -> bool:
-    return any(key.startswith(f"{group}.") for group in groups)
+    groups = {key: f"{key.replace('/', '.')}." for key in varied}
+    brought = {other for inside in groups.values() for other in varied if other.startswith(inside)}
+    return [key for key in varied if key not in brought]

@@ -48,6 +48,8 @@ class Arm:
     samples: int
     seconds: float
     """Mean of a run."""
+    seconds_of_sample: float
+    """To draw one sample more of every problem, mean over the runs; NaN where that is not known."""
 
     @property
     def scores(self) -> np.ndarray:
@@ -189,6 +191,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> A
         coverage=np.array(covered),
         samples=samples,
         seconds=float(np.mean([run.seconds for run in runs])),
+        seconds_of_sample=float(np.mean([run.seconds_of_sample for run in runs])),
     )
 
 
@@ -215,10 +218,9 @@ def _pair(first: Arm, second: Arm, test: PairTest, margin: float) -> PairCompari
 
 
 def _purchases(split: VarianceSplit | None, arm: Arm) -> tuple[Purchase, ...]:
-    if split is None or not arm.seconds > 0:
+    if split is None or not (arm.seconds > 0 and arm.seconds_of_sample > 0):
         return ()
-    # A sample of every problem is drawn in about a thirtieth of a run: the last evaluation's part of it.
-    return tuple(next_hour(split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds / 30 / 4))
+    return tuple(next_hour(split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds_of_sample))
 
 
 def describe(found: StudyComparison) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from grouprl.statistics.proportions import Estimate
 
 METRICS_FILE = "metrics.jsonl"
 HELDOUT_FOLDER = "heldout"
+_HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
 _REMEDY = "Remove that line, or put back the file"
 _log = logging.getLogger(__name__)
 
@@ -120,9 +122,7 @@ class HeldoutFile(Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop what an interrupted run left of later iterations."""
         if trainer.is_global_zero:
-            for file in self.folder.glob("*.parquet"):
-                if file.name > heldout_file(checkpoint["grouprl"]["iteration"]):
-                    file.unlink()
+            keep_evaluations(self.folder.parent, checkpoint["grouprl"]["iteration"])
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, GroupRLModule)
@@ -134,6 +134,19 @@ class HeldoutFile(Callback):
 def heldout_file(iteration: int) -> str:
     """Name of the file with the evaluation after an iteration."""
     return f"iteration-{iteration:05d}.parquet"
+
+
+def evaluations_in(run: Path) -> dict[int, Path]:
+    """Files of a run's evaluations by iteration, in their order."""
+    found = {m.group(1): m.string for f in (run / HELDOUT_FOLDER).glob("*") if (m := _HELDOUT.fullmatch(f.name))}
+    return {int(number): run / HELDOUT_FOLDER / found[number] for number in sorted(found, key=int)}
+
+
+def keep_evaluations(run: Path, iterations: int) -> None:
+    """Remove the evaluations after later iterations (-1: all), as `keep_metrics` does with their rows."""
+    for iteration, file in evaluations_in(run).items():
+        if iteration > iterations:
+            file.unlink()
 
 
 def keep_metrics(path: Path, iterations: int) -> None:

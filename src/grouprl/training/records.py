@@ -29,6 +29,8 @@ _SHAPE: Shape = {
     **{"metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
 }
 _REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
+_NAMES = re.compile(r"[\w./~@%,=-]+")
+"""What a path is made of that need not be there to be known as one."""
 _PATH_IN_A_VALUE = re.compile(r"""(?<![^\[{(,:'"])[~/][^'",\]})]*""")
 """As Hydra's grammar writes it: alone, in quotes, or in a list or mapping."""
 WITHHELD = "<outside the working folder>/"
@@ -38,7 +40,8 @@ WITHHELD = "<outside the working folder>/"
 def portable_text(text: str) -> str:
     """A path as seen from the working folder; outside of it, its last part alone. Other text as it is.
 
-    A text that starts like a path is one where it, or the folder it would lie in, is there (``/no_think`` is none).
+    A text that starts like a path is one if it is there, or its folder is, or if it has two parts or more of what names
+    are made of: ``/no_think`` and ``/a+/b/`` are none.
     """
     path = Path(os.path.expanduser(text)) if text.startswith("~/") else Path(text)
     if not path.is_absolute() or not _is_place(path):
@@ -47,6 +50,8 @@ def portable_text(text: str) -> str:
 
 
 def _is_place(path: Path) -> bool:
+    if len(path.parents) > 1 and _NAMES.fullmatch(str(path)):
+        return True
     try:
         return path.name != "" and (path.exists() or (len(path.parents) > 1 and path.parent.is_dir()))
     except (OSError, ValueError):  # too long, or with a null byte

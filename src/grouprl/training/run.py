@@ -16,7 +16,7 @@ from grouprl.runtime.failures import naming_lost_ranks
 from grouprl.runtime.guards import TrainingError
 from grouprl.statistics.proportions import Estimate
 from grouprl.training import checkpoint
-from grouprl.training.callbacks import METRICS_FILE, keep_metrics
+from grouprl.training.callbacks import METRICS_FILE, keep_evaluations, keep_metrics
 from grouprl.training.curves import plot_curves
 from grouprl.training.datamodule import PromptDataModule
 from grouprl.training.stopping import GracefulStop
@@ -60,6 +60,7 @@ def run_training(
         if resume_from is None:
             if trainer.is_global_zero:
                 keep_metrics(folder / METRICS_FILE, -1)
+                keep_evaluations(folder, -1)
             if len(data.heldout_prompts) and stop.signal is None:
                 trainer.validate(module, datamodule=data, verbose=False)
         stop.agree(trainer)
@@ -126,3 +127,4 @@ def _load_complete(path: Path, module: GroupRLModule, folder: Path) -> None:
     module.on_load_checkpoint(saved)
     module.load_state_dict(saved["state_dict"], strict=False)
     keep_metrics(folder / METRICS_FILE, module.iteration)
+    keep_evaluations(folder, module.iteration)
