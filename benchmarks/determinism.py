@@ -2,6 +2,7 @@
 
     python benchmarks/determinism.py --size A --threads 2 --pairs 7
     python benchmarks/determinism.py --run --threads 2 --pairs 5
+    python benchmarks/determinism.py --size Q1.5 --device cuda --pairs 5
 
 The first times steps as `benchmarks/vs_trl.py` takes them; the second the README's default run, whole. Seconds are
 seconds on the wall. The median of the pairs' ratios is printed with the interval from the second smallest to the
@@ -21,6 +22,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from grouprl.cli.environment import DEFAULTS
+
 ROOT = Path(__file__).resolve().parents[1]
 _WORKER = """
 import json, sys, time
@@ -29,9 +32,10 @@ from side_grouprl import GroupRLSide
 from sides import Setting
 from workload import SIZES
 from grouprl.runtime.machine import use_determinism
-size, deterministic, threads = json.loads(sys.argv[1])
+size, deterministic, threads, device = json.loads(sys.argv[1])
 torch.set_num_threads(threads)
-side = GroupRLSide(SIZES[size], Setting())
+gpu = device == "cuda"
+side = GroupRLSide(SIZES[size], Setting(device=device, bf16=gpu, wall=gpu, micro_batch_size=16 if gpu else 0))
 use_determinism(deterministic)
 for _ in sys.stdin:
     started = time.perf_counter()
@@ -41,15 +45,16 @@ for _ in sys.stdin:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    passive = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": str(threads)}
-    return {**os.environ, **passive, "PYTHONPATH": str(ROOT / "benchmarks")}
+    passive = {**DEFAULTS, "OMP_NUM_THREADS": str(threads)}
+    path = os.pathsep.join(filter(None, [str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **passive, "PYTHONPATH": path}
 
 
 class Steps:
     """A process that takes steps with determinism on or off."""
 
-    def __init__(self, size: str, deterministic: bool, threads: int) -> None:
-        command = [sys.executable, "-c", _WORKER, json.dumps([size, deterministic, threads])]
+    def __init__(self, size: str, deterministic: bool, threads: int, device: str) -> None:
+        command = [sys.executable, "-c", _WORKER, json.dumps([size, deterministic, threads, device])]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(threads), cwd=ROOT
         )
@@ -99,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="A")
     parser.add_argument("--run", action="store_true", help="the default run in place of a step")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of the steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=7)
     options = parser.parse_args()
@@ -106,8 +112,8 @@ def main() -> None:
     if options.run:
         print(report({"on": lambda: _run(True, threads), "off": lambda: _run(False, threads)}, options.pairs, "run"))
         return
-    steps = {name: Steps(options.size, name == "on", threads) for name in ("on", "off")}
-    print(report(steps, options.pairs, f"step of size {options.size}, {threads} threads"))
+    steps = {name: Steps(options.size, name == "on", threads, options.device) for name in ("on", "off")}
+    print(report(steps, options.pairs, f"step of size {options.size}, {options.device}, {threads} threads"))
 
 
 if __name__ == "__main__":

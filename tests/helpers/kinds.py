@@ -147,7 +147,8 @@ def trained(policy, batch, fast):
     assert (stack_of(policy, batch.prompt_ids.shape[1] + batch.completion_ids.shape[1]) is not None) == fast
     policy.zero_grad()
     logprobs, entropy = policy.logprobs(batch)
-    coefficients = torch.randn(logprobs.shape, generator=torch.Generator().manual_seed(1)) * batch.drawn
+    drawn = torch.randn(logprobs.shape, generator=torch.Generator().manual_seed(1))
+    coefficients = drawn.to(batch.drawn.device) * batch.drawn
     (coefficients * logprobs).sum().backward()
     gradients = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
     return logprobs.detach()[batch.drawn], entropy[batch.drawn], gradients

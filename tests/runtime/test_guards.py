@@ -193,6 +193,12 @@ def test_a_resumed_run_finds_its_frozen_weights_or_stops():
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     module.on_load_checkpoint(checkpoint)
+    # Integers: a sum of floating-point numbers is another one on a GPU.
+    assert all(type(value) is int for value in checkpoint["grouprl"]["frozen"])
+    flat = [
+        p.detach().flatten().flip(0).view(torch.int32).long() for p in module.policy.parameters() if not p.requires_grad
+    ]
+    assert checkpoint["grouprl"]["frozen"][0] == int(torch.stack([value.sum() for value in flat]).sum())
     frozen = next(value for value in module.policy.parameters() if not value.requires_grad)
     with torch.no_grad():
         frozen[0] += 1e-3

@@ -134,3 +134,36 @@ def test_a_resume_takes_the_recorded_threads_and_names_what_differs(tmp_path):
     assert "was another before" in shown
     assert "threads is" not in shown
     assert "note: threads is 2, and was 1 before" in train("resume=run", "steps=3", "threads=2")
+
+
+class NoForm(torch.autograd.Function):
+    """A backward pass that torch refuses under determinism, as it does some of CUDA's."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError("put_ does not have a deterministic implementation, but you set 'torch.use_...")
+        return grad
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_an_operation_without_a_deterministic_form_is_said_by_its_name(deterministic, train, monkeypatch, capsys):
+    from grouprl.policy.policy import Policy
+
+    logprobs = Policy.logprobs
+
+    def refused(self, batch):
+        found = logprobs(self, batch)
+        return found._replace(logprobs=NoForm.apply(found.logprobs))
+
+    monkeypatch.setattr(Policy, "logprobs", refused)
+    code = train(f"deterministic={str(deterministic).lower()}", "steps=1", "hydra.run.dir=run")
+    machine.use_determinism(False)
+    shown = capsys.readouterr().err
+    assert code == (1 if deterministic else 0)
+    assert ("The operation put_ has no form here that gives the same bits twice" in shown) == deterministic
+    assert "Traceback" not in shown

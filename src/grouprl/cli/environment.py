@@ -13,6 +13,8 @@ DEFAULTS = {
     "KMP_BLOCKTIME": "0",
     # cuBLAS gives the same bits twice only with a workspace of its own.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Whether there is a GPU is asked of the driver's library: asking CUDA would keep it from processes forked later.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Variables that are set where the user did not set them."""

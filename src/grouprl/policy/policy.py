@@ -22,6 +22,9 @@ from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without
 if TYPE_CHECKING:
     from grouprl.policy.engine.entry import FastPath
 
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integers of as many bytes as a number has."""
+
 
 class Policy(nn.Module):
     """A language model that is trained, and the frozen policy it started from.
@@ -188,12 +191,15 @@ class Policy(nn.Module):
             return self._logprobs_of(model, batch).logprobs
 
     @torch.no_grad()
-    def frozen_fingerprint(self) -> list[float]:
-        """Sum of squares and sum of the frozen weights (under an adapter, or the reference's); empty without."""
+    def frozen_fingerprint(self) -> list[int]:
+        """Sum, and sum of squares, of the bits of the frozen weights (under an adapter, or the reference's).
+
+        Sums of integers modulo 2^64: the same on every device and in any order. Empty without frozen weights.
+        """
         frozen = [parameter for parameter in self.parameters() if not parameter.requires_grad]
-        norms = [parameter.double().square().sum() for parameter in frozen]
-        sums = [parameter.double().sum() for parameter in frozen]
-        return [float(torch.stack(values).sum()) for values in (norms, sums)] if frozen else []
+        bits = (parameter.detach().contiguous().view(_BITS[parameter.element_size()]).long() for parameter in frozen)
+        sums = [torch.stack((values.sum(), values.square().sum())).cpu() for values in bits]
+        return torch.stack(sums).sum(0).tolist() if frozen else []
 
     @contextlib.contextmanager
     def _starting_model(self) -> Iterator[nn.Module]:

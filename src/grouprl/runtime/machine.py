@@ -54,15 +54,27 @@ def use_threads(threads: int | None, weights: int, *, devices: int = 1) -> int:
 def use_determinism(deterministic: bool) -> None:
     """Make sums in one order, so that the same command gives the same bits at the same number of threads.
 
-    On a CUDA GPU an operation that has no such form is said by its name, and goes on without.
+    An operation that has no such form on its device is refused (see `without_determinism`) and not warned of: when
+    torch warns, attention takes its other form on a CUDA GPU without a need.
 
     Args:
         deterministic: False: in whatever order is fastest.
     """
-    torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
+    torch.use_deterministic_algorithms(deterministic)
     # Nothing reads memory that was not written; filling it costs as much as some operations.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+def without_determinism(error: BaseException) -> str | None:
+    """What to say of an operation that was refused because it cannot give the same bits twice; None: it was not."""
+    found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+    if not isinstance(error, RuntimeError) or found is None:
+        return None
+    return (
+        f"The operation {found.group(1)} has no form here that gives the same bits twice. deterministic=false goes on, "
+        "and the same command may then give other numbers."
+    )
 
 
 def describe(precision: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from grouprl.runtime.ranks import gathered
 from grouprl.training.stopping import GracefulStop
 
 FOLDER = "checkpoints"
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "It is no whole checkpoint"
 _SHAPE: Shape = {
     **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict},

@@ -126,6 +126,7 @@ def _execute(job: Job) -> int:
     from grouprl.rewards.scoring import ScoringError
     from grouprl.runtime.failures import RankError
     from grouprl.runtime.guards import TrainingError
+    from grouprl.runtime.machine import without_determinism
     from grouprl.sampling.tools.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
@@ -142,6 +143,8 @@ def _execute(job: Job) -> int:
     except UsageError as error:
         return _refuse(job, str(error))
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
+        if refused := without_determinism(error):
+            error = TrainingError(refused)
         if isinstance(error, RankError) and not is_first_process():
             return 0  # Lightning would kill the first process, which says it all
         with signals.handled(signal.SIG_IGN):

@@ -4,8 +4,7 @@ A step of R rows that attends over the first C columns of the cache is captured 
 buckets (R, C), and replayed while rows and columns stay in them. What changes from step to step lies in tensors:
 the tokens, the column that is written, the first column that each row sees.
 
-Nothing here needs a GPU but the capture itself: without it the same function is called at each step. The captured path
-has not been run on a GPU.
+Nothing here needs a GPU but the capture itself: without it the same function is called at each step.
 """
 
 from __future__ import annotations
