@@ -53,3 +53,8 @@ def test_determinism_is_timed_in_pairs():
     assert done.returncode == 0, done.stderr
     on, off = (float(cell) for cell in done.stdout.splitlines()[-1].split("|")[2:4])
     assert on > 0 < off
+
+
+def test_intervals_are_simulated(tmp_path):
+    found, _ = run(tmp_path, "coverage.py", "--studies", "40")
+    assert all(row["covers"] > 0.8 for row in found["rows"].values())

@@ -17,6 +17,7 @@ from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdv
 from grouprl.batch import LossOutputs, Prompts
 from grouprl.data.problems import tiny_problems
 from grouprl.losses.kl import K3
+from grouprl.runtime.groups import Groups
 from grouprl.runtime.measures import Agreed, Mean
 from grouprl.runtime.meter import Meter, log_metrics
 from grouprl.statistics.proportions import clustered_ratio, wilson
@@ -170,11 +171,11 @@ def test_no_reference_at_beta_zero():
 def test_unscorable_and_truncated_samples_are_left_out():
     nan_first = flat(lambda rows: [[float("nan"), *(float(len(text)) for text in row[1:])] for row in rows])
     module, trainer = fit(reward=nan_first, module_arguments={"mask_truncated": True})
-    _, rollouts, rewards, advantages = module.last_rollouts
+    _, _, rewards, advantages = module.last_rollouts
     assert not rewards.valid[:, 0].any()
     assert torch.count_nonzero(advantages[:, 0]) == 0
     assert float(trainer.callback_metrics["reward/failures/unscorable"]) == 4
-    experience = module.make_experience(rollouts, rewards, advantages)
+    experience = module.make_experience(Groups(*module.last_rollouts))
     assert not experience.mask[:, 0].any()
 
 

@@ -45,6 +45,8 @@ class Prompts:
     """RL iteration the prompts are for."""
     intermediate: tuple[tuple[str, ...], ...] = ()
     """Intermediate results on the way to each answer, in order; empty where the problems come without any."""
+    spares: int = 0
+    """How many of the last ones are drawn in the place of groups without a signal alone."""
 
     def __len__(self) -> int:
         return len(self.problems)

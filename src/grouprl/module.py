@@ -23,6 +23,7 @@ from grouprl.policy.policy import Policy
 from grouprl.rewards.base import Reward, Rewards
 from grouprl.rewards.scoring import OnUnscorable, Scorer
 from grouprl.runtime.failures import SharedFailure, failing_together
+from grouprl.runtime.groups import GroupFilter, Groups, draw_groups
 from grouprl.runtime.guards import FiniteSteps, SamplerMismatch, TrainingError
 from grouprl.runtime.measures import Agreed
 from grouprl.runtime.memory import MemoryLimits, OnOutOfMemory
@@ -46,6 +47,7 @@ class GroupRLModule(L.LightningModule):
         loss: PolicyLoss,
         optimizer: Callable[..., Optimizer],
         *,
+        filter: GroupFilter | None = None,
         steps: int,
         ppo_epochs: int = 1,
         minibatches: int = 1,
@@ -73,6 +75,7 @@ class GroupRLModule(L.LightningModule):
             advantage: Turns the rewards of a group into advantages.
             loss: Policy loss; with a KL term the module keeps a frozen reference.
             optimizer: Makes the optimizer from the trained parameters.
+            filter: Which groups are trained on; None: all.
             steps: RL iterations, for the learning rate's decay.
             ppo_epochs: PPO epochs over the samples of each iteration.
             minibatches: Optimizer steps of a PPO epoch; each takes whole groups.
@@ -100,6 +103,7 @@ class GroupRLModule(L.LightningModule):
         self.strict_loading = False  # a checkpoint holds the trained weights alone; see on_load_checkpoint
         self.policy, self.sampler, self.scorer = policy, sampler, Scorer(reward, on_unscorable=on_unscorable)
         self.advantage, self.loss, self.make_optimizer = advantage, loss, optimizer
+        self.filter = filter or GroupFilter()
         self.steps, self.ppo_epochs, self.minibatches = steps, ppo_epochs, minibatches
         self.memory = MemoryLimits(
             policy,
@@ -141,29 +145,37 @@ class GroupRLModule(L.LightningModule):
         """One RL iteration."""
         clock = Stopwatch()
         with self.failing_together():
-            with clock("sampling"):
-                rollouts = self.memory.sample(
-                    self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
-                )
-            with clock("scoring"):
-                rewards = self.scorer(rollouts.completions, prompts).to(self.device)
-                advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+            groups = draw_groups(partial(self.draw, clock), prompts)
         with clock("training"):
             with self.failing_together():
-                experience = self.make_experience(rollouts, rewards, advantages)
+                experience = self.make_experience(groups)
             mismatch = SamplerMismatch(self.policy.tokenizer, exact=self.is_exact, tolerance=self.mismatch_tolerance)
             epochs = self.take_epochs(experience, mismatch)
             rate = self.step_schedule()
         self.iteration += 1
-        self.last_rollouts = (prompts, rollouts, rewards, advantages)
-        metrics = describe_groups(rollouts, rewards, advantages) | describe_epochs(epochs) | mismatch.metrics()
-        metrics |= self.memory.metrics() | peak_memory() | clock.metrics(rollouts, len(epochs)) | {"lr": Agreed(rate)}
+        self.last_rollouts = (groups.prompts, groups.rollouts, groups.rewards, groups.advantages)
+        metrics = describe_groups(groups) | describe_epochs(epochs) | mismatch.metrics()
+        metrics |= self.memory.metrics() | peak_memory() | clock.metrics(groups, len(epochs)) | {"lr": Agreed(rate)}
         self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
 
-    def make_experience(self, rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> Experience:
+    def draw(self, clock: Stopwatch, prompts: Prompts) -> Groups:
+        """A scored group of completions for each prompt."""
+        with clock("sampling"):
+            rollouts = self.memory.sample(
+                self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
+            )
+        with clock("scoring"):
+            rewards = self.scorer(rollouts.completions, prompts).to(self.device)
+            advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+        return Groups(prompts, rollouts, rewards, advantages, tokens=int(rollouts.lengths.sum()))
+
+    def make_experience(self, groups: Groups) -> Experience:
         """Rollouts with all that is fixed over the PPO epochs: advantages, trained samples, old and ref logprobs."""
-        trained = rewards.valid & ~rollouts.truncated if self.mask_truncated else rewards.valid
-        experience = Experience(rollouts, advantages, trained)
+        kept = self.filter.kept(groups.prompts, self.seed).to(self.device).unsqueeze(-1)
+        trained = groups.rewards.valid & kept
+        if self.mask_truncated:
+            trained &= ~groups.rollouts.truncated
+        experience = Experience(groups.rollouts, groups.advantages * kept, trained)
         if not self.sampler.exact:
             old_logprobs = self.logprobs_of_all(experience, lambda rows: self.policy.logprobs(rows).logprobs)
             experience = replace(experience, old_logprobs=old_logprobs)

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from helpers.batches import prompts_of
 
 from grouprl import GroupRLModule, GroupSampler, MathReward, PolicyLoss, RankAdvantage
 from grouprl.batch import LossOutputs, Rollouts
 from grouprl.data.problems import tiny_problems
 from grouprl.rewards.base import Failure, Rewards
 from grouprl.runtime import meter as meters
+from grouprl.runtime.groups import Groups
 from grouprl.runtime.guards import SamplerMismatch
 from grouprl.runtime.measures import (
     Agreed,
@@ -74,11 +76,16 @@ def on_rank(rows, rollouts, rewards, advantages):
     return replace(rollouts, **tensors, tool_calls=calls), mine, advantages[rows]
 
 
+def described(rollouts, rewards, advantages):
+    prompts = prompts_of(*[[1]] * len(advantages))
+    return describe_groups(Groups(prompts, rollouts, rewards, advantages, tokens=int(rollouts.lengths.sum())))
+
+
 @pytest.mark.parametrize("cut", [[[0, 1], [2, 3, 4]], [[0, 3], [1], [2, 4]], [[1], [0, 2, 3, 4]]])
 def test_groups_of_several_ranks_are_described_as_those_of_one(cut):
     everything = iteration()
-    whole = {name: measure.value for name, measure in describe_groups(*everything).items()}
-    parts = [describe_groups(*on_rank(rows, *everything)) for rows in cut]
+    whole = {name: measure.value for name, measure in described(*everything).items()}
+    parts = [described(*on_rank(rows, *everything)) for rows in cut]
     assert whole["reward/failures/unscorable"] == 3
     assert len(set(whole.values())) > 12
     for name, value in whole.items():
@@ -89,7 +96,7 @@ def test_groups_of_several_ranks_are_described_as_those_of_one(cut):
 def test_a_rank_on_which_nothing_was_scored_has_no_say_in_means_of_scores():
     rollouts, rewards, advantages = iteration()
     void = replace(rewards, valid=torch.zeros_like(rewards.valid))
-    measured, empty = describe_groups(rollouts, rewards, advantages), describe_groups(rollouts, void, advantages)
+    measured, empty = described(rollouts, rewards, advantages), described(rollouts, void, advantages)
     for name in ("reward", "reward/std", "reward/correct", "reward/style/std", "groups/ties"):
         assert over_ranks([empty[name], measured[name]]) == pytest.approx(measured[name].value), name
     assert over_ranks([empty["reward/dropped"], measured["reward/dropped"]]) == pytest.approx((1 + 3 / 20) / 2)
@@ -98,7 +105,8 @@ def test_a_rank_on_which_nothing_was_scored_has_no_say_in_means_of_scores():
 def clock(sampling, scoring, training, tokens):
     watch = Stopwatch()
     watch.seconds = {"sampling": sampling, "scoring": scoring, "training": training}
-    return watch.metrics(SimpleNamespace(lengths=torch.tensor([[tokens]])), 2)
+    rollouts = SimpleNamespace(lengths=torch.tensor([[tokens]]))
+    return watch.metrics(SimpleNamespace(rollouts=rollouts, tokens=tokens), 2)
 
 
 def mismatch(largest, differences, tokens):
@@ -174,7 +182,8 @@ KINDS = {
     **{f"reward/{part}": Mean for part in PARTS},
     **{f"reward/{part}/std": Deviation for part in PARTS},
     **{f"reward/failures/{kind}": Total for kind in ("unscorable", "error", "timeout")},
-    **{f"groups/{name}": Mean for name in ("ties", "without_signal", "reward_levels")},
+    **{f"groups/{name}": Mean for name in ("ties", "without_signal", "replaced", "reward_levels")},
+    "tokens/sampled": Total,
     "advantage/rms": RootMeanSquare,
     **{f"advantage/cosine_{name}": Cosine for name in ("rloo", "zscore")},
     "completion/length": Mean,

@@ -13,6 +13,7 @@ from grouprl import GroupRLModule, GroupSampler, LoraAdapter, MathReward, Policy
 from grouprl.data.problems import tiny_problems
 from grouprl.losses.kl import K3
 from grouprl.policy.plain import completion_logprobs
+from grouprl.runtime.groups import Groups
 from grouprl.runtime.guards import TrainingError
 from grouprl.runtime.memory import is_out_of_memory
 from grouprl.training.datamodule import PromptDataModule
@@ -158,18 +159,17 @@ def test_the_comparison_with_the_sampler_is_halved_too():
 
 
 def whole_minibatch(module):
-    _, rollouts, rewards, advantages = module.last_rollouts
-    experience = module.make_experience(rollouts, rewards, advantages)
-    return experience.minibatch(torch.arange(4), torch.ones_like(advantages))
+    groups = Groups(*module.last_rollouts)
+    return module.make_experience(groups).minibatch(torch.arange(4), torch.ones_like(groups.advantages))
 
 
 def test_reference_logprobs_do_not_depend_on_the_limit():
     module = fit(beta=0.1, steps=1)[0]
-    _, rollouts, rewards, advantages = module.last_rollouts
-    found = {}
+    groups = Groups(*module.last_rollouts)
+    rollouts, found = groups.rollouts, {}
     for tokens in (0, 50, 200):
         module.memory.found["tokens"] = tokens
-        found[tokens] = module.make_experience(rollouts, rewards, advantages).ref_logprobs
+        found[tokens] = module.make_experience(groups).ref_logprobs
     assert torch.count_nonzero(found[0][rollouts.completion_mask]) == rollouts.completion_mask.sum()
     assert torch.count_nonzero(found[0][~rollouts.completion_mask]) == 0
     # Against transformers (whose norms are in float32) on the rows in their order: each is where it belongs.

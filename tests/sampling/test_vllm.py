@@ -23,6 +23,7 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_job
 from grouprl.data.problems import tiny_problems
 from grouprl.losses.corrections import TruncatedWeights
+from grouprl.runtime.groups import Groups
 from grouprl.runtime.guards import TrainingError
 from grouprl.sampling import vllm as subject
 from grouprl.training.datamodule import PromptDataModule
@@ -238,9 +239,9 @@ def test_training_steps_with_an_engine_that_is_off(vllm):
     assert metrics["mismatch/max_deviation"] > 0.2
     assert metrics["ppo/ratio/max_deviation"] < 1e-4
     assert 0 < metrics["ppo/correction/limited"] < 1
-    _, rollouts, rewards, advantages = module.last_rollouts
+    _, rollouts, _, advantages = module.last_rollouts
     with torch.no_grad():
-        experience = module.make_experience(rollouts, rewards, advantages)
+        experience = module.make_experience(Groups(*module.last_rollouts))
     batch = experience.minibatch(torch.arange(2), torch.ones_like(advantages))
     torch.testing.assert_close(experience.old_logprobs, recomputed(module.policy, rollouts).detach(), atol=1e-5, rtol=0)
     assert torch.equal(batch.loss_inputs.sampler_logprobs, rollouts.sampler_logprobs.flatten(0, 1))

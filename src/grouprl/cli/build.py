@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from grouprl.batch import Prompts, Rollouts
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.schema import GROUPS
 from grouprl.evaluation.benchmarks import BenchmarkProblem
 from grouprl.evaluation.results import digest
 from grouprl.module import GroupRLModule
@@ -81,7 +82,9 @@ def build(
     _check_accelerator(config)
     find_own_files()
     use_determinism(config.deterministic)
-    advantage, loss, sampler = (component(config, group) for group in ("advantage", "loss", "sampler"))
+    advantage, loss, sampler, groups = (
+        component(config, group) for group in ("advantage", "loss", "sampler", "filter")
+    )
     reward, splits = build_reward(config), component(config, "data")
     sources = _benchmark_problems(config)
     try:
@@ -92,9 +95,11 @@ def build(
         policy: Policy = component(config, "policy")
         use_threads(config.threads or threads, policy.weights, devices=_devices(config))
         parts = (policy, sampler, reward, advantage, loss, component(config, "optimizer"))
-        module = GroupRLModule(*parts, **_options_for(GroupRLModule, config))
+        module = GroupRLModule(*parts, filter=groups, **_options_for(GroupRLModule, config))
         _try_optimizer(module)
-        data = PromptDataModule(splits, policy, **_options_for(PromptDataModule, config), **config.prompt)
+        data = PromptDataModule(
+            splits, policy, rounds=groups.rounds, **_options_for(PromptDataModule, config), **config.prompt
+        )
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)
     except ValueError as error:
@@ -115,7 +120,8 @@ def _devices(config: DictConfig) -> int:
 def _options_for(factory: Callable[..., Any], config: DictConfig) -> dict[str, Any]:
     """The options of a run that a class takes as keywords of the same name."""
     parameters = inspect.signature(factory).parameters.values()
-    return {p.name: config[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in config}
+    options = (p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in GROUPS)
+    return {name: config[name] for name in options if name in config}
 
 
 def _benchmark_problems(config: DictConfig) -> dict[str, list[BenchmarkProblem]]:

@@ -19,6 +19,7 @@ from grouprl.advantages.base import Advantage
 from grouprl.advantages.baselines import LeaveOneOutAdvantage, ZScoreAdvantage
 from grouprl.batch import LossOutputs, Rollouts
 from grouprl.rewards.base import FAILURE_KINDS, Rewards
+from grouprl.runtime.groups import Groups
 from grouprl.runtime.measures import (
     Agreed,
     Cosine,
@@ -107,12 +108,12 @@ class Stopwatch:
         """Around a part."""
         started = time.perf_counter()
         yield
-        self.seconds[part] = time.perf_counter() - started
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
 
-    def metrics(self, rollouts: Rollouts, epochs: int) -> dict[str, Measure]:
-        """``time/...`` in seconds, and completion tokens per second."""
+    def metrics(self, groups: Groups, epochs: int) -> dict[str, Measure]:
+        """``time/...`` in seconds, and completion tokens per second: those that were sampled, and those trained on."""
         sampling, scoring, training = (self.seconds[part] for part in ("sampling", "scoring", "training"))
-        tokens, total = int(rollouts.lengths.sum()), sampling + scoring + training
+        tokens, total = groups.tokens, sampling + scoring + training
         return {
             "time/sampling": Largest(sampling),
             "time/scoring": Largest(scoring),
@@ -120,7 +121,7 @@ class Stopwatch:
             "time/scoring_share": Mean(scoring / total, total),
             "tokens_per_s": Rate.of(tokens, total),
             "tokens_per_s/sampling": Rate.of(tokens, sampling),
-            "tokens_per_s/training": Rate.of(tokens * epochs, training),
+            "tokens_per_s/training": Rate.of(int(groups.rollouts.lengths.sum()) * epochs, training),
         }
 
 
@@ -176,13 +177,15 @@ def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int
 
 
 @torch.no_grad()
-def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) -> dict[str, Measure]:
+def describe_groups(groups: Groups) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
     ``groups/...``: shares of groups or pairs (``share_three_levels``: three values of the intermediate results or
-    more), and reward levels of a group; ``advantage/cosine_...``: with other estimators; ``reward/dropped``: share of
+    more; ``replaced``: given up for another one), and reward levels of a group; ``tokens/sampled``: completion tokens,
+    those of replaced groups included; ``advantage/cosine_...``: with other estimators; ``reward/dropped``: share of
     samples without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
     """
+    rollouts, rewards, advantages = groups.rollouts, groups.rewards, groups.advantages
     valid, lengths = rewards.valid, rollouts.lengths.float()
     tokens = float(rollouts.drawn.sum())
     levels = sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
@@ -192,6 +195,8 @@ def describe_groups(rollouts: Rollouts, rewards: Rewards, advantages: Tensor) ->
         "reward/dropped": Mean.of((~valid).float()),
         "groups/ties": _tie_fraction(rewards),
         "groups/without_signal": Mean.of((advantages == 0).all(-1).float()),
+        "groups/replaced": Mean(groups.replaced / len(valid), len(valid)),
+        "tokens/sampled": Total(float(groups.tokens)),
         "groups/reward_levels": Mean(levels / len(valid), len(valid)),
         "advantage/rms": RootMeanSquare.of(advantages),
         **{f"advantage/cosine_{name}": _alike(advantages, rewards, other) for name, other in _BESIDE.items()},

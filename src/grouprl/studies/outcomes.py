@@ -147,7 +147,8 @@ def _drawn(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[int, float
     completions = config["prompts_per_step"] * config["group_size"]
     for row in read_metrics(folder):
         if "completion/length" in row:
-            yield row["iteration"], row["completion/length"] * completions
+            # A run of an earlier version did not say what it sampled; it gave up no group.
+            yield row["iteration"], row.get("tokens/sampled", row["completion/length"] * completions)
 
 
 def _seconds_of_token(folder: Path, config: Mapping[str, Any]) -> float:

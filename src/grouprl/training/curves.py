@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grouprl.files import check_shape, replacing
 from grouprl.training.callbacks import METRICS_FILE, read_metrics
 
-_DRAWN = ("reward", "completion/length", "completion/length_max", "entropy", "groups/without_signal")
-_PARTS = ("correct", "box", "steps", "notation")
+_DRAWN = ("reward", "completion/length", "completion/length_max", "entropy", "groups/without_signal", "tokens/sampled")
+_AXIS = "sampled tokens, thousands"
+"""Not iterations: where groups are drawn anew, one takes more of them."""
+_PARTS = ("correct", "intermediate", "box", "steps", "notation")
 
 
 def plot_curves(folder: Path, title: str = "") -> Path:
-    """Draw reward and parts, held-out accuracy with its 95% band, length, and entropy of a run.
+    """Draw reward and parts, held-out accuracy with its 95% band, length, and entropy of a run, over sampled tokens.
 
     Args:
         folder: Run folder with ``metrics.jsonl``; ``curves.png`` is written beside it.
@@ -28,31 +32,32 @@ def plot_curves(folder: Path, title: str = "") -> Path:
     figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
     reward, heldout, length, entropy = figure.subplots(2, 2).flat
-    x = [row["iteration"] for row in steps]
+    place = _tokens_by_iteration(steps)
+    x = [place[row["iteration"]] for row in steps]
 
     reward.plot(x, [row["reward"] for row in steps], color="black", label="reward")
     for part in _PARTS:
         if steps and f"reward/{part}" in steps[0]:
             reward.plot(x, [row[f"reward/{part}"] for row in steps], alpha=0.7, linewidth=1, label=part)
-    reward.set(title="reward and its parts (training prompts)", xlabel="iteration", ylim=(-0.02, 1.02))
+    reward.set(title="reward and its parts (training prompts)", xlabel=_AXIS, ylim=(-0.02, 1.02))
 
     for name, colour in (("greedy", "tab:green"), ("pass@1", "tab:blue"), ("correct_if_boxed", "tab:orange")):
         points = [(row["iteration"], row[f"heldout/{name}"]) for row in evaluations]
-        at = [iteration for iteration, _ in points]
+        at = [place.get(iteration, 0.0) for iteration, _ in points]
         heldout.plot(at, [estimate.value for _, estimate in points], marker="o", ms=3, color=colour, label=name)
         low, high = [estimate.low for _, estimate in points], [estimate.high for _, estimate in points]
         heldout.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
-    heldout.set(title="held-out accuracy, 95% intervals", xlabel="iteration", ylim=(-0.02, 1.02))
+    heldout.set(title="held-out accuracy, 95% intervals", xlabel=_AXIS, ylim=(-0.02, 1.02))
 
     length.plot(x, [row["completion/length"] for row in steps], color="tab:purple", label="mean")
     length.plot(x, [row["completion/length_max"] for row in steps], color="tab:purple", alpha=0.3, label="max")
-    length.set(title="completion length (tokens)", xlabel="iteration", ylim=(0, None))
+    length.set(title="completion length (tokens)", xlabel=_AXIS, ylim=(0, None))
 
     entropy.plot(x, [row["entropy"] for row in steps], color="tab:red", label="entropy (nats/token)")
     entropy.plot(
         x, [row["groups/without_signal"] for row in steps], color="grey", alpha=0.6, label="groups without signal"
     )
-    entropy.set(title="entropy, and groups without signal", xlabel="iteration", ylim=(0, None))
+    entropy.set(title="entropy, and groups without signal", xlabel=_AXIS, ylim=(0, None))
 
     for axes in (reward, heldout, length, entropy):
         axes.grid(alpha=0.3)
@@ -63,6 +68,12 @@ def plot_curves(folder: Path, title: str = "") -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path
+
+
+def _tokens_by_iteration(steps: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Thousands of tokens that were sampled up to the end of each iteration."""
+    sums = itertools.accumulate(row["tokens/sampled"] or 0.0 for row in steps)
+    return {row["iteration"]: tokens / 1000 for row, tokens in zip(steps, sums, strict=True)}
 
 
 def _checked(row: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 class PromptStream(Dataset[Prompts]):
     """Item ``i`` holds the prompts of RL iteration ``first + i`` for one rank: epochs of seeded permutations.
 
+    With more than one round, those of the further rounds are spare, see `grouprl.runtime.groups`.
+
     Its length is that of the whole run: Lightning counts the finished iterations of a resumed run against it.
     """
 
@@ -36,8 +38,9 @@ class PromptStream(Dataset[Prompts]):
         rank: int = 0,
         world_size: int = 1,
         first: int = 0,
+        rounds: int = 1,
     ) -> None:
-        self.prompts, self.steps, self.per_step = prompts, steps, prompts_per_step
+        self.prompts, self.steps, self.per_step, self.rounds = prompts, steps, prompts_per_step, rounds
         self.seed, self.rank, self.world_size, self.first = seed, rank, world_size, first
 
     def __len__(self) -> int:
@@ -46,9 +49,11 @@ class PromptStream(Dataset[Prompts]):
     def __getitem__(self, item: int) -> Prompts:
         iteration = self.first + item
         share = self.per_step // self.world_size
-        slots = range(self.rank * share, (self.rank + 1) * share)
-        rows = [self._row(iteration * self.per_step + slot) for slot in slots]
-        return replace(self.prompts.take(rows), indices=tuple(slots), iteration=iteration)
+        starts = (draw * self.per_step + self.rank * share for draw in range(self.rounds))
+        slots = [slot for start in starts for slot in range(start, start + share)]
+        rows = [self._row(iteration * self.per_step * self.rounds + slot) for slot in slots]
+        drawn = replace(self.prompts.take(rows), indices=tuple(slots), iteration=iteration)
+        return replace(drawn, spares=len(slots) - share)
 
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.prompts))
@@ -72,6 +77,7 @@ class PromptDataModule(L.LightningDataModule):
         context: int | None = None,
         overlong: Literal["refuse", "drop"] = "refuse",
         eval_batch: int = 200,
+        rounds: int = 1,
     ) -> None:
         """Encode all problems once.
 
@@ -87,10 +93,11 @@ class PromptDataModule(L.LightningDataModule):
             context: Most tokens of prompt and completion together, if fewer than the model's.
             overlong: Refuse problems that do not fit the context, or drop them with a count.
             eval_batch: Held-out prompts a batch.
+            rounds: Draws of an iteration at most, each of which needs prompts (`grouprl.runtime.groups.GroupFilter`).
         """
         super().__init__()
         self.steps, self.prompts_per_step, self.seed, self.eval_batch = steps, prompts_per_step, seed, eval_batch
-        self.first = 0
+        self.first, self.rounds = 0, rounds
 
         most = min((length for length in (context, policy.context) if length is not None), default=None)
         room = None if most is None else most - max_new_tokens
@@ -116,6 +123,7 @@ class PromptDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
             first=self.first,
+            rounds=self.rounds,
         )
         return DataLoader(stream, batch_size=None, shuffle=False)
 

@@ -137,6 +137,7 @@ class TrainConfig:
     advantage: Any = MISSING
     loss: Any = MISSING
     sampler: Any = MISSING
+    filter: Any = MISSING
     trainer: Any = MISSING
 
 
@@ -195,7 +196,7 @@ class EvaluateConfig:
 
 GROUPS = (
     "policy", "adapter", "data", "reward", "advantage", "loss", "loss/gate", "loss/ratio", "loss/aggregation",
-    "loss/kl", "loss/correction", "sampler", "sampler/tools", "optimizer", "trainer", "experiment",
+    "loss/kl", "loss/correction", "sampler", "sampler/tools", "filter", "optimizer", "trainer", "experiment",
 )  # fmt: skip
 """The groups of components, the axes of one after it."""
 

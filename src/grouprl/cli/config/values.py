@@ -85,7 +85,7 @@ def check_values(config: DictConfig) -> None:
 
 
 def _check_numbers(config: DictConfig) -> None:
-    for group in ("policy", "data", "reward", "advantage", "loss", "sampler", "trainer", "optimizer"):
+    for group in ("policy", "data", "reward", "advantage", "loss", "sampler", "filter", "trainer", "optimizer"):
         if not isinstance(config.get(group), DictConfig):
             raise UsageError(f"{group}: a run needs one. Leave it as it is, or choose another: {group}=OPTION.")
     if not 0 <= config.seed < 2**31:
