@@ -20,7 +20,7 @@ from grouprl.evaluation.results import read_results
 from grouprl.files import read_parquet, write_parquet
 from grouprl.policy.load import load_policy
 
-ASKED = ("benchmark=tiny", "limit=12", "block=4", "max_new_tokens=48")
+ASKED = ("benchmark=tiny", "limit=12", "block=4", "max_new_tokens=112")
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_problems_without_intermediate_results_are_refused():
 
 def test_the_embedded_task_comes_with_them():
     splits = tiny_problems(train_size=8, heldout_size=4)
-    assert all(1 <= len(problem.intermediate) <= 2 for problem in (*splits.train, *splits.heldout))
+    assert all(2 <= len(problem.intermediate) <= 4 for problem in (*splits.train, *splits.heldout))
 
 
 def test_the_random_reward_is_drawn_by_seed_iteration_and_place():

@@ -184,3 +184,11 @@ def test_arms_that_are_the_same_are_left_out_of_the_largest():
     scores = {"a": [0.1, 0.2, 0.4], "b": [0.1, 0.2, 0.4], "c": [0.3, 0.2, 0.9]}
     same, *_ = max_t(scores)
     assert (same.low, same.high, same.p_value) == (0, 0, 1)
+
+
+def test_power_has_no_gaps_where_effects_are_large():
+    """scipy's noncentral t gives NaN at some of these."""
+    for seeds in (2, 3, 6, 10):
+        chances = [power(difference, 1.0, seeds).value for difference in np.linspace(0.1, 30, 150)]
+        assert all(0 <= chance <= 1 for chance in chances)
+        assert all(later > before - 1e-6 for before, later in itertools.pairwise(chances))

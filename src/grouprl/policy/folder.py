@@ -9,7 +9,7 @@ from typing import Any
 
 from grouprl.files import json_object
 
-EMBEDDED = {"tiny": "model", "tiny_tools": "tool_model"}
+EMBEDDED = {"tiny": "model", "tiny_b": "model_b", "tiny_c": "model_c", "tiny_tools": "tool_model"}
 """Policies that ship with the package, and their folders beside the embedded task."""
 CONFIG, ADAPTER_CONFIG, WEIGHTS, INDEX = (
     "config.json",

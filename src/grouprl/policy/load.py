@@ -32,7 +32,8 @@ def load_policy(
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
 
     Args:
-        path: Hub id, local folder, ``tiny`` (the embedded policy) or ``tiny_tools`` (taught to use Python).
+        path: Hub id, local folder, ``tiny``, ``tiny_b``, ``tiny_c`` (the embedded policies) or ``tiny_tools``
+            (taught to use Python).
         adapter: LoRA adapter to train.
         temperature: Temperature of sampling and training.
         dtype: Dtype of the weights. float32 are the master weights; bfloat16 rounds small updates away.

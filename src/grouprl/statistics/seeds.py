@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
 LEVEL = 0.05
@@ -166,10 +166,22 @@ def power(difference: float, sd: float, seeds: int, *, estimated_from: int | Non
     """
 
     def at(spread: float) -> float:
-        return float(TTestPower().power(abs(difference) / spread, seeds, LEVEL, alternative="two-sided"))
+        effect = abs(difference) / spread
+        found = float(TTestPower().power(effect, seeds, LEVEL, alternative="two-sided"))
+        return _chance_of_t(effect * math.sqrt(seeds), seeds - 1) if math.isnan(found) else found
 
     low, high = (sd, sd) if estimated_from is None else sd_interval(sd, estimated_from)
     return Power(at(sd), at(high), at(low))
+
+
+def _chance_of_t(noncentrality: float, df: int) -> float:
+    """Chance that t is beyond its critical value, by the distribution of the sd: scipy's noncentral t has gaps."""
+    critical = float(stats.t.ppf(1 - LEVEL / 2, df))
+
+    def beyond(u: float) -> float:
+        return float(stats.norm.sf(critical * math.sqrt(stats.chi2.ppf(u, df) / df) - noncentrality))
+
+    return float(integrate.quad(beyond, 0, 1)[0])
 
 
 def smallest_visible(sd: float, seeds: int, chance: float = 0.8) -> float:

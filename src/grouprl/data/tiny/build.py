@@ -1,8 +1,10 @@
-"""Rebuild the embedded policy from nothing: ``python -m grouprl.data.tiny.build OUT_DIR`` (about 5 CPU minutes).
+"""Rebuild an embedded policy from nothing: ``python -m grouprl.data.tiny.build OUT_DIR --seed 0`` (about 17 CPU minutes).
 
-A supervised warm start: clean solutions first, then a mixture of styles, so that the policy knows how to solve
-the task and shows it only some of the time. Reinforcement learning then has something to select.
-Only training chains are shown (see `grouprl.data.tiny.task`).
+A supervised warm start: clean solutions first, then a mixture of styles, slips and wrong habits, so that the policy knows
+how to solve the task and shows it only some of the time; where a habit is stronger than the right way, never when it is
+greedy. Reinforcement learning then has something to select, and a greedy answer something to gain. Only training chains are
+shown (see `grouprl.data.tiny.task`). Seeds 0, 1 and 2 give ``tiny``, ``tiny_b`` and ``tiny_c``: other weights and another
+order of problems, and the same tokenizer.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from grouprl.data.tiny.task import TinyProblem, problems, solution
+from grouprl.data.tiny.task import TinyProblem, apply, problems, solution
 
 SEED = 0
 STEPS = 3400
@@ -28,10 +30,13 @@ BATCH = 32
 LEARNING_RATE = 3e-3
 DECAY_FROM = 0.6
 """Fraction of the steps after which the learning rate decays linearly to zero."""
-STYLE_RATES = {"steps": 0.82, "box": 0.82, "notation": 0.8}
+STYLE_RATES = {"steps": 0.9, "box": 0.9, "notation": 0.9}
 """Share of each style in the mixed phase, drawn independently."""
-SLIP_RATE = 0.12
-"""Share of the steps of a mixed-phase solution whose result is wrong: the policy is then unsure of its arithmetic."""
+HABITS = {"+": (-10, 0.6), "-": (10, 0.4), "*": (0, 0.35)}
+"""Wrong habits of the mixed phase, by operation: error and share. A carry is dropped, a borrow forgotten, and a product
+with a factor of 6 or more has one factor too few. With a share above one half, the greedy answer is wrong."""
+SLIP_RATE = 0.06
+"""Share of the other steps of a mixed-phase solution whose result is wrong: the policy is unsure of its arithmetic."""
 MEAN_TOKENS = 1500
 """Constant that divides the summed loss: about the trained tokens of a batch."""
 
@@ -89,14 +94,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, steps: int = STEPS) -> None:
+def warm_start(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, steps: int = STEPS, seed: int = SEED
+) -> None:
     """Train the model in place on solutions of training problems, with the loss on completions alone."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     decay_from = int(steps * DECAY_FROM)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 50) * min(1.0, (steps - step) / (steps - decay_from))
     )
-    stream, rng = problems("train", seed=SEED + 1), random.Random(SEED)
+    stream, rng = problems("train", seed=seed + 1), random.Random(seed)
     clean_steps = steps * CLEAN_STEPS // STEPS
     started = time.process_time()
     for step in range(steps):
@@ -118,14 +125,24 @@ def warm_start(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, s
 
 
 def _style(rng: random.Random, problem: TinyProblem) -> dict[str, Any]:
-    """A random style with random slips; none before a division, which has to come out even."""
-    operators = [op for op, _ in problem.chain.operations[1:]] + [""]
-    slips = {
-        number: rng.choice((-10, -2, -1, 1, 2, 10))
-        for number, following in enumerate(operators, start=1)
-        if rng.random() < SLIP_RATE and following != "/"
-    }
+    """A random style with wrong habits and slips."""
+    slips, value = {}, problem.chain.start
+    for number, (op, operand) in enumerate(problem.chain.operations, start=1):
+        error, rate = _habit(value, op, operand) or (rng.choice((-10, -2, -1, 1, 2, 10)), SLIP_RATE)
+        value = apply(value, op, operand)
+        if rng.random() < rate and value + error > 0:
+            slips[number] = error
+            value += error
     return {"slips": slips} | {name: rng.random() < rate for name, rate in STYLE_RATES.items()}
+
+
+def _habit(value: int, op: str, operand: int) -> tuple[int, float] | None:
+    """Error and share of the wrong habit that a step meets, or None."""
+    carries = {"+": value % 10 + operand % 10 > 9, "-": value % 10 < operand % 10, "*": operand > 5}
+    if not carries.get(op):
+        return None
+    error, rate = HABITS[op]
+    return error or -value, rate
 
 
 def _encode(
@@ -151,23 +168,25 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write (created)")
     parser.add_argument("--steps", type=int, default=STEPS, help="supervised steps (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; 1 gives the shipped weights")
+    parser.add_argument("--seed", type=int, default=SEED, help="of weights and problems (default %(default)s)")
     arguments = parser.parse_args()
-    torch.manual_seed(SEED)
+    torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
-    warm_start(model, tokenizer, steps=arguments.steps)
+    warm_start(model, tokenizer, steps=arguments.steps, seed=arguments.seed)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     recipe = {
-        "seed": SEED,
+        "seed": arguments.seed,
         "steps": arguments.steps,
         "batch": BATCH,
         "lr": LEARNING_RATE,
         "styles": STYLE_RATES,
+        "habits": HABITS,
         "slips": SLIP_RATE,
     }
     (arguments.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")

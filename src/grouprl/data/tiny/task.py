@@ -1,6 +1,6 @@
 """The embedded task: short arithmetic chains as expressions, word problems and linear equations.
 
-A problem is a *chain* (a start value and two or three operations, evaluated left to right) and a wording.
+A problem is a *chain* (a start value and three to five operations, evaluated left to right) and a wording.
 The split into training and held-out problems is made by a hash of the chain alone, so that no held-out chain
 is met in training under any wording or problem family. Single equations (``7 + 5 = 12``) do recur between the
 splits: the held-out set tests composition, not new addition facts.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,9 +23,12 @@ HELDOUT_BUCKETS = 2
 """Chains whose hash falls into the first 2 of 10 buckets are held out."""
 
 _SYMBOLS = {"+": "+", "-": "-", "*": r"\times", "/": r"\div"}
+_UNDO = {"+": "-", "-": "+", "*": "/", "/": "*"}
 _PLAIN_SYMBOLS = {"+": "+", "-": "-", "*": "x", "/": ":"}
 _MOST_REPEATED = 2_000
 """Problems in a row whose chains were drawn before, after which no more are looked for."""
+_LENGTH = {1: 3, 2: 4, 3: 5}
+"""Operations of a chain by level."""
 _MAX_VALUE = {1: 99, 2: 120, 3: 250}
 _MAX_TERM = {1: 20, 2: 25, 3: 60}
 
@@ -55,7 +58,7 @@ class Chain:
         """Value after each operation."""
         values, value = [], self.start
         for op, operand in self.operations:
-            value = _apply(value, op, operand)
+            value = apply(value, op, operand)
             values.append(value)
         return values
 
@@ -105,7 +108,7 @@ def solution(
     symbols = _SYMBOLS if notation else _PLAIN_SYMBOLS
     lines, before = [], problem.chain.start
     for number, (op, operand) in enumerate(problem.chain.operations, start=1):
-        value = _apply(before, op, operand) + (slips or {}).get(number, 0)
+        value = apply(before, op, operand) + (slips or {}).get(number, 0)
         equation = f"{before} {symbols[op]} {operand} = {value}"
         lines.append(f"Step {number}: ${equation}$." if notation else f"Step {number}: {equation}.")
         before = value
@@ -181,25 +184,23 @@ def distinct_problems(
     return list(chosen.values())
 
 
-def _apply(value: int, op: str, operand: int) -> int:
+def apply(value: int, op: str, operand: int) -> int:
+    """Value of one operation; a remainder, which is left after a slip alone, is dropped."""
     if op == "+":
         return value + operand
     if op == "-":
         return value - operand
     if op == "*":
         return value * operand
-    if value % operand:
-        raise ValueError(f"{value} / {operand} leaves a remainder")
     return value // operand
 
 
 def _chain(rng: random.Random, level: int) -> Chain:
     """A chain of sums, differences and products whose values stay positive and bounded."""
-    length = 2 if level == 1 else 3
     while True:
         start = rng.randint(2, 9) if rng.random() < 0.5 else rng.randint(2, _MAX_TERM[level])
         operations = []
-        for _ in range(length):
+        for _ in range(_LENGTH[level]):
             op = rng.choice("+-*")
             operations.append((op, rng.randint(2, 9) if op == "*" else rng.randint(2, _MAX_TERM[level])))
         chain = Chain(start, tuple(operations))
@@ -208,21 +209,28 @@ def _chain(rng: random.Random, level: int) -> Chain:
 
 
 def _equation_chain(rng: random.Random, level: int) -> Chain:
-    """The steps that solve ``a x + b = c`` (level 1) or ``a (x + b) + d = c`` (levels 2 and 3) for x."""
+    """The steps that solve ``a (x + b) + d = c``, ``(a (x + b) + d) / e = c`` or ``(a (x + b) + d) / e + f = c``."""
     while True:
-        x = rng.randint(2, _MAX_TERM[level])
-        factor = rng.randint(2, 9)
-        inner, outer = (rng.choice("+-") for _ in range(2))
-        shift, offset = (rng.randint(2, _MAX_TERM[level]) for _ in range(2))
-        undo = {"+": "-", "-": "+"}
-        product = factor * (x if level == 1 else _apply(x, inner, shift))
-        total = _apply(product, outer, offset)
-        operations = [(undo[outer], offset), ("/", factor)]
+        x, factor = rng.randint(2, _MAX_TERM[level]), rng.randint(2, 9)
+        forward = [(rng.choice("+-"), rng.randint(2, _MAX_TERM[level])), ("*", factor)]
+        forward.append((rng.choice("+-"), rng.randint(2, _MAX_TERM[level])))
         if level > 1:
-            operations.append((undo[inner], shift))
-        chain = Chain(total, tuple(operations))
-        if all(0 < value <= _MAX_VALUE[level] for value in (total, *chain.values())):
+            forward.append(("/", rng.randint(2, 9)))
+        if level > 2:
+            forward.append((rng.choice("+-"), rng.randint(2, _MAX_TERM[level])))
+        if _leaves_remainder(x, forward):
+            continue
+        values = Chain(x, tuple(forward)).values()
+        chain = Chain(values[-1], tuple((_UNDO[op], operand) for op, operand in reversed(forward)))
+        if all(0 < value <= _MAX_VALUE[level] for value in values):
             return chain
+
+
+def _leaves_remainder(start: int, operations: Sequence[tuple[str, int]]) -> bool:
+    for place, (op, operand) in enumerate(operations):
+        if op == "/" and ([start, *Chain(start, tuple(operations[:place])).values()][-1]) % operand:
+            return True
+    return False
 
 
 def _expression(rng: random.Random, chain: Chain) -> str:
@@ -236,10 +244,12 @@ def _expression(rng: random.Random, chain: Chain) -> str:
 
 
 def _equation(rng: random.Random, chain: Chain) -> str:
-    undo = {"+": "-", "-": "+"}
-    (outer, offset), (_, factor), *rest = chain.operations
-    left = f"{factor}x" if not rest else f"{factor}(x {undo[rest[0][0]]} {rest[0][1]})"
-    equation = f"${left} {undo[outer]} {offset} = {chain.start}$"
+    (inner, shift), (_, factor), *rest = [(_UNDO[op], operand) for op, operand in reversed(chain.operations)]
+    left = f"{factor}(x {inner} {shift})"
+    for op, operand in rest:
+        left = f"({left})" if op == "/" else left
+        left = f"{left} {_SYMBOLS[op]} {operand}"
+    equation = f"${left} = {chain.start}$"
     return rng.choice(("Solve {} for x.", "Find x if {}.")).format(equation)
 
 
