@@ -35,7 +35,7 @@ FIRST_SEED = 100
 NONE = "none"
 DOSES: dict[str, dict[str, list[str]]] = {
     "wrong answers": {f"{share:.0%}": [f"data.wrong_share={share}"] for share in (0.05, 0.1, 0.2, 0.4)},
-    "learning rate": {f"1/{by}": [f"lr={3e-4 / by:g}"] for by in (2, 4, 8)},
+    "learning rate": {f"1/{by}": [f"lr={5e-4 / by:g}"] for by in (2, 4, 8)},
     "groups dropped": {f"{share:.0%}": [f"filter.drop={share}"] for share in (0.25, 0.5, 0.75)},
 }
 """Options of each dose by kind, the smaller dose first."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from statistics import mean
 
 import pytest
 from helpers.paths import ROOT
@@ -56,8 +57,8 @@ def test_the_recipes_run_on_local_folders(train, tmp_path, model_folder, name):
     assert (run / "policy" / "adapter_model.safetensors").exists() == ("lora" in name)
 
 
-def readme_table(text):
-    return re.search(r"(?:^\|.*\n)+", text[text.index("<!-- first_sweep -->") :], re.MULTILINE).group(0).strip()
+def readme_table(text, name="first_sweep"):
+    return re.search(r"(?:^\|.*\n)+", text[text.index(f"<!-- {name} -->") :], re.MULTILINE).group(0).strip()
 
 
 def test_the_sweeps_tables_are_those_of_its_results():
@@ -66,3 +67,31 @@ def test_the_sweeps_tables_are_those_of_its_results():
     table = table_of(results)
     for file in (ROOT / "README.md", ROOT / "experiments" / "first_sweep" / "README.md"):
         assert readme_table(file.read_text()) == table, f"{file} is not what the study command prints"
+
+
+def bases_table(rows):
+    """Means over seeds with their range, of each base and of the control."""
+
+    def over_seeds(found, key):
+        values = [100 * row["metrics"][f"heldout/{key}"] for row in found]
+        return f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+    lines = ["| | pass@1 before | after | greedy before | after |", "|---|---|---|---|---|"]
+    arms = [
+        ("policy-tiny__", "`policy=tiny`"),
+        ("policy-tiny_b__", "`policy=tiny_b`"),
+        ("policy-tiny_c__", "`policy=tiny_c`"),
+    ]
+    for part, name in [*arms, ("reward-format", "`reward=format`, the control")]:
+        found = [row for row in rows if part in row["run"]]
+        assert len(found) == 3
+        keys = ("pass@1/before", "pass@1/after", "greedy/before", "greedy/after")
+        lines.append(f"| {name} | " + " | ".join(over_seeds(found, key) for key in keys) + " |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_bases_is_that_of_its_results():
+    rows = read_csv(ROOT / "experiments" / "bases" / "results.csv")
+    assert readme_table((ROOT / "README.md").read_text(), "bases") == bases_table(rows)
+    own = (ROOT / "experiments" / "bases" / "README.md").read_text()
+    assert readme_table(own, "bases") == table_of(rows)

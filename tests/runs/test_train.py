@@ -222,7 +222,7 @@ def test_merged_policy_and_saved_checkpoints(train):
     ("arguments", "wanted"),
     [
         (["advantage.ties=mean"], ["advantage.ties=mean", "average, min, max"]),
-        (["reward.correct=0.2"], ["reward.correct=0.2", "does not outweigh"]),
+        (["reward=math", "reward.correct=0.2"], ["reward.correct=0.2", "does not outweigh"]),
         (["sampler.top_p=0.9"], ["sampler.top_p=0.9", "sampler.top_p=1"]),
         (["adapter=lora", "adapter.init=pissa"], ["adapter.init='pissa'", "Choose true or gaussian"]),
         (["data.levels={4: 1}"], ["data.levels"]),

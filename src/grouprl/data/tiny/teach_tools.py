@@ -1,4 +1,4 @@
-"""Teach the embedded policy to use Python: ``python -m grouprl.data.tiny.teach_tools OUT_DIR`` (about 2 CPU minutes).
+"""Teach the embedded policy to use Python: ``python -m grouprl.data.tiny.teach_tools OUT_DIR`` (about 5 CPU minutes).
 
 A supervised warm start from the embedded policy. Asked as for tool-integrated reasoning, it writes a program, reads its
 output and boxes it; asked as before, it goes step by step. What the tool writes is not trained on. Problems are those
