@@ -68,12 +68,12 @@ def use_determinism(deterministic: bool) -> None:
 
 def without_determinism(error: BaseException) -> str | None:
     """What to say of an operation that was refused because it cannot give the same bits twice; None: it was not."""
-    found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
-    if not isinstance(error, RuntimeError) or found is None:
+    name, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not isinstance(error, RuntimeError) or not found:
         return None
     return (
-        f"The operation {found.group(1)} has no form here that gives the same bits twice. deterministic=false goes on, "
-        "and the same command may then give other numbers."
+        f"The operation {name.split()[-1]} has no form here that gives the same bits twice. deterministic=false goes "
+        "on, and the same command may then give other numbers."
     )
 
 
