@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -70,7 +71,7 @@ def equal(first: Any, second: Any) -> bool:
         return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(map(equal, first, second))
-    return bool(first == second)
+    return bool(first == second or (isinstance(first, float) and math.isnan(first) and math.isnan(second)))
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import random
 import re
@@ -51,7 +52,7 @@ def same(first, second):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(map(same, first, second))
-    return first == second
+    return first == second or (isinstance(first, float) and math.isnan(first) and math.isnan(second))
 
 
 def metrics_of(run):
