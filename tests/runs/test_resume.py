@@ -36,6 +36,7 @@ SMALL = [
     "prompts_per_step=4",
     "group_size=4",
     "minibatches=2",
+    "ppo_epochs=2",
     "max_new_tokens=48",
     "data.train_size=64",
     "data.heldout_size=8",
