@@ -117,7 +117,7 @@ def test_twenty_steps_of_training_with_tools(python, train, tmp_path):
     (run,) = (tmp_path / "runs").iterdir()
     rows = [row for row in read_metrics(run) if "tools/calls" in row]
     assert len(rows) == 20
-    assert sum(row["tools/calls"] for row in rows) > 10
+    assert sum(row["tools/calls"] for row in rows) > 5
     assert all(0 <= row["tools/error"] <= 1 for row in rows)
     assert all(row["mismatch/max_deviation"] < 1e-3 for row in rows)
 

@@ -262,7 +262,7 @@ def test_a_small_deviation_beyond_float32s_tolerance_does_not_stop_the_run(vllm)
 @pytest.mark.slow
 def test_the_script_trains_evaluates_and_resumes(tmp_path, cli):
     shutil.copy(STAND_IN, tmp_path / "vllm.py")
-    options = ["sampler.dtype=float32", "steps=2", "prompts_per_step=2", "minibatches=1", "group_size=2"]
+    options = ["sampler.dtype=float32", "beta=0.04", "steps=2", "prompts_per_step=2", "minibatches=1", "group_size=2"]
     options += ["max_new_tokens=12", "data.heldout_size=2", "eval_every=1", "hydra.run.dir=run"]
     done = cli("train.py", "sampler=vllm", *options, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
