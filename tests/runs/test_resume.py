@@ -109,7 +109,8 @@ def check_kills(folder, options, number, seed=0, threads=1):
     return kills
 
 
-@pytest.mark.parametrize("threads", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [2, 1])
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, threads):
     check_kills(tmp_path, SMALL, 4, threads=threads)
 

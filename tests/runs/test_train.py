@@ -85,6 +85,7 @@ def test_a_run_leaves_everything_it_says(train, capsys):
     assert str(Path.home()) not in saved
 
 
+@pytest.mark.slow
 def test_the_literal_sweep_runs_then_skips(train, capsys):
     sweep = ["-m", "advantage=rank,zscore", "eps_high=0.2,0.28"]
     assert train(*sweep) == 0

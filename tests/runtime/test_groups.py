@@ -134,6 +134,7 @@ def rows_of(run):
     return [row for row in rows if "reward" in row]
 
 
+@pytest.mark.slow
 def test_a_run_draws_again_and_says_so(train, tmp_path):
     options = ["group_size=2", "eval_every=0", "reward=correct"]
     for name, more in {"all": [], "informative": ["filter=informative"], "dropped": ["filter.drop=0.5"]}.items():

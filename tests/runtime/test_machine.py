@@ -150,7 +150,7 @@ class NoForm(torch.autograd.Function):
         return grad
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("deterministic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_operation_without_a_deterministic_form_is_said_by_its_name(deterministic, train, monkeypatch, capsys):
     from grouprl.policy.policy import Policy
 
