@@ -231,6 +231,10 @@ def main() -> None:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+    elif not args.csv.is_file():
+        raise SystemExit(
+            f"{args.runs}: no finished run, and no rows in {args.csv}. First: python benchmarks/assay.py run"
+        )
     else:
         rows = list(csv.DictReader(args.csv.open(newline="")))
     print(table(rows))

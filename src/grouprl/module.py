@@ -145,7 +145,7 @@ class GroupRLModule(L.LightningModule):
         """One RL iteration."""
         clock = Stopwatch()
         with self.failing_together():
-            groups = draw_groups(partial(self.draw, clock), prompts)
+            groups = draw_groups(partial(self.draw, clock), prompts, self.filter.rounds)
         with clock("training"):
             with self.failing_together():
                 experience = self.make_experience(groups)

@@ -57,7 +57,7 @@ SPOKEN, SILENT = [0.0, 1.0], [1.0, 1.0]
 
 def test_silent_groups_give_way_to_spare_ones_and_the_rest_stays():
     draw = Draws({1: SPOKEN, 2: SILENT, 3: SILENT, 4: SILENT, 5: SPOKEN, 6: SPOKEN, 7: SPOKEN, 8: SPOKEN, 9: SPOKEN})
-    groups = draw_groups(draw, spare([1], [2], [3, 3], [4], [5, 5, 5, 5], [6], [7], [8], [9], rounds=3))
+    groups = draw_groups(draw, spare([1], [2], [3, 3], [4], [5, 5, 5, 5], [6], [7], [8], [9], rounds=3), 3)
     assert draw.asked == [[1, 2, 3], [4, 5], [7]]
     assert [ids[0] for ids in groups.prompts.token_ids] == [1, 5, 7]
     assert groups.prompts.indices == (0, 4, 6)
@@ -74,7 +74,7 @@ def test_silent_groups_give_way_to_spare_ones_and_the_rest_stays():
 
 def test_what_stays_silent_after_the_last_round_is_kept():
     draw = Draws({1: SILENT, 2: SPOKEN, 3: SILENT, 6: SILENT})
-    groups = draw_groups(draw, spare([1], [2], [3], [6], rounds=2))
+    groups = draw_groups(draw, spare([1], [2], [3], [6], rounds=2), 2)
     assert draw.asked == [[1, 2], [3]]
     assert [ids[0] for ids in groups.prompts.token_ids] == [1, 2]
     assert groups.without_signal == [0]
@@ -84,16 +84,23 @@ def test_what_stays_silent_after_the_last_round_is_kept():
 def test_without_spares_or_silence_nothing_more_is_drawn():
     draw = Draws({1: SILENT, 2: SPOKEN, 3: SPOKEN, 4: SPOKEN})
     assert draw_groups(draw, prompts_of([1], [2])).tokens == 2 * 2 * 3
-    draw_groups(draw, spare([2], [3], [4], [4], rounds=2))
+    draw_groups(draw, spare([2], [3], [4], [4], rounds=2), 2)
     assert draw.asked == [[1, 2], [2, 3]]
+
+
+@pytest.mark.parametrize(("prompts", "rounds"), [(prompts_of([1], [2]), 3), (spare([1], [2], rounds=2), 1)])
+def test_a_filter_and_data_that_know_of_other_rounds_are_refused(prompts, rounds):
+    """Else groups without a signal would stay, or all be drawn again, without a word."""
+    with pytest.raises(ValueError, match=rf"PromptDataModule\(\.\.\., rounds={rounds}\)"):
+        draw_groups(Draws({1: SPOKEN, 2: SPOKEN}), prompts, rounds)
 
 
 def test_failures_go_with_their_groups():
     draw = Draws({1: SPOKEN, 2: SILENT, 6: SPOKEN, 7: SPOKEN})
-    groups = draw_groups(draw, spare([1], [2], [6], [7], rounds=2))
+    groups = draw_groups(draw, spare([1], [2], [6], [7], rounds=2), 2)
     assert [(failure.prompt, failure.reason) for failure in groups.rewards.failures] == [(1, "of 6")]
     draw = Draws({1: SPOKEN, 6: SILENT, 7: SPOKEN, 8: SPOKEN})
-    assert draw_groups(draw, spare([1], [6], [7], [8], rounds=2)).rewards.failures == ()
+    assert draw_groups(draw, spare([1], [6], [7], [8], rounds=2), 2).rewards.failures == ()
 
 
 @pytest.mark.parametrize(("world_size", "rounds"), [(1, 1), (1, 3), (2, 3)])

@@ -82,9 +82,8 @@ def build(
     _check_accelerator(config)
     find_own_files()
     use_determinism(config.deterministic)
-    advantage, loss, sampler, groups = (
-        component(config, group) for group in ("advantage", "loss", "sampler", "filter")
-    )
+    names = ("advantage", "loss", "sampler", "filter")
+    advantage, loss, sampler, group_filter = (component(config, group) for group in names)
     reward, splits = build_reward(config), component(config, "data")
     sources = _benchmark_problems(config)
     try:
@@ -95,10 +94,10 @@ def build(
         policy: Policy = component(config, "policy")
         use_threads(config.threads or threads, policy.weights, devices=_devices(config))
         parts = (policy, sampler, reward, advantage, loss, component(config, "optimizer"))
-        module = GroupRLModule(*parts, filter=groups, **_options_for(GroupRLModule, config))
+        module = GroupRLModule(*parts, filter=group_filter, **_options_for(GroupRLModule, config))
         _try_optimizer(module)
         data = PromptDataModule(
-            splits, policy, rounds=groups.rounds, **_options_for(PromptDataModule, config), **config.prompt
+            splits, policy, rounds=group_filter.rounds, **_options_for(PromptDataModule, config), **config.prompt
         )
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)

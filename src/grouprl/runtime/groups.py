@@ -66,14 +66,23 @@ class Groups:
         return (self.advantages == 0).all(-1).nonzero().flatten().tolist()
 
 
-def draw_groups(draw: Callable[[Prompts], Groups], prompts: Prompts) -> Groups:
+def draw_groups(draw: Callable[[Prompts], Groups], prompts: Prompts, rounds: int = 1) -> Groups:
     """Draw a group of each prompt, and of spare prompts in the place of groups without a signal.
 
     Args:
         draw: Samples and scores a group of each of some prompts.
         prompts: P prompts, and ``prompts.spares`` more: P for each further round.
+        rounds: Draws at most (`GroupFilter.rounds`).
+
+    Raises:
+        ValueError: The prompts are not enough for the rounds, or too many: the data module was told of another number.
     """
     asked = len(prompts) - prompts.spares
+    if len(prompts) != rounds * asked:
+        raise ValueError(
+            f"The filter draws up to {rounds} times, and the data module gives prompts for {len(prompts) / asked:g}. "
+            f"Use PromptDataModule(..., rounds={rounds})."
+        )
     groups = draw(prompts.take(range(asked)))
     for first in range(asked, len(prompts), asked):
         silent = groups.without_signal
@@ -104,11 +113,7 @@ def _with(ours: Groups, rows: Sequence[int], theirs: Groups, their_rows: Sequenc
         rewards=Rewards(
             chosen(ours.rewards.values, theirs.rewards.values),
             chosen(ours.rewards.valid, theirs.rewards.valid),
-            {
-                name: chosen(ours.rewards.parts[name], theirs.rewards.parts[name])
-                for name in ours.rewards.parts
-                if name in parts
-            },
+            {name: chosen(ours.rewards.parts[name], theirs.rewards.parts[name]) for name in parts},
             tuple(failures),
         ),
         advantages=chosen(ours.advantages, theirs.advantages),

@@ -72,7 +72,7 @@ def without_determinism(error: BaseException) -> str | None:
     if not isinstance(error, RuntimeError) or not found:
         return None
     return (
-        f"The operation {name.split()[-1]} has no form here that gives the same bits twice. deterministic=false goes "
+        f"The operation {name.strip()} has no form here that gives the same bits twice. deterministic=false goes "
         "on, and the same command may then give other numbers."
     )
 
