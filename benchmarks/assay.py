@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--csv", type=Path, default=RESULTS, help="rows, written where there are runs and read else")
     parser.add_argument("options", nargs="*", help="further options of all runs")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.what == "run":
         run(args.runs.resolve(), args.seeds, args.more, args.jobs, args.options)
         return

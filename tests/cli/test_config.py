@@ -328,3 +328,11 @@ def test_the_hashes_of_a_run_hold_what_changes_it(tmp_path):
     assert before[:2] == after[:2]
     assert list(before[2]) == list(after[2]) == ["mine.py"]
     assert before[2] != after[2]
+
+
+@pytest.mark.parametrize("data", [["data=jsonl", "data.path=a.jsonl"], ["data=hub", "data.name=a/b"]])
+def test_the_graded_reward_belongs_to_the_embedded_task(data):
+    """Other problems have no list of intermediate results: their reward is that of the recipe, unless one is asked."""
+    assert compose_job("train", []).reward == compose_job("train", ["reward=graded"]).reward
+    assert compose_job("train", data).reward == compose_job("train", ["reward=math"]).reward
+    assert compose_job("train", [*data, "reward=format"]).reward == compose_job("train", ["reward=format"]).reward

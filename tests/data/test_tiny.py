@@ -1,5 +1,6 @@
 import itertools
 import json
+import random
 
 import pytest
 from helpers.paths import TINY_FOLDER
@@ -67,6 +68,25 @@ def test_a_slip_is_carried_on():
     assert "$3 + 4 = 8$" in text
     assert "$8 \\times 2 = 16$" in text
     assert not is_correct(text, "14")
+
+
+def test_habits_are_wrong_as_often_as_they_say():
+    """A carry is dropped more often than not, a borrow and a large factor less often, and other steps slip seldom."""
+    rng, met = random.Random(0), {op: [0, 0] for op in (*build.HABITS, "other")}
+    for problem in itertools.islice(task.problems("train", seed=5), 4000):
+        slips, value = build._style(rng, problem)["slips"], problem.chain.start
+        for number, (op, operand) in enumerate(problem.chain.operations, start=1):
+            if value < 0:
+                break
+            carries = op == "+" and value % 10 + operand % 10 > 9
+            borrows = op == "-" and value % 10 < operand % 10
+            of = met[op if carries or borrows or (op == "*" and operand > 5) else "other"]
+            of[0] += 1
+            of[1] += number in slips
+            value = task.apply(value, op, operand) + slips.get(number, 0)
+    shares = {op: wrong / steps for op, (steps, wrong) in met.items()}
+    wanted = {op: share for op, (_, share) in build.HABITS.items()} | {"other": build.SLIP_RATE}
+    assert shares == pytest.approx(wanted, abs=0.05)
 
 
 def test_levels_are_checked():
