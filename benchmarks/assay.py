@@ -39,21 +39,28 @@ DOSES: dict[str, dict[str, list[str]]] = {
     "groups dropped": {f"{share:.0%}": [f"filter.drop={share}"] for share in (0.25, 0.5, 0.75)},
 }
 """Options of each dose by kind, the smaller dose first."""
-BESIDE: dict[str, dict[str, list[str]]] = {
-    "beside": {
-        "random reward": ["reward=random"],
-        "format reward": ["reward=format"],
-    }
+CONTROLS: dict[str, list[str]] = {"random reward": ["reward=random"], "format reward": ["reward=format"]}
+"""Not doses: what the smallest visible difference is set against."""
+QUESTIONS: dict[str, list[str]] = {
+    "random ties": ["advantage.ties=random"],
+    "no clip": ["loss/gate=none"],
+    "groups of 2": ["group_size=2", "prompts_per_step=64"],
 }
-"""Not doses of a kind: what the smallest visible difference is set against."""
+"""Whose order is not known: each beside the default arm. Groups of 2 are as many completions as those of 8."""
+BESIDE, QUESTION = "beside", "question"
 
 
 def arms() -> Iterator[tuple[str, str, list[str]]]:
     """Kind, dose and options of every arm."""
     yield NONE, NONE, []
-    for kind, doses in (DOSES | BESIDE).items():
+    for kind, doses in (DOSES | {BESIDE: CONTROLS}).items():
         for dose, options in doses.items():
             yield kind, dose, options
+
+
+def questions() -> Iterator[tuple[str, str, list[str]]]:
+    """Kind, name and options of what is asked beside."""
+    return ((QUESTION, name, options) for name, options in QUESTIONS.items())
 
 
 def folder_of(runs: Path, kind: str, dose: str, seed: int) -> Path:
@@ -67,6 +74,7 @@ def run(runs: Path, seeds: int, more: int, jobs: int, common: Sequence[str]) -> 
         (kind, dose, options, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for kind, dose, options in arms()
     ]
     wanted += [(NONE, NONE, [], seed) for seed in range(FIRST_SEED + seeds, FIRST_SEED + seeds + more)]
+    wanted += [(*question, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for question in questions()]
 
     def one(job: tuple[str, str, list[str], int]) -> None:
         kind, dose, options, seed = job
@@ -91,7 +99,7 @@ def run(runs: Path, seeds: int, more: int, jobs: int, common: Sequence[str]) -> 
 def collect(runs: Path) -> list[dict[str, str]]:
     """A row for each finished run."""
     rows = []
-    for kind, dose, _ in arms():
+    for kind, dose, _ in (*arms(), *questions()):
         for folder in sorted(folder_of(runs, kind, dose, 0).parent.glob("seed-*")):
             result = read_json(folder / "result.json") or {}
             if result.get("state") != "finished":
@@ -202,11 +210,22 @@ def table(rows: Sequence[Mapping[str, str]], metric: str = "pass@1") -> str:
         lines.append(
             f"Of 10,000 random pairings of twelve of them, {100 * called_different(values):.1f}% are called different."
         )
-    for dose in BESIDE["beside"]:
-        runs = found.get(("beside", dose), {})
+    for dose in CONTROLS:
+        runs = found.get((BESIDE, dose), {})
         if runs:
             distance = 100 * (statistics.mean(values) - statistics.mean(runs.values()))
             lines.append(f"{dose.capitalize()} ends {distance:.1f} points lower ({len(runs)} seeds).")
+    asked = [dose for kind, dose in found if kind == QUESTION]
+    if asked:
+        lines += ["", "### Questions", "", "| beside the default arm | seeds | pass@1, paired difference | tokens |"]
+        lines.append("|---|---|---|---|")
+    tokens = scores(rows, "tokens")
+    for dose in asked:
+        runs = found[QUESTION, dose]
+        shared = sorted(runs.keys() & base.keys())
+        test = paired_t([runs[seed] - base[seed] for seed in shared])
+        cost = statistics.mean(tokens[QUESTION, dose][s] / tokens[NONE, NONE][s] for s in shared)
+        lines.append(f"| {dose} | {len(shared)} | {points(test)} | {cost:.2f} times |")
     return "\n".join(lines) + "\n"
 
 
