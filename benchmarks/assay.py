@@ -41,6 +41,8 @@ DOSES: dict[str, dict[str, list[str]]] = {
 """Options of each dose by kind, the smaller dose first."""
 CONTROLS: dict[str, list[str]] = {"random reward": ["reward=random"], "format reward": ["reward=format"]}
 """Not doses: what the smallest visible difference is set against."""
+CONTROL_SEEDS = 3
+"""Of a control, which ends tens of points lower."""
 QUESTIONS: dict[str, list[str]] = {
     "random ties": ["advantage.ties=random"],
     "no clip": ["loss/gate=none"],
@@ -71,7 +73,10 @@ def folder_of(runs: Path, kind: str, dose: str, seed: int) -> Path:
 def run(runs: Path, seeds: int, more: int, jobs: int, common: Sequence[str]) -> None:
     """Do what is missing, seed by seed, so that a stop leaves whole seeds."""
     wanted = [
-        (kind, dose, options, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for kind, dose, options in arms()
+        (kind, dose, options, seed)
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        for kind, dose, options in arms()
+        if kind != BESIDE or seed < FIRST_SEED + CONTROL_SEEDS
     ]
     wanted += [(NONE, NONE, [], seed) for seed in range(FIRST_SEED + seeds, FIRST_SEED + seeds + more)]
     wanted += [(*question, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for question in questions()]
