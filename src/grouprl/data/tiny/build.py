@@ -3,7 +3,7 @@
 A supervised warm start: clean solutions first, then a mixture of styles, slips and wrong habits, so that the policy
 knows how to solve the task and shows it only some of the time; where a habit is stronger than the right way, never when
 it is greedy. Reinforcement learning then has something to select, and a greedy answer something to gain. Only training
-chains are shown (see `grouprl.data.tiny.task`). Seeds 0, 1 and 2 give ``tiny``, ``tiny_b`` and ``tiny_c``: other
+chains are shown (see `grouprl.data.tiny.task`). Seeds 0, 1 and 3 give ``tiny``, ``tiny_b`` and ``tiny_c``: other
 weights and another order of problems, and the same tokenizer.
 """
 
