@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.runs import run_forked
 
-from grouprl.cli import train as script
 from grouprl.cli.jobs import apart
+from grouprl.cli.jobs import sweep as sweep_module
 from grouprl.cli.jobs.locks import alone
 from grouprl.training import signals
 from grouprl.training.records import LOCK_FILE, RESULT_FILE, read_result, settle, write_result
@@ -167,7 +167,7 @@ def test_a_signal_at_any_time_leaves_no_run_running(signalled):
     for name in ("sweep-int-loading", "sweep-hup-training"):
         assert codes[name] == 128 + SIGNALS[name]["signal"]
         assert states[name] == ["interrupted", "not run"]
-        assert f"To go on, give the same command: python train.py -m {' '.join(TINY)}" in log
+        assert f"To go on, give the same command: python train.py {' '.join(TINY)} data.heldout_size=2 -m" in log
     # To an arm alone: the next one runs.
     assert codes["arms-term-loading"] == 1
     assert states["arms-term-loading"] == ["interrupted", "interrupted"]  # each was sent one
@@ -194,9 +194,9 @@ def test_a_run_without_a_process_is_interrupted(tmp_path):
 def test_workers_that_a_launcher_killed_are_written_down(tmp_path, monkeypatch, capsys):
     """Other launchers run arms in processes which they kill at Ctrl-C."""
     monkeypatch.setattr(signals, "received", [int(signal.SIGINT)])
-    monkeypatch.setattr("sys.argv", ["train.py", "-m", "seed=0,1", "hydra/launcher=joblib"])
+    monkeypatch.setattr("sys.argv", ["train.py"])
     folders = [running(tmp_path / "0"), tmp_path / "1"]
-    assert script._close_sweep(folders, 0.0) == 130
+    assert sweep_module._close(folders, 0.0, ["-m", "seed=0,1", "hydra/launcher=joblib"]) == 130
     assert json.loads((folders[0] / RESULT_FILE).read_text())["state"] == "interrupted"
     shown = capsys.readouterr().out
     assert "| `0` | interrupted |" in shown

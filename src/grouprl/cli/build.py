@@ -28,9 +28,10 @@ from grouprl.evaluation.results import digest
 from grouprl.module import GroupRLModule
 from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
+from grouprl.rewards.controls import WrongLabelReward
 from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import use_determinism, use_threads
-from grouprl.training import selection
+from grouprl.training import labels, selection
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, Samples, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
@@ -101,6 +102,8 @@ def build(
         )
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)
+        if isinstance(reward, WrongLabelReward):
+            _find_labels(config, folder, module, data, reward)
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
@@ -143,12 +146,7 @@ def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, d
     asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
     counts = selection.remembered(folder, len(prompts), asked)
     if counts is None:
-        drawing = replace(module.sampler, group_size=wanted.samples)
-
-        def draw(policy: Policy, part: Prompts, *, seed: int) -> Rollouts:
-            return module.memory.sample(drawing, part, lambda sampler: sampler(policy, part, seed=seed))
-
-        counts = selection.count_solved(module.policy, draw, prompts, seed=config.seed)
+        counts = selection.count_solved(_drawing(module, wanted.samples), prompts, seed=config.seed)
         selection.remember(folder, counts, asked)
     least, most = wanted.min_correct, wanted.samples - 1 if wanted.max_correct is None else wanted.max_correct
     kept = selection.solved_sometimes(counts, least, most)
@@ -156,6 +154,33 @@ def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, d
     if not kept:
         raise ValueError(f"prefilter.min_correct={least}, max_correct={most}: no problem is left. Widen them.")
     return prompts.take(kept)
+
+
+def _drawing(module: GroupRLModule, samples: int) -> Callable[[Prompts, int], Rollouts]:
+    """Draws so many samples of some prompts of the policy before training, by a seed."""
+    drawing = replace(module.sampler, group_size=samples)
+
+    def draw(part: Prompts, seed: int) -> Rollouts:
+        return module.memory.sample(drawing, part, lambda sampler: sampler(module.policy, part, seed=seed))
+
+    return draw
+
+
+def _find_labels(
+    config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule, reward: WrongLabelReward
+) -> None:
+    """Let the reward find the wrong answers that it pays for, or take those of an earlier sitting."""
+    prompts = data.drawn_prompts()
+    sampled = [prompts.problems, prompts.answers, reward.samples, config.seed]
+    asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
+    found = labels.remembered(folder, asked)
+    if found is not None:
+        reward.labels.update(found)
+        return
+    labels.find_labels(reward, _drawing(module, reward.samples), prompts, seed=config.seed)
+    labels.remember(folder, reward.labels, asked)
+    labelled = sum(label is not None for label in reward.labels.values())
+    print(f"wrong labels: {labelled} of {len(reward.labels)} problems have a wrong answer in {reward.samples} samples")
 
 
 def quiet_libraries() -> None:

@@ -1,6 +1,6 @@
-"""Comparisons: ``python compare.py RUN...`` of arms over seeds, ``python compare.py A B`` of two evaluations.
+"""Comparisons: ``python compare.py STUDY`` (the verdict), ``RUN...`` (arms over seeds), ``A B`` (two evaluations).
 
-Runs are folders that ``train.py`` wrote, or a sweep's folder; evaluations are folders that ``evaluate.py`` wrote.
+A study is what ``train.py -m`` wrote, runs are folders of ``train.py``, evaluations those of ``evaluate.py``.
 """
 
 from __future__ import annotations
@@ -9,58 +9,83 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, results_in
-from grouprl.studies.outcomes import METRICS, OutcomeError, arms_of, read_outcome
+from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
+from grouprl.studies.plan import METRICS, StudyPlan, read_plan
+from grouprl.studies.table import run_folders
+from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
 from grouprl.training.records import RESULT_FILE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``compare.py``."""
+    """Entry point of ``compare.py``.
+
+    Its exit code: 0 all is decided, 3 something is not, 1 what is there cannot be compared, 2 the command line cannot
+    be read.
+    """
     parser = argparse.ArgumentParser(
         prog="compare.py",
-        description="Compare arms over paired seeds (run folders, or a sweep's folder), or two evaluations.",
+        description="Compare arms over paired seeds (a study's folder, or runs), or two evaluations.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs, sweeps, or two evaluations")
-    parser.add_argument("--metric", choices=METRICS, default="final", help="primary metric of runs (%(default)s)")
-    parser.add_argument("--margin", type=float, default=1.0, help="points that do not matter (%(default)s)")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a study, runs, or two evaluations")
+    parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
+    parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     try:
-        text, numbers = _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
+        text, numbers, code = _compared(options)
         print(text)
         if options.json:
             write_named(options.json, json.dumps(finite(numbers), indent=2) + "\n")
     except (ComparisonError, OutcomeError, FileError, OSError, ValueError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(1) from None
+    if code:
+        raise SystemExit(code)
+
+
+def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
+    """Text, numbers and exit code."""
+    (first, *others) = options.folders
+    plan = None if others else read_plan(first)
+    if plan is not None:
+        return _study(plan, first, options)
+    return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
+
+
+def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
+    asked = {name: getattr(options, name) for name in ("metric", "margin", "baseline")}
+    other = {name: value for name, value in asked.items() if value not in (None, getattr(plan, name))}
+    changes = [f"{name} is {getattr(plan, name)} in the plan, and {value} here" for name, value in other.items()]
+    found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
+    return found.describe(), found.as_json(), found.exit_code
 
 
 def _run_folders(folders: Sequence[Path]) -> list[Path]:
     """The run folders among some folders, and in them."""
     found = []
     for folder in folders:
-        runs = (
-            [folder]
-            if (folder / RESULT_FILE).is_file()
-            else sorted(file.parent for file in folder.glob(f"*/{RESULT_FILE}"))
-        )
-        found += runs
+        found += [folder] if (folder / RESULT_FILE).is_file() else run_folders(folder)
     return found
 
 
-def _runs(options: argparse.Namespace) -> tuple[str, Any]:
+def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
     arms = arms_of([read_outcome(folder) for folder in _run_folders(options.folders)])
-    found = seeds.compare_arms(arms, metric=options.metric, margin=options.margin / 100, baseline=options.baseline)
-    return seeds.describe(found), found.as_json()
+    margin = 1.0 if options.margin is None else options.margin
+    metric = options.metric or METRICS[0]
+    found = seeds.compare_arms(arms, metric=metric, margin=margin / 100, baseline=options.baseline)
+    code = UNDECIDED if any(pair.ending == "undecided" for pair in found.pairs) else DECIDED
+    return seeds.describe(found), found.as_json(), code
 
 
-def _evaluations(folders: Sequence[Path]) -> tuple[str, Any]:
+def _evaluations(folders: Sequence[Path]) -> tuple[str, Any, int]:
     if len(folders) != 2:
         raise ComparisonError(
             f"{len(folders)} folders, and no runs among them: give runs, a sweep, or two evaluations."
@@ -74,7 +99,7 @@ def _evaluations(folders: Sequence[Path]) -> tuple[str, Any]:
         }
         for c in comparisons
     ]
-    return describe(comparisons, names), rows
+    return describe(comparisons, names), rows, DECIDED
 
 
 if __name__ == "__main__":

@@ -33,3 +33,9 @@ def random_reward(probability: float) -> None:
     """Arguments of `grouprl.rewards.controls.RandomReward`."""
     if not 0 < probability < 1:
         raise ValueError(f"reward.probability={probability}: give a number above 0 and below 1.")
+
+
+def wrong_label_reward(samples: int) -> None:
+    """Arguments of `grouprl.rewards.controls.WrongLabelReward`."""
+    if samples < 1:
+        raise ValueError(f"reward.samples={samples}: give 1 or more.")

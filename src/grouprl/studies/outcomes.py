@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.integrate import trapezoid
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
+from grouprl.studies.plan import Metric
 from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
 from grouprl.training.records import read_result
 
-Metric = Literal["final", "area"]
-"""``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
-METRICS: tuple[Metric, ...] = ("final", "area")
 _OF_A_REPETITION = frozenset({"seed", "study", "resume", "resume_fall_back", "accept_changed"})
 
 
@@ -64,6 +62,10 @@ class Outcome:
     """Of the whole run."""
     seconds_of_token: float
     """To sample one token in training; NaN where nothing was sampled."""
+    overrides: tuple[str, ...] = ()
+    """What its command line set."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """Digest of the package, threads, precision, processor."""
 
     @property
     def seconds_of_sample(self) -> float:
@@ -120,6 +122,8 @@ def read_outcome(folder: Path) -> Outcome:
         tokens=_tokens(folder, config, list(files)),
         seconds=float(result.get("seconds", 0.0)),
         seconds_of_token=_seconds_of_token(folder, config),
+        overrides=tuple(result.get("overrides", ())),
+        conditions=result.get("machine", {}) | {"package": result.get("identity", {}).get("package")},
     )
 
 
@@ -173,7 +177,7 @@ def arms_of(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
     problems = {outcome.heldout for outcome in outcomes}
     if len(problems) > 1:
         raise OutcomeError("The runs were measured on different held-out problems: they cannot be paired.")
-    keys = _differing(outcomes)
+    keys = differing_settings(outcomes)
     arms: dict[str, dict[int, Outcome]] = defaultdict(dict)
     for outcome in outcomes:
         name = ", ".join(f"{key}={outcome.settings.get(key)}" for key in keys) or "all runs"
@@ -184,7 +188,7 @@ def arms_of(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
     return dict(arms)
 
 
-def _differing(outcomes: Sequence[Outcome]) -> list[str]:
+def differing_settings(outcomes: Sequence[Outcome]) -> list[str]:
     """Options in which runs differ, the choice of a group in place of what it brings along."""
     every = dict.fromkeys(key for outcome in outcomes for key in outcome.settings)
     varied = []

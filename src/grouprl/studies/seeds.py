@@ -24,13 +24,18 @@ from grouprl.statistics.seeds import (
     smallest_visible,
     welch,
 )
+from grouprl.statistics.sequential import Ending, ending_of, look
 from grouprl.statistics.several import PairTest, max_t
-from grouprl.studies.outcomes import Metric, Outcome, OutcomeError
+from grouprl.studies.outcomes import Outcome, OutcomeError
+from grouprl.studies.plan import Metric
 
 COVERAGE = 8
 """Samples of which one has to be right for a problem to count as covered."""
 UNCORRELATED = 0.2
 """Correlation of paired seeds below which the unpaired test is set beside."""
+
+_MANY = 5000
+"""Seeds that nobody runs: what is needed is said as "at least"."""
 
 
 @dataclass(frozen=True)
@@ -79,32 +84,71 @@ class PairComparison:
     lost: int
     """The other way."""
     equivalence_p: float
+    """Of two one-sided tests; not used where there are several looks."""
     correlation: float
     margin: float
+    level: float = LEVEL
+    """What the p-value of all pairs together is compared with."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds that the study looks after; empty: it looks once."""
+
+    @property
+    def ending(self) -> Ending:
+        """What the study says of the pair. With several looks one interval says all of it."""
+        if self.looks:
+            return ending_of(self.test.single, self.level, self.margin)
+        if self.test.single.sd == 0 and self.test.single.value == 0:
+            return "identical"
+        if self.test.p_value < self.level:
+            return "better"
+        return "equivalent" if self.equivalence_p < LEVEL else "undecided"
+
+    @property
+    def better(self) -> str | None:
+        """The better arm, where one is."""
+        if self.ending != "better":
+            return None
+        return self.second if self.test.single.value > 0 else self.first
+
+    @property
+    def outcome(self) -> str:
+        """The ending in words that are the same on every base."""
+        return self.ending if self.better is None else f"{self.better} better"
+
+    @property
+    def more_seeds(self) -> tuple[int, int] | None:
+        """How many more would show a difference as large as the margin four times in five: a range, as the sd is one.
+
+        None where no number of seeds is known, or no more are needed.
+        """
+        seeds, sd = self.test.single.seeds, self.test.single.sd
+        if not sd > 0:
+            return None
+        low, high = (seeds_needed(self.margin, spread) for spread in sd_interval(sd, seeds))
+        return (max(1, low - seeds), high - seeds) if high > seeds else None
 
     @property
     def verdict(self) -> str:
         """One sentence."""
         points, test = 100 * self.test.single.value, self.test
-        if test.single.sd == 0 and test.single.value == 0:
+        interval = f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]"
+        margin = f"{100 * self.margin:g} point{'s' if self.margin != 0.01 else ''}"
+        if self.ending == "identical":
             return f"{self.first} and {self.second} are identical on every seed."
+        if self.better is not None:
+            worse = self.first if self.better == self.second else self.second
+            low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
+            return f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
+        if self.ending == "equivalent":
+            return f"{self.first} and {self.second} are equivalent within {margin}: {points:+.1f} {interval}."
         if math.isnan(test.p_value):
             return f"{self.first} against {self.second}: one seed decides nothing."
-        if test.p_value < LEVEL:
-            better, worse = (self.second, self.first) if points > 0 else (self.first, self.second)
-            low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
-            return f"{better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
-        if self.equivalence_p < LEVEL:
-            return f"{self.first} and {self.second} are equivalent within {100 * self.margin:g} points."
-        return f"{self.first} against {self.second} is undecided: {self._more_seeds()}."
-
-    def _more_seeds(self) -> str:
-        seeds, sd = self.test.single.seeds, self.test.single.sd
-        low, high = (seeds_needed(self.margin, spread) for spread in sd_interval(sd, seeds))
-        if high <= seeds:
-            return f"a difference of {100 * self.margin:g} points would most likely have been seen"
-        more = f"{max(1, low - seeds)} to {high - seeds}"
-        return f"{more} more seeds would show a difference of {100 * self.margin:g} points four times in five"
+        said = f"{self.second} against {self.first} is undecided: {points:+.1f} points {interval}"
+        if self.more_seeds is None:
+            return f"{said}; a difference of {margin} would most likely have been seen."
+        low, high = self.more_seeds
+        more = f"between {low} and {high}" if high < _MANY else f"at least {low}"
+        return f"{said}; {more} more seeds would show a difference of {margin} four times in five."
 
 
 @dataclass(frozen=True)
@@ -127,7 +171,11 @@ class StudyComparison:
                 {"name": a.name, "seeds": list(a.seeds), "scores": a.scores.tolist(), "greedy": a.greedy.tolist()}
                 for a in self.arms
             ],
-            "pairs": [asdict(pair) | {"verdict": pair.verdict} for pair in self.pairs],
+            "pairs": [
+                asdict(pair)
+                | {"verdict": pair.verdict, "ending": pair.ending, "better": pair.better, "more_seeds": pair.more_seeds}
+                for pair in self.pairs
+            ],
             "split": None if self.split is None else asdict(self.split),
             "next_hour": [asdict(purchase) for purchase in self.purchases],
             "notes": list(self.notes),
@@ -140,6 +188,7 @@ def compare_arms(
     metric: Metric = "final",
     margin: float = 0.01,
     baseline: str | None = None,
+    looks: Sequence[int] = (),
 ) -> StudyComparison:
     """Compare arms over the seeds that all of them have.
 
@@ -148,6 +197,7 @@ def compare_arms(
         metric: The primary metric, named before the runs.
         margin: The largest difference that does not matter, as a share, named before the runs.
         baseline: The arm that the others are compared with; None: all pairs.
+        looks: Numbers of seeds that the study looks after, of which this is one; empty: it looks once.
 
     Raises:
         OutcomeError: Fewer than two arms, or no seed that all have.
@@ -168,13 +218,24 @@ def compare_arms(
     tokens = min(float(outcome.tokens[-1]) for runs in arms.values() for outcome in runs.values())
     made = tuple(_arm(name, [runs[seed] for seed in shared], metric, tokens) for name, runs in arms.items())
     by_name = {arm.name: arm for arm in made}
-    tests = max_t({arm.name: arm.scores.tolist() for arm in made}, baseline)
-    pairs = tuple(_pair(by_name[test.first], by_name[test.second], test, margin) for test in tests)
+    tests, level = _tests({arm.name: arm.scores.tolist() for arm in made}, baseline, looks, margin)
+    pairs = tuple(_pair(by_name[test.first], by_name[test.second], test, margin, level, tuple(looks)) for test in tests)
     first, second = by_name[tests[0].first], by_name[tests[0].second]
     split = None
     if len(shared) > 1 and first.samples == second.samples and first.shares.shape[1] > 1:
         split = variance_split(first.shares, first.samples, second.shares)
     return StudyComparison(metric, made, pairs, split, _purchases(split, first), tuple(notes))
+
+
+def _tests(
+    scores: Mapping[str, Sequence[float]], baseline: str | None, looks: Sequence[int], margin: float
+) -> tuple[list[PairTest], float]:
+    """Tests of all pairs, and the level that their p-values are compared with."""
+    if not looks:
+        return max_t(scores, baseline), LEVEL
+    found = look(scores, looks, margin, baseline)
+    tests = [PairTest(f.first, f.second, f.test, f.test.low, f.test.high, f.test.p_value) for f in found]
+    return tests, found[0].level
 
 
 def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> Arm:
@@ -195,7 +256,9 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> A
     )
 
 
-def _pair(first: Arm, second: Arm, test: PairTest, margin: float) -> PairComparison:
+def _pair(
+    first: Arm, second: Arm, test: PairTest, margin: float, level: float, looks: tuple[int, ...]
+) -> PairComparison:
     differences = (second.scores - first.scores).tolist()
     related = correlation(first.scores.tolist(), second.scores.tolist())
     several = len(differences) > 1
@@ -214,6 +277,8 @@ def _pair(first: Arm, second: Arm, test: PairTest, margin: float) -> PairCompari
         equivalence_p=equivalence(differences, margin),
         correlation=related,
         margin=margin,
+        level=level,
+        looks=looks,
     )
 
 
@@ -225,11 +290,15 @@ def _purchases(split: VarianceSplit | None, arm: Arm) -> tuple[Purchase, ...]:
 
 def describe(found: StudyComparison) -> str:
     """The comparison as Markdown: the verdicts first."""
+    return "\n".join([*(pair.verdict for pair in found.pairs), "", details(found)])
+
+
+def details(found: StudyComparison) -> str:
+    """What the verdicts rest on, as Markdown."""
     name = {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}[found.metric]
     problems, samples = found.arms[0].shares.shape[1], found.arms[0].samples
     seeds = len(found.arms[0].seeds)
-    lines = [*(pair.verdict for pair in found.pairs), ""]
-    lines.append(f"{name}: {seeds} paired seeds, {problems} problems, {samples} samples each. In points.")
+    lines = [f"{name}: {seeds} paired seeds, {problems} problems, {samples} samples each. In points."]
     lines += ["", "| arm | mean | sd over seeds | greedy | each seed |", "|---|---|---|---|---|"]
     for arm in found.arms:
         scores = 100 * arm.scores
@@ -289,8 +358,8 @@ def _split_line(split: VarianceSplit) -> str:
         "seed and problem": split.both / split.problems,
         "samples": split.sample / split.samples / split.problems,
     }
-    total = sum(parts.values()) or 1.0
-    shares = ", ".join(f"{name} {100 * value / total:.0f}%" for name, value in parts.items())
+    total = sum(parts.values())
+    shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
     return f"Variance of a seed's difference on these problems: {shares} (sd {100 * math.sqrt(total):.2f} points)."
 
 

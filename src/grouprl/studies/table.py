@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, write_named
+from grouprl.studies.plan import read_plan
 from grouprl.training.records import SUPERSEDED, read_result
 
 METRICS = {
@@ -81,16 +82,41 @@ def _result(row: dict[str, str]) -> dict[str, Any]:
     return {"run": row["run"], "state": row["state"], "seconds": float(row["seconds"]), "metrics": metrics}
 
 
-def collect(folder: Path) -> list[dict[str, Any]]:
-    """Results of the run folders in a sweep's folder, also where they lie deeper; not of those put aside."""
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders in a sweep's folder, also where they lie deeper; not those put aside."""
     found = []
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != SUPERSEDED):
-        result = read_result(inner)
-        if result is not None:
-            found.append(result)
+        if read_result(inner) is not None:
+            found.append(inner)
         elif not inner.is_symlink():
-            found += collect(inner)
+            found += run_folders(inner)
     return found
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """Results of the runs in a sweep's folder."""
+    return [result for run in run_folders(folder) if (result := read_result(run)) is not None]
+
+
+def progress(folder: Path, at_once: int = 1) -> str:
+    """How far a study has come, in a line; empty where its folder holds no plan.
+
+    Args:
+        folder: The study's.
+        at_once: How many of its runs are done at a time.
+    """
+    plan = read_plan(folder)
+    if plan is None:
+        return ""
+    done = [result for result in collect(folder) if result["state"] == "finished"]
+    seconds = [result["seconds"] for result in done if result.get("seconds")]
+    left = max(0, plan.runs - len(done))
+    said = f"study: {len(done)} of {plan.runs} runs done"
+    if not left or not seconds:
+        return said
+    minutes = left * sum(seconds) / len(seconds) / 60 / at_once
+    about = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+    return f"{said}, {about} left{' at most' if plan.looks else ''}"
 
 
 def _cell(result: dict[str, Any], key: str) -> str:

@@ -55,6 +55,12 @@ class PromptStream(Dataset[Prompts]):
         drawn = replace(self.prompts.take(rows), indices=tuple(slots), iteration=iteration)
         return replace(drawn, spares=len(slots) - share)
 
+    @property
+    def rows(self) -> list[int]:
+        """All rows of the prompts that the run can draw, in their order."""
+        positions = min(self.steps * self.per_step * self.rounds, len(self.prompts))
+        return sorted({self._row(position) for position in range(positions)})
+
     def _row(self, position: int) -> int:
         epoch, place = divmod(position, len(self.prompts))
         return int(np.random.default_rng((self.seed, epoch)).permutation(len(self.prompts))[place])
@@ -126,6 +132,17 @@ class PromptDataModule(L.LightningDataModule):
             rounds=self.rounds,
         )
         return DataLoader(stream, batch_size=None, shuffle=False)
+
+    def drawn_prompts(self) -> Prompts:
+        """Of the training prompts, each once, those that the iterations of the run can draw."""
+        stream = PromptStream(
+            self.train_prompts,
+            steps=self.steps,
+            prompts_per_step=self.prompts_per_step,
+            seed=self.seed,
+            rounds=self.rounds,
+        )
+        return self.train_prompts.take(stream.rows)
 
     def val_dataloader(self) -> DataLoader[Prompts]:
         rank, world_size = self._ranks()

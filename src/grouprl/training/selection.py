@@ -18,7 +18,6 @@ from grouprl.data.problems import ProblemSplits
 from grouprl.data.rows import Problem
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, load_benchmark, with_same_problems
 from grouprl.files import FileError, read_json, write_json
-from grouprl.policy.policy import Policy
 from grouprl.rewards.rules import are_correct
 
 SOLVED_FILE = "prefilter.json"
@@ -88,13 +87,12 @@ def benchmark_problems(names: str | Collection[str], folder: str | None) -> dict
 
 
 def count_solved(
-    policy: Policy, sampler: Callable[..., Rollouts], prompts: Prompts, *, seed: int, block: int = 64
+    draw: Callable[[Prompts, int], Rollouts], prompts: Prompts, *, seed: int, block: int = 64
 ) -> list[int]:
-    """How many of the samples that ``sampler`` draws of each prompt are right.
+    """How many of the samples that ``draw`` draws of each prompt are right.
 
     Args:
-        policy: The policy before training.
-        sampler: Draws the samples, as a `grouprl.sampling.base.Sampler` is called.
+        draw: Samples some prompts of the policy before training, by a seed.
         prompts: All training prompts.
         seed: Seed of the run.
         block: Prompts sampled at once.
@@ -102,7 +100,7 @@ def count_solved(
     counts: list[int] = []
     for start in range(0, len(prompts), block):
         part = prompts.take(range(start, min(start + block, len(prompts))))
-        rollouts = sampler(policy, part, seed=seed + _SEED)
+        rollouts = draw(part, seed + _SEED)
         counts += [
             sum(are_correct(texts, gold)) for texts, gold in zip(rollouts.completions, part.answers, strict=True)
         ]

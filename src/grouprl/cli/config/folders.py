@@ -35,6 +35,11 @@ def sweep_folders(jobs: Sequence[DictConfig]) -> list[Path]:
     return folders
 
 
+def sweep_folder(job: DictConfig) -> Path:
+    """The folder of a sweep, in which its runs have theirs."""
+    return Path(_resolved(job, "hydra.sweep.dir"))
+
+
 def pinned(job: DictConfig) -> list[str]:
     """The override that keeps a sweep's folder the same whenever it is read, where its name holds the time."""
     if "${now:" not in str(_written(job, "hydra.sweep.dir")):

@@ -6,9 +6,19 @@ import ast
 import inspect
 import itertools
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from grouprl.cli.config.compose import compose_job, options_of
-from grouprl.cli.config.schema import GROUPS, EvaluateConfig, OverlapConfig, PrefilterConfig, PromptConfig, TrainConfig
+from grouprl.cli.config.schema import (
+    GROUPS,
+    EvaluateConfig,
+    OverlapConfig,
+    PrefilterConfig,
+    PromptConfig,
+    StudyConfig,
+    TrainConfig,
+)
 
 WIDTH = 100
 """Columns of the longest line."""
@@ -16,6 +26,7 @@ _EXAMPLES = {
     "train": (
         ("python train.py", "the default: REPO on the embedded task"),
         ("python train.py -m advantage=rank,zscore eps_high=0.2,0.28", "a sweep of four runs"),
+        ("python train.py -m advantage=rank,zscore until=decided jobs=2", "a study, and its verdict"),
         ("python train.py loss=dapo loss/gate=cispo steps=300", "a preset, and another choice on an axis"),
         ("python train.py policy=hf policy.path=DIR data=jsonl data.path=F.jsonl adapter=lora", "your own"),
         ("python train.py --cfg job --resolve", "show the configuration and stop"),
@@ -36,16 +47,12 @@ def help_text(config_name: str) -> str:
     config = compose_job(config_name, [])
     sweep = "[-m] " if config_name == "train" else ""
     lines = [f"usage: python {config_name}.py {sweep}[key=value ...] [group=option ...]", "", "options (default):"]
-    cells = []
-    for key, text in attribute_docs(_CONFIGS[config_name]).items():
-        default = f" ({config[key]})" if config[key] not in (None, "") else ""
-        cells.append(f"  {key}{default}: {text}")
-    half = (len(cells) + 1) // 2
-    column = max(len(cell) for cell in cells[:half])
-    for left, right in zip(cells[:half], [*cells[half:], ""], strict=False):
-        lines.append(f"{left:<{column}}{right}".rstrip())
+    lines += _two_columns(attribute_docs(_CONFIGS[config_name]), config)
     for node, schema in _NODES.items() if config_name == "train" else ():
         lines += _listed(f"{node}.", list(attribute_docs(schema)))
+    if config_name == "train":
+        lines += ["", "options of a study, which -m makes of several runs (default):"]
+        lines += _two_columns(attribute_docs(StudyConfig), vars(StudyConfig()))
     lines += ["", "groups, an axis as group/axis ([the default]; an option's own keys: group.key=value):"]
     choices = config.hydra.runtime.choices
     for group in GROUPS:
@@ -55,6 +62,16 @@ def help_text(config_name: str) -> str:
     for command, meaning in _EXAMPLES[config_name]:
         lines += [f"  {command}", f"      {meaning}"] if len(command) > 58 else [f"  {command:<58} {meaning}"]
     return "\n".join(lines)
+
+
+def _two_columns(docs: Mapping[str, str], defaults: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for key, text in docs.items():
+        default = f" ({defaults[key]})" if defaults[key] not in (None, "", []) else ""
+        cells.append(f"  {key}{default}: {text}")
+    half = (len(cells) + 1) // 2
+    column = max(len(cell) for cell in cells[:half])
+    return [f"{left:<{column}}{right}".rstrip() for left, right in zip(cells[:half], [*cells[half:], ""], strict=False)]
 
 
 def _listed(title: str, names: list[str]) -> list[str]:

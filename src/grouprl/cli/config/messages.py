@@ -9,7 +9,7 @@ from typing import Any
 
 from grouprl.checks import no_such_option
 from grouprl.cli.config.compose import compose_job, options_of
-from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED
+from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
 
 _ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
 
@@ -88,11 +88,12 @@ def _no_such_axis(key: str, written: str) -> str:
 
 def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> list[str]:
     groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
+    of_a_study = StudyConfig.__dataclass_fields__ if config_name == "train" and "." not in key else ()
     try:
         node: Any = compose_job(config_name, groups)
         for part in key.split(".")[:-1]:
             node = node[part]
-        return list(node)
+        return [*node, *of_a_study]
     except Exception as error:  # noqa: BLE001 - only a hint is lost, and the message says which key is wrong
         return [f"(not listed: {type(error).__name__})"]
 

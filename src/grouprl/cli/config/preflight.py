@@ -73,8 +73,8 @@ def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool)
     return [check_job(config_name, job) for job in jobs]
 
 
-def _jobs_of(parsed: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each job of a sweep as Hydra writes them, the last swept option changing fastest.
+def choices_of(parsed: Sequence[Override]) -> dict[str, list[str]]:
+    """The values of each option as Hydra writes them, in the order of a command line.
 
     Of an option that is given twice the last value counts.
     """
@@ -82,12 +82,18 @@ def _jobs_of(parsed: Sequence[Override]) -> list[list[str]]:
     for override in parsed:
         key = override.get_key_element()
         if not override.is_sweep_override():
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            choices[key] = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            choices[key] = list(override.sweep_string_iterator())
         else:
             raise UsageError(f"{override.input_line}: an interval has no end of values. List them: {key}=A,B,C.")
-    return [list(job) for job in itertools.product(*choices.values())]
+    return choices
+
+
+def _jobs_of(parsed: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, the last swept option changing fastest."""
+    choices = choices_of(parsed)
+    return [[f"{k}={v}" for k, v in zip(choices, job, strict=True)] for job in itertools.product(*choices.values())]
 
 
 def _refuse_spelling(override: Override, *, multirun: bool) -> None:

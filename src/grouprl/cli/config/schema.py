@@ -142,6 +142,30 @@ class TrainConfig:
 
 
 @dataclass
+class StudyConfig:
+    """Options of ``train.py -m``. Each docstring is what ``--help`` shows."""
+
+    jobs: int = 1
+    """runs at once, the cores divided"""
+    margin: float = 1.0
+    """points that do not matter"""
+    metric: str = "final"
+    """or area under the curve"""
+    baseline: str | None = None
+    """arm that others are compared with"""
+    arms: list[str] = field(default_factory=list)
+    """bases that are arms, [policy]"""
+    until: str | None = None
+    """decided: stop as soon as it is"""
+    looks: list[int] = field(default_factory=list)
+    """numbers of seeds to look after"""
+    controls: bool = False
+    """rewards that do not know"""
+    question: str = ""
+    """what is asked, in words"""
+
+
+@dataclass
 class EvaluateConfig:
     """Options of ``evaluate.py``."""
 

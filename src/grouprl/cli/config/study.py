@@ -1,0 +1,122 @@
+"""Options of a study, which say how its runs are done and judged and are no options of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grouprl.cli.config.messages import UsageError, first_line
+from grouprl.cli.config.preflight import choices_of
+from grouprl.cli.config.schema import StudyConfig
+
+if TYPE_CHECKING:
+    from grouprl.studies.plan import StudyPlan
+
+DECIDED, SEED = "decided", "seed"
+LOOKS = (6, 8, 10, 12)
+"""Numbers of seeds that until=decided looks after."""
+
+
+def split_study(overrides: Sequence[str], *, multirun: bool) -> tuple[StudyConfig, list[str]]:
+    """The options of a study among overrides, and the others.
+
+    Raises:
+        UsageError: One of them without ``-m``, or with a value that it cannot have.
+    """
+    names = StudyConfig.__dataclass_fields__
+    ours = [o for o in overrides if o.partition("=")[0] in names]
+    if ours and not multirun:
+        raise UsageError(f"{ours[0]}: it is an option of a study. Add -m, and arms and seeds: -m advantage=rank,zscore")
+    config = OmegaConf.structured(StudyConfig)
+    for override in ours:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+            if parsed.is_sweep_override():
+                raise UsageError(f"{override}: give one value. What is swept are options of runs.")
+            OmegaConf.update(config, parsed.key_or_group, parsed.value())
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(f"{override}: {first_line(error)}") from error
+    found: Any = OmegaConf.to_object(config)
+    _check(found)
+    return found, [o for o in overrides if o not in ours]
+
+
+def _check(study: StudyConfig) -> None:
+    if study.jobs < 1:
+        raise UsageError(f"jobs={study.jobs}: give 1 or more.")
+    if study.until not in (None, DECIDED):
+        raise UsageError(f"until={study.until}: write until={DECIDED}, or leave it out.")
+    if study.looks and not study.until:
+        raise UsageError(f"looks={study.looks}: they belong to until={DECIDED}. Add it.")
+
+
+def swept_options(overrides: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Values of each swept option, in the order of a command line, and the other overrides."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
+    choices = choices_of(parsed)
+    return {k: v for k, v in choices.items() if k in swept}, [
+        f"{k}={v[0]}" for k, v in choices.items() if k not in swept
+    ]
+
+
+def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
+    """The plan of a command line.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    from grouprl.studies.decomposition import CONTROLS
+    from grouprl.studies.plan import plan_of
+
+    swept, common = swept_options(overrides)
+    looks = tuple(study.looks)
+    if study.until:
+        looks = _looks(study, swept)
+        swept = swept | {SEED: swept.get(SEED) or [str(seed) for seed in range(looks[-1])]}
+        swept[SEED] = swept[SEED][: looks[-1]]
+    if SEED in study.arms:
+        raise UsageError("arms=[seed]: seeds are repetitions of an arm.")
+    try:
+        return plan_of(
+            swept,
+            [override for override in common if not override.startswith("hydra")],
+            arm_keys=study.arms,
+            question=study.question,
+            controls=CONTROLS if study.controls else (),
+            metric=study.metric,
+            margin=study.margin,
+            looks=looks,
+            baseline=study.baseline,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _looks(study: StudyConfig, swept: dict[str, list[str]]) -> tuple[int, ...]:
+    seeds = len(swept.get(SEED, ()))
+    if study.looks:
+        if seeds and seeds < study.looks[-1]:
+            raise UsageError(f"looks={study.looks}: {seeds} seeds are given. Give as many as the last look takes.")
+        return tuple(study.looks)
+    if not seeds:
+        return LOOKS
+    return (*(look for look in LOOKS if look < seeds), seeds)
+
+
+def launcher(study: StudyConfig, overrides: Sequence[str]) -> list[str]:
+    """Overrides with which Hydra does several runs at once, the cores divided among them."""
+    from grouprl.runtime.machine import cores
+
+    keys = {override.partition("=")[0] for override in overrides}
+    if study.jobs == 1:
+        return []
+    if "hydra/launcher" in keys:
+        raise UsageError(f"jobs={study.jobs}: hydra/launcher is given as well. Use one of them.")
+    threads = [] if "threads" in keys else [f"threads={max(1, cores() // study.jobs)}"]
+    return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={study.jobs}", *threads]

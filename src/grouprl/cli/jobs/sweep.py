@@ -1,0 +1,266 @@
+"""A sweep as a study: its plan, its runs by a launcher, batch by batch where it looks more than once, its verdict."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from grouprl.checks import on_one_device
+from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, sweep_folder, sweep_folders
+from grouprl.cli.config.inputs import package_digest
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.preflight import check_command
+from grouprl.cli.config.study import SEED, StudyConfig, launcher, planned
+from grouprl.cli.environment import program
+from grouprl.cli.jobs.apart import run_apart
+from grouprl.cli.jobs.arms import arm_of
+from grouprl.cli.jobs.job import Job
+from grouprl.files import FileError
+from grouprl.studies.plan import StudyError, StudyPlan, begin
+from grouprl.studies.table import progress, table_of
+from grouprl.training import signals
+from grouprl.training.records import read_result, settle, shown, versions
+
+_WAIT_S = 10.0
+"""For the processes of a launcher to end that a signal stopped."""
+_used: dict[int, Path] = {}
+"""The folders of the jobs of a sweep that this process ran: a name may hold the time."""
+_begun: dict[Path, dict[str, Any]] = {}
+"""The identities of the jobs that this process began, by their folders."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs that are given to a launcher together."""
+
+    overrides: tuple[str, ...]
+    jobs: tuple[DictConfig, ...]
+    folders: tuple[Path, ...]
+    seeds: int
+    """How many seeds of the study are done after it."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A command line of several runs, checked and not begun."""
+
+    plan: StudyPlan
+    folder: Path
+    batches: tuple[Batch, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of all runs, which a study that ends early does not all use."""
+        return [folder for batch in self.batches for folder in batch.folders]
+
+
+def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[str]) -> Sweep:
+    """Check a command line of several runs.
+
+    Args:
+        study: Options of the study.
+        flags: Hydra's, of the command line.
+        overrides: Its options of runs.
+
+    Raises:
+        UsageError: It cannot be run.
+    """
+    mine = [*overrides, *launcher(study, overrides)]
+    jobs = check_command("train", mine, multirun=True)
+    _refuse_many_devices(jobs)
+    plan = planned(study, mine)
+    batches = [_batch(part, seeds) for part, seeds in _parts(plan, mine)]
+    folders = [folder for batch in batches for folder in batch.folders]
+    if len(set(folders)) < len(folders):
+        raise UsageError("hydra.sweep.subdir: runs of several batches would write to one folder. Leave it out.")
+    return Sweep(plan, sweep_folder(jobs[0]), tuple(batches), tuple(flags))
+
+
+def _parts(plan: StudyPlan, overrides: Sequence[str]) -> list[tuple[list[str], int]]:
+    """The overrides of each batch, and how many seeds are done after it."""
+    looks = plan.looks or (len(plan.seeds),)
+    others = [o for o in overrides if o.partition("=")[0] != SEED] if plan.looks else list(overrides)
+    parts = []
+    for done, look in zip((0, *looks), looks, strict=False):
+        seeds = [f"{SEED}={','.join(map(str, plan.seeds[done:look]))}"] if plan.looks else []
+        parts.append(([*others, *seeds], look))
+        if plan.controls:
+            parts.append((_with_controls(plan, [*others, *seeds]), look))
+    return parts
+
+
+def _with_controls(plan: StudyPlan, overrides: Sequence[str]) -> list[str]:
+    """The overrides of the first arm's runs with the rewards of the controls."""
+    (first, *_), arms = plan.controls.values(), {o.partition("=")[0] for arm in plan.arms.values() for o in arm}
+    shared = [o for o in overrides if o.partition("=")[0] not in {*arms, "reward"}]
+    own = [o for o in first if not o.startswith("reward=")]
+    return [*shared, *own, f"reward={','.join(plan.controls)}"]
+
+
+def _batch(overrides: list[str], seeds: int) -> Batch:
+    jobs = check_command("train", overrides, multirun=True)
+    return Batch((*overrides, *pinned(jobs[0])), tuple(jobs), tuple(sweep_folders(jobs)), seeds)
+
+
+def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:
+    for job in jobs:
+        if not on_one_device(job.trainer.get("devices", 1)):
+            raise UsageError(
+                f"trainer.devices={job.trainer.devices} with -m: the processes of further devices are started with the "
+                "whole command line, which is the sweep's. Use trainer.devices=1, or start the runs one by one."
+            )
+
+
+def prepare_study(sweep: Sweep) -> Sweep:
+    """Write the plan down, or take up the one that stands; see to it that what is written stays in its folder.
+
+    Raises:
+        UsageError: The folder holds another study.
+    """
+    for batch in sweep.batches:
+        for folder, job in zip(batch.folders, batch.jobs, strict=True):
+            prepare_folder(folder, job)
+    prepare_sweep(sweep.batches[0].jobs[0])
+    from grouprl.runtime.machine import processor
+
+    here = {"processor": processor(), "package": package_digest(), "versions": versions()}
+    try:
+        plan = begin(replace(sweep.plan, conditions=here), sweep.folder)
+    except StudyError as error:
+        raise UsageError(str(error)) from error
+    return replace(sweep, plan=plan)
+
+
+def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> int:
+    """Run the batches of a sweep, sum up, whatever became of them, and say the verdict; the exit code.
+
+    Args:
+        run: Hydra's program, which reads ``sys.argv``.
+        sweep: What is to be run.
+        command: The command line, to be given again.
+    """
+    started, code = time.time(), 0
+    _used.clear()
+    _begun.clear()
+    if sweep.plan.compares:
+        print("\n".join(sweep.plan.describe()), flush=True)
+    folders: list[Path] = []
+    for batch in sweep.batches:
+        # Flags first: Hydra's parser takes no flag between overrides.
+        sys.argv = [sys.argv[0], *sweep.flags, *batch.overrides]
+        _used.clear()
+        code = _run_batch(run, batch) or code
+        folders += [_used.get(number, folder) for number, folder in enumerate(batch.folders)]
+        if signals.received or (
+            sweep.plan.looks and _is_last_of_look(sweep, batch) and _is_decided(sweep, batch.seeds)
+        ):
+            break
+    code = _close(folders, started, command) or code
+    if code or not sweep.plan.compares:
+        return code
+    return _conclude(sweep.plan, sweep.folder, batch.seeds)
+
+
+def _is_last_of_look(sweep: Sweep, batch: Batch) -> bool:
+    return batch is [other for other in sweep.batches if other.seeds == batch.seeds][-1]
+
+
+def _run_batch(run: Callable[[], None], batch: Batch) -> int:
+    in_turn = batch.jobs[0].hydra.launcher._target_.endswith(".BasicLauncher")  # else they run in other processes
+    with signals.handled(signals.note if in_turn else signals.raise_stopped):
+        try:
+            run()
+        except signals.Stopped:
+            pass
+        except SystemExit:  # Hydra's, which has said why
+            return 1
+    return 0
+
+
+def run_arm(config: DictConfig) -> None:
+    """One job of a sweep: a finished one is skipped, and the jobs after a signal are not run."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    choices = {k: v for k, v in settings.runtime.choices.items() if not k.startswith("hydra")}
+    task = (config, folder, list(settings.overrides.task), choices)
+    _used[settings.job.num], name = folder, os.path.relpath(folder, settings.sweep.dir)
+    if signals.received:
+        if read_result(folder) is None:
+            Job.new(*task, sweeping=True).write(run=name, state="not run")
+        return
+    job = arm_of(*task)
+    if job is not None:
+        job.result["run"], _begun[folder] = name, job.result["identity"]
+        print(f"\n== {job.result['run']}", flush=True)
+        run_apart(job)
+    at_once = settings.launcher.get("n_jobs", 1)
+    if said := progress(Path(settings.sweep.dir), at_once):
+        print(said, flush=True)
+
+
+def _close(folders: Sequence[Path], started: float, command: Sequence[str]) -> int:
+    """Print the table of a sweep's jobs; the exit code of the sweep."""
+    found = [_result_of(folder) for folder in folders]
+    print(f"\n{table_of(found)}\n")
+    for result in found:
+        if result["state"] == "failed":
+            print(f"{result['run']} failed: {result.get('error', 'not said why')}")
+    place = shown(Path(os.path.commonpath([folder.parent for folder in folders])))
+    print(
+        f"{len(found)} runs, {time.time() - started:.0f} s. "
+        f"Compare them: tensorboard --logdir {shlex.quote(str(place))}"
+    )
+    if signals.received:
+        print(f"To go on, give the same command: {program('train')} {shlex.join(command)}")
+        return signals.exit_code()
+    return 0 if all(result["state"] == "finished" for result in found) else 1
+
+
+def _result_of(folder: Path) -> dict[str, Any]:
+    try:
+        settle(folder, wait_s=_WAIT_S if signals.received else 0)
+        result = read_result(folder) or {"run": folder.name, "state": "not run"}
+        if result.get("identity", {}) != _begun.get(folder, result.get("identity", {})):
+            return {"run": folder.name, "state": "failed", "error": "its folder holds another run, see above"}
+        return result
+    except (FileError, OSError) as error:
+        return {"run": folder.name, "state": "failed", "error": str(error)}
+
+
+def _is_decided(sweep: Sweep, seeds: int) -> bool:
+    """Whether a study ends at a look; what the look says is shown."""
+    from grouprl.studies.outcomes import OutcomeError
+    from grouprl.studies.verdict import judge
+
+    try:
+        verdict = judge(sweep.plan, sweep.folder, seeds_done=seeds)
+    except (OutcomeError, FileError) as error:
+        print(f"after {seeds} seeds: {error}")
+        return False
+    print("\n".join(f"after {seeds} seeds: {line}" for line in verdict.lines()), flush=True)
+    return verdict.decided
+
+
+def _conclude(plan: StudyPlan, folder: Path, seeds: int) -> int:
+    """Say the verdict of a study; the exit code."""
+    from grouprl.studies.outcomes import OutcomeError
+    from grouprl.studies.verdict import judge
+
+    try:
+        verdict = judge(plan, folder, seeds_done=seeds if plan.looks else None)
+    except (OutcomeError, FileError) as error:
+        print(f"no verdict: {error}", file=sys.stderr)
+        return 1
+    verdict.write(folder)
+    print(f"\n{verdict.describe()}\n\nAgain: python compare.py {shlex.quote(str(shown(folder)))}")
+    return verdict.exit_code

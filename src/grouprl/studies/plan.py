@@ -1,0 +1,242 @@
+"""What a study asks, written down before its first run: arms, seeds, bases, the metric, and what would settle it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from grouprl.files import FileError, Shape, check_shape, read_json, write_json
+from grouprl.statistics.seeds import smallest_visible
+from grouprl.statistics.sequential import check_looks
+
+Metric = Literal["final", "area"]
+"""``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
+METRICS: tuple[Metric, ...] = ("final", "area")
+PLAN_FILE = "study.json"
+REPETITION = "seed"
+BASES = ("policy", "data.seed")
+"""Options whose values are bases where they are swept: a verdict on one is a verdict on that one."""
+_SHAPE: Shape = {
+    **{"question": str, "arms": dict, "seeds": list, "bases": dict, "metric": str, "margin": (int, float)},
+    **{"looks": list, "baseline": (str, type(None)), "common": list, "controls": dict, "conditions": dict},
+    **{"digest": str, "changes": list},
+}
+_REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
+
+
+class StudyError(ValueError):
+    """A folder that holds another study; the text says which."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A question and how it is to be answered. Arms and bases are sets of overrides by name."""
+
+    arms: Mapping[str, tuple[str, ...]]
+    seeds: tuple[int, ...]
+    bases: Mapping[str, tuple[str, ...]]
+    common: tuple[str, ...] = ()
+    """Overrides of all runs."""
+    question: str = ""
+    metric: Metric = "final"
+    margin: float = 1.0
+    """The largest difference that does not matter, in points."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds after which the arms are looked at; empty: once, after all of them."""
+    baseline: str | None = None
+    """The arm that the others are compared with; None: all pairs."""
+    controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Runs of the first arm with a reward that does not know the answer, by the option of ``reward``."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """Threads, precision, processor, package and versions when it began."""
+    changes: tuple[str, ...] = ()
+    """What was changed after it began, and is exploratory."""
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric={self.metric}: choose one of {', '.join(METRICS)}.")
+        if not self.margin > 0:
+            raise ValueError(f"margin={self.margin:g}: give a number of points above 0.")
+        if self.looks:
+            check_looks(self.looks)
+        if self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline={self.baseline}: no arm of this study. Arms: {', '.join(self.arms)}.")
+
+    @property
+    def runs(self) -> int:
+        """The most that the study takes."""
+        return (len(self.arms) + len(self.controls)) * len(self.bases) * len(self.seeds)
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is anything to compare: two seeds of two arms, or of an arm and its controls."""
+        return (len(self.arms) > 1 or bool(self.controls)) and len(self.seeds) > 1
+
+    @property
+    def digest(self) -> str:
+        """Of what was decided before the first run."""
+        content = {k: v for k, v in asdict(self).items() if k not in ("changes", "conditions")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def write(self, folder: Path) -> None:
+        """Write it to a study's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLAN_FILE, asdict(self) | {"digest": self.digest})
+
+    def describe(self) -> list[str]:
+        """Lines that say what is asked and what can be seen."""
+        lines = [f"Study: {self.question}"]
+        seeds, bases = len(self.seeds), len(self.bases)
+        over = f", on {bases} bases ({', '.join(self.bases)})" if bases > 1 else ""
+        beside = f" and {len(self.controls)} controls" if self.controls else ""
+        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{over}: {self.runs} runs at most.")
+        if self.compares:
+            lines.append(
+                f"Seen four times in five: a difference of {smallest_visible(1.0, seeds):.2f} standard deviations of "
+                f"the seeds' differences. Differences within {self.margin:g} points do not matter."
+            )
+        return lines
+
+
+def read_plan(folder: Path) -> StudyPlan | None:
+    """The plan in a study's folder, or None where there is none.
+
+    Raises:
+        FileError: The file holds something else, or was changed after it was written.
+    """
+    file = folder / PLAN_FILE
+    content = read_json(file, _SHAPE, remedy=_REMEDY)
+    if content is None:
+        return None
+    for name in ("arms", "bases", "controls"):
+        check_shape(content[name], dict.fromkeys(content[name], list), f"{file}, {name}", remedy=_REMEDY)
+    try:
+        plan = StudyPlan(
+            arms={name: tuple(overrides) for name, overrides in content["arms"].items()},
+            bases={name: tuple(overrides) for name, overrides in content["bases"].items()},
+            controls={name: tuple(overrides) for name, overrides in content["controls"].items()},
+            seeds=tuple(content["seeds"]),
+            looks=tuple(content["looks"]),
+            common=tuple(content["common"]),
+            changes=tuple(content["changes"]),
+            **{name: content[name] for name in ("question", "metric", "margin", "baseline", "conditions")},
+        )
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{file}: {error} {_REMEDY}.") from error
+    if plan.digest != content["digest"]:
+        raise FileError(f"{file}: it was changed after it was written (its digest is another one). {_REMEDY}.")
+    return plan
+
+
+def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
+    """Write a plan down, or go on with the one that stands: what differs from it is noted as a change.
+
+    Returns:
+        The plan that holds: that of the first command, with the changes of all later ones.
+
+    Raises:
+        StudyError: Another study stands there: its runs have other options, or it has none of these arms.
+    """
+    first = read_plan(folder)
+    if first is None or not first.compares:
+        plan.write(folder)  # a sweep without a question has nothing to hold to
+        return plan
+    options = _only(first.common, plan.common), _only(plan.common, first.common)
+    if any(options) or not set(first.arms) & set(plan.arms):
+        ours, theirs = (" ".join(some) or "none of them" for some in options)
+        said = f"; its runs have {ours}, these {theirs}" if any(options) else ""
+        raise StudyError(f"{folder} holds another study ({first.question}{said}). Give this one a name: study=NAME")
+    new = [change for change in _changes(first, plan) if change not in first.changes]
+    if new:
+        first = replace(first, changes=(*first.changes, *new))
+        first.write(folder)
+    return first
+
+
+def _only(these: Sequence[str], those: Sequence[str]) -> list[str]:
+    """What of some overrides is not among others; their order and their seed do not matter."""
+    return [override for override in these if override not in those and not override.startswith(f"{REPETITION}=")]
+
+
+def _changes(first: StudyPlan, now: StudyPlan) -> list[str]:
+    found = [f"arm {name} was added" for name in now.arms if name not in first.arms]
+    found += [f"base {name} was added" for name in now.bases if name not in first.bases]
+    later = sorted(set(now.seeds) - set(first.seeds))
+    if later:
+        found.append(f"seeds {', '.join(map(str, later))} were added")
+    found += [f"control {name} was added" for name in now.controls if name not in first.controls]
+    for name in ("metric", "margin", "looks", "baseline"):
+        old, new = getattr(first, name), getattr(now, name)
+        if old != new:
+            found.append(f"{name} was {_shown(old)}, and {_shown(new)} was asked for later")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value in (None, ()) else str(list(value) if isinstance(value, tuple) else value)
+
+
+def plan_of(
+    swept: Mapping[str, Sequence[str]],
+    common: Sequence[str],
+    *,
+    arm_keys: Sequence[str] = (),
+    question: str = "",
+    controls: Sequence[str] = (),
+    **settings: Any,
+) -> StudyPlan:
+    """The plan of a sweep.
+
+    Args:
+        swept: Values of each swept option, in the order of the command line.
+        common: Overrides of all runs.
+        arm_keys: Swept options that are arms though they are bases by their name.
+        question: What is asked, in words; empty: made of the arms.
+        controls: Options of ``reward`` that the first arm is run with beside its own.
+        settings: Of `StudyPlan`: metric, margin, looks, baseline, conditions.
+
+    Raises:
+        ValueError: A setting that cannot be, or ``arms`` names an option that is not swept.
+    """
+    unknown = [key for key in arm_keys if key not in swept]
+    if unknown:
+        raise ValueError(f"arms=[{','.join(arm_keys)}]: {unknown[0]} is not swept. Swept: {', '.join(swept)}.")
+    bases = [key for key in swept if key in BASES and key not in arm_keys]
+    arms = [key for key in swept if key not in bases and (key != REPETITION or key in arm_keys)]
+    seeds = [int(value) for value in swept.get(REPETITION, ())] if REPETITION not in arms else []
+    named = _crossed({key: swept[key] for key in arms}) or {"all runs": ()}
+    first = [override for override in next(iter(named.values())) if not override.startswith("reward=")]
+    return StudyPlan(
+        arms=named,
+        controls={name: (*first, f"reward={name}") for name in controls},
+        seeds=tuple(seeds) or (_seed_of(common),),
+        bases=_crossed({key: swept[key] for key in bases}) or {"the one base": ()},
+        common=tuple(common),
+        question=question or _question(named),
+        **settings,
+    )
+
+
+def _crossed(values: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Names and overrides of every combination; none of nothing."""
+    found: dict[str, tuple[str, ...]] = {"": ()} if values else {}
+    for key, options in values.items():
+        found = {
+            ", ".join(filter(None, (name, f"{key}={value}"))): (*overrides, f"{key}={value}")
+            for name, overrides in found.items()
+            for value in options
+        }
+    return found
+
+
+def _seed_of(common: Sequence[str]) -> int:
+    given = [override.partition("=")[2] for override in common if override.startswith(f"{REPETITION}=")]
+    return int(given[-1]) if given else 0
+
+
+def _question(arms: Mapping[str, Any]) -> str:
+    return f"which is better, {' or '.join(arms)}?" if len(arms) > 1 else f"what does {next(iter(arms))} end with?"

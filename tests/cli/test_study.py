@@ -1,0 +1,86 @@
+"""Options of a study on the command line, and the plan that they make."""
+
+import pytest
+
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.study import launcher, planned, split_study
+from grouprl.cli.jobs.sweep import checked_sweep
+
+ARMS = ["advantage=rank,zscore"]
+
+
+def plan(*overrides):
+    study, others = split_study(overrides, multirun=True)
+    return planned(study, others)
+
+
+def test_options_of_a_study_are_none_of_a_run():
+    study, others = split_study([*ARMS, "jobs=2", "margin=0.5", "arms=[policy]", "lr=1e-3"], multirun=True)
+    assert (study.jobs, study.margin, study.arms) == (2, 0.5, ["policy"])
+    assert others == [*ARMS, "lr=1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["jobs=0"], "jobs=0"),
+        (["jobs=two"], "jobs=two"),
+        (["jobs=1,2"], "give one value"),
+        (["until=tomorrow"], "until=decided"),
+        (["looks=[6,8]"], "they belong to until=decided"),
+        (["until=decided", "looks=[8,6]"], "rising numbers of seeds"),
+        (["until=decided", "looks=[6,8]", "seed=0,1"], "2 seeds are given"),
+        (["margin=0"], "margin=0"),
+        (["metric=best"], "metric=best"),
+        (["baseline=rank"], "no arm of this study"),
+        (["arms=[seed]", "seed=0,1"], "seeds are repetitions"),
+        (["arms=[lr]"], "lr is not swept"),
+    ],
+)
+def test_what_cannot_be_is_said(overrides, wanted):
+    with pytest.raises(UsageError) as refused:
+        plan(*ARMS, *overrides)
+    assert wanted in str(refused.value)
+
+
+def test_without_a_sweep_there_is_no_study():
+    with pytest.raises(UsageError, match=r"jobs=2: it is an option of a study\. Add -m"):
+        split_study(["jobs=2"], multirun=False)
+
+
+def test_looks_take_their_seeds_from_the_command_line_or_from_zero_on():
+    assert plan(*ARMS, "until=decided").looks == (6, 8, 10, 12)
+    assert plan(*ARMS, "until=decided").seeds == tuple(range(12))
+    given = plan(*ARMS, "until=decided", "seed=20,21,22,23,24,25,26")
+    assert (given.looks, given.seeds) == ((6, 7), tuple(range(20, 27)))
+    asked = plan(*ARMS, "until=decided", "looks=[2,3]", "seed=range(5)")
+    assert (asked.looks, asked.seeds) == ((2, 3), (0, 1, 2))
+    assert plan(*ARMS, "seed=3,5").looks == ()
+
+
+def test_several_runs_at_once_divide_the_cores(monkeypatch):
+    monkeypatch.setattr("grouprl.runtime.machine.cores", lambda: 8)
+    study, others = split_study([*ARMS, "jobs=3"], multirun=True)
+    assert launcher(study, others) == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "threads=2"]
+    assert launcher(study, [*others, "threads=1"])[-1] == "hydra.launcher.n_jobs=3"
+    with pytest.raises(UsageError, match="hydra/launcher is given as well"):
+        launcher(study, [*others, "hydra/launcher=joblib"])
+    assert launcher(split_study(ARMS, multirun=True)[0], ARMS) == []
+
+
+def test_a_study_that_looks_is_given_out_one_batch_of_seeds_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, others = split_study([*ARMS, "until=decided", "looks=[2,3]"], multirun=True)
+    sweep = checked_sweep(study, ["-m"], others)
+    assert [batch.overrides[-1] for batch in sweep.batches] == ["seed=0,1", "seed=2"]
+    assert [batch.seeds for batch in sweep.batches] == [2, 3]
+    names = [folder.name for folder in sweep.folders]
+    arms = [f"advantage-{name}" for name in ("rank", "zscore")]
+    assert names == [f"{arm}__seed-{n}" for arm in arms for n in (0, 1)] + [f"{arm}__seed-2" for arm in arms]
+    with pytest.raises(UsageError, match="runs of several batches would write to one folder"):
+        checked_sweep(study, ["-m"], [*others, "hydra.sweep.subdir=${hydra.job.num}"])
+
+
+def test_options_that_start_the_launcher_are_none_of_a_plan():
+    study, others = split_study([*ARMS, "jobs=2", "threads=1"], multirun=True)
+    assert planned(study, [*others, *launcher(study, others)]).common == ("threads=1",)

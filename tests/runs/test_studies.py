@@ -1,0 +1,79 @@
+"""From a command line to a verdict: runs by a launcher, looks, going on, and the exit code."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from helpers.runs import weights
+
+from grouprl.studies.plan import PLAN_FILE
+from grouprl.training.records import read_result
+
+pytestmark = pytest.mark.slow
+ARMS = ["-m", "lr=1e-3,3e-3", "max_new_tokens=100", "threads=1"]
+
+
+def runs(study):
+    return {folder.name: folder for folder in sorted(Path("runs", study).iterdir()) if folder.is_dir()}
+
+
+def test_a_study_ends_in_its_verdict_and_is_found_again(train, capfd):
+    code = train(*ARMS, "seed=0,1", "study=a", "margin=90")
+    text = capfd.readouterr().out
+    assert code in (0, 3)
+    assert text.startswith("Study: which is better, lr=0.001 or lr=0.003?\n2 arms, 2 seeds: 4 runs at most.")
+    assert "study: 3 of 4 runs done, less than a minute left" in text
+    verdict = Path("runs/a/verdict.md").read_text()
+    (line,) = [line for line in verdict.splitlines() if line.startswith("lr=0.00")]
+    assert line in text
+    assert json.loads(Path("runs/a/verdict.json").read_text())["verdicts"] == [line]
+    before = {name: (folder / "result.json").stat().st_mtime_ns for name, folder in runs("a").items()}
+    assert train(*ARMS, "seed=0,1", "study=a", "margin=90") == code
+    again = capfd.readouterr().out
+    assert again.count("finished before, skipped") == 4
+    assert line in again
+    assert {name: (folder / "result.json").stat().st_mtime_ns for name, folder in runs("a").items()} == before
+    plan = json.loads(Path("runs/a", PLAN_FILE).read_text())
+    assert (plan["margin"], plan["changes"], plan["conditions"]["package"]) == (
+        90.0,
+        [],
+        read_result(runs("a").popitem()[1])["identity"]["package"],
+    )
+    assert train(*ARMS, "seed=0,1", "study=a", "lr=1e-4,2e-4", "margin=90") == 2
+    assert "runs/a holds another study" in capfd.readouterr().err
+
+
+def test_runs_beside_each_other_are_the_same_runs(train, capfd):
+    assert train(*ARMS, "seed=0,1", "study=in_turn") in (0, 3)
+    assert train(*ARMS, "seed=0,1", "study=beside", "jobs=2") in (0, 3)
+    first, second = runs("in_turn"), runs("beside")
+    assert list(first) == list(second)
+    for name in first:
+        assert read_result(second[name])["state"] == "finished"
+        ours, theirs = weights(first[name]), weights(second[name])
+        assert all(bool((ours[key] == theirs[key]).all()) for key in ours), name
+
+
+def test_a_study_stops_at_the_look_that_decides_it(train, capfd):
+    """Arms that are equal to the bit are identical after two seeds: the third is not run."""
+    same = ["-m", "micro_batch_size=3,4", "max_new_tokens=40", "threads=1", "steps=1", "minibatches=1"]
+    code = train(*same, "until=decided", "looks=[2,3]", "study=u", "margin=99")
+    text = capfd.readouterr().out
+    assert code == 0, text
+    assert re.search(r"after 2 seeds: micro_batch_size=3 and micro_batch_size=4 are (identical|equivalent)", text), text
+    assert len(runs("u")) == 4
+    assert "4 of 6 runs done" in text
+
+
+def test_a_failed_arm_leaves_a_verdict_out(train, capfd):
+    Path("own.py").write_text(
+        "class Reward:\n"
+        "    def __init__(self, how): self.how = how\n"
+        "    def __call__(self, completions, prompts):\n"
+        "        if self.how == 'fails': raise ValueError('no')\n"
+        "        return [[float(len(text)) for text in row] for row in completions]\n"
+    )
+    own = ["reward=custom", "reward._target_=own.Reward", "+reward.how=good,fails"]
+    assert train("-m", *own, "seed=0,1", "study=f") == 1
+    assert "failed: " in capfd.readouterr().out

@@ -1,0 +1,93 @@
+"""What a study asks: arms, seeds and bases of a command line, written once and held to."""
+
+import json
+
+import pytest
+
+from grouprl.files import FileError
+from grouprl.studies.plan import PLAN_FILE, StudyError, begin, plan_of, read_plan
+
+SWEPT = {"advantage": ["rank", "zscore"], "seed": ["0", "1", "2"]}
+
+
+def test_swept_options_are_arms_but_for_seeds_and_bases():
+    plan = plan_of({"policy": ["tiny", "tiny_b"], "loss": ["repo", "grpo"], **SWEPT}, ["lr=1e-3"])
+    assert list(plan.arms) == [f"loss={a}, advantage={b}" for a in ("repo", "grpo") for b in ("rank", "zscore")]
+    assert plan.arms["loss=grpo, advantage=rank"] == ("loss=grpo", "advantage=rank")
+    assert plan.seeds == (0, 1, 2)
+    assert list(plan.bases) == ["policy=tiny", "policy=tiny_b"]
+    assert plan.runs == 24
+    assert plan.compares
+    as_arms = plan_of({"policy": ["tiny", "tiny_b"], "data.seed": ["0", "1"]}, ["seed=4"], arm_keys=["policy"])
+    assert list(as_arms.arms) == ["policy=tiny", "policy=tiny_b"]
+    assert list(as_arms.bases) == ["data.seed=0", "data.seed=1"]
+    assert as_arms.seeds == (4,)
+    assert not as_arms.compares
+
+
+def test_one_arm_is_a_study_that_compares_nothing():
+    plan = plan_of({"seed": ["0", "1"]}, [])
+    assert list(plan.arms) == ["all runs"]
+    assert (plan.runs, plan.compares) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"margin": 0.0}, "margin=0"),
+        ({"metric": "best"}, "metric=best"),
+        ({"baseline": "advantage=rloo"}, "no arm of this study"),
+        ({"looks": (4, 3)}, "rising numbers of seeds"),
+        ({"arm_keys": ["lr"]}, "lr is not swept"),
+    ],
+)
+def test_a_plan_that_cannot_be(settings, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        plan_of(SWEPT, [], **settings)
+
+
+def test_a_plan_is_written_once_and_what_comes_later_is_a_change(tmp_path):
+    first = begin(plan_of(SWEPT, ["lr=1e-3"]), tmp_path)
+    assert read_plan(tmp_path) == first
+    assert begin(plan_of(SWEPT, ["lr=1e-3"]), tmp_path) == first
+    more = SWEPT | {"seed": ["0", "1", "2", "3"], "advantage": ["rank", "zscore", "rloo"]}
+    later = begin(plan_of(more, ["lr=1e-3"], margin=2.0), tmp_path)
+    assert (later.arms, later.seeds, later.margin, later.digest) == (first.arms, first.seeds, 1.0, first.digest)
+    assert later.changes == (
+        "arm advantage=rloo was added",
+        "seeds 3 were added",
+        "margin was 1.0, and 2.0 was asked for later",
+    )
+    assert begin(plan_of(more, ["lr=1e-3"], margin=2.0), tmp_path) == later
+    assert read_plan(tmp_path) == later
+
+
+def test_another_study_does_not_go_into_the_folder(tmp_path):
+    begin(plan_of(SWEPT, ["steps=40"]), tmp_path)
+    for other in (plan_of(SWEPT, ["steps=20"]), plan_of({"lr": ["1e-3", "1e-4"]}, ["steps=40"])):
+        with pytest.raises(StudyError, match=r"holds another study .*advantage=rank.*study=NAME"):
+            begin(other, tmp_path)
+    with pytest.raises(StudyError, match=r"its runs have steps=40, these lr=1e-3"):
+        begin(plan_of(SWEPT, ["lr=1e-3"]), tmp_path)
+
+
+def test_a_sweep_that_compares_nothing_makes_room(tmp_path):
+    begin(plan_of({"seed": ["0", "1"]}, ["steps=40"]), tmp_path)
+    now = begin(plan_of(SWEPT, ["steps=20"]), tmp_path)
+    assert read_plan(tmp_path) == now
+
+
+@pytest.mark.parametrize("damage", ["margin", "arms", "text", "gone"])
+def test_a_plan_that_was_changed_is_refused(tmp_path, damage):
+    begin(plan_of(SWEPT, []), tmp_path)
+    file = tmp_path / PLAN_FILE
+    content = json.loads(file.read_text())
+    if damage == "margin":
+        content["margin"] = 5.0
+    elif damage == "arms":
+        content["arms"] = {"a": 1}
+    elif damage == "gone":
+        del content["seeds"]
+    file.write_text("{" if damage == "text" else json.dumps(content))
+    with pytest.raises(FileError, match=PLAN_FILE):
+        read_plan(tmp_path)

@@ -1,0 +1,177 @@
+"""Verdicts from run folders that are made here: who is better on which base, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import prints
+from helpers.studies import make_run
+
+from grouprl.cli import compare
+from grouprl.statistics.seeds import paired_t
+from grouprl.statistics.sequential import nominal_level
+from grouprl.studies.outcomes import OutcomeError, read_outcome
+from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.verdict import judge
+
+HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+SEEDS = [str(seed) for seed in range(6)]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A function that makes a study's runs on some bases: by how much z-score is better, on each."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(gains, seeds=6, **settings):
+        for base, gain in gains.items():
+            for seed in range(seeds):
+                for advantage, more in (("rank", 0.0), ("zscore", gain)):
+                    folder = Path(f"s/{base}-{advantage}-{seed}")
+                    make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
+        swept = {"policy": list(gains), "advantage": ["rank", "zscore"], "seed": [str(n) for n in range(seeds)]}
+        return begin(plan_of(swept, [], **settings), Path("s"))
+
+    return make
+
+
+def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
+    study({"tiny": 0.15, "tiny_b": 0.2, "tiny_c": 0.0})
+    code, text = prints(compare.main, capsys)("s", "--json", "v.json")
+    lines = text.splitlines()
+    assert lines[0].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
+    assert lines[1].startswith("policy=tiny_b: advantage=zscore is better than advantage=rank by ")
+    assert lines[2].startswith("policy=tiny_c: advantage=zscore against advantage=rank is undecided: ")
+    assert lines[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 2 of 3 bases."
+    assert code == 3
+    found = json.loads(Path("v.json").read_text())
+    assert found["decided"] is False
+    assert [base["pairs"][0]["ending"] for base in found["bases"].values()] == ["better", "better", "undecided"]
+
+
+def test_exit_codes(study, capsys):
+    study({"tiny": 0.2})
+    assert prints(compare.main, capsys)("s")[0] == 0
+    assert prints(compare.main, capsys)("nowhere")[0] == 1
+
+
+def test_a_study_that_looks_twice_has_wider_intervals_and_one_test(study):
+    plan = study({"tiny": 0.03}, looks=(4, 6))
+    (pair,) = judge(plan, Path("s")).bases["policy=tiny"].pairs
+    rank, zscore = judge(plan, Path("s")).bases["policy=tiny"].arms
+    wanted = paired_t((zscore.scores - rank.scores).tolist(), nominal_level((4, 6)))
+    assert (pair.test.low, pair.test.high) == pytest.approx((wanted.low, wanted.high))
+    assert pair.level == nominal_level((4, 6))
+    early = judge(plan, Path("s"), seeds_done=4)
+    assert early.bases["policy=tiny"].arms[0].seeds == (0, 1, 2, 3)
+
+
+def test_runs_that_are_not_of_the_plan_are_left_out_and_missing_ones_are_said(study):
+    plan = study({"tiny": 0.2})
+    make_run(Path("s/other"), advantage="rank", seed=0, chances=0.0, policy="tiny", lr=1.0)
+    make_run(Path("s/more"), advantage="rank", seed=9, chances=0.0, policy="tiny")
+    import shutil
+
+    shutil.rmtree("s/tiny-zscore-5")
+    verdict = judge(plan, Path("s"))
+    assert [arm.seeds for arm in verdict.bases["policy=tiny"].arms] == [tuple(range(5))] * 2
+    assert "advantage=zscore on policy=tiny: no result of seed 5" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"threads": 2}, "have threads 1 and 2"),
+        ({"package": "b"}, "different versions of grouprl"),
+        ({"prompts_per_step": 3}, "no result of seed 5"),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_arms_are_refused(study, change, wanted):
+    import shutil
+
+    plan = study({"tiny": 0.2})
+    shutil.rmtree("s/tiny-zscore-5")
+    make_run(Path("s/tiny-zscore-5"), advantage="zscore", seed=5, chances=HARD, policy="tiny", **change)
+    if "prompts_per_step" in change:  # another option: not a run of this study
+        assert any(wanted in note for note in judge(plan, Path("s")).notes)
+        return
+    with pytest.raises(OutcomeError, match=wanted):
+        judge(plan, Path("s"))
+
+
+def test_a_run_of_an_arm_whose_configuration_is_another_is_refused(study):
+    plan = study({"tiny": 0.2})
+    config = Path("s/tiny-rank-3/config.yaml")
+    config.write_text(config.read_text().replace("group_size: 4", "group_size: 8"))
+    with pytest.raises(OutcomeError, match="are one arm, and differ in group_size"):
+        judge(plan, Path("s"))
+
+
+def test_mixed_machines_are_said(study):
+    import shutil
+
+    plan = study({"tiny": 0.2})
+    for name in ("rank", "zscore"):
+        shutil.rmtree(f"s/tiny-{name}-5")
+        make_run(Path(f"s/tiny-{name}-5"), advantage=name, seed=5, chances=HARD, policy="tiny", processor="another")
+    (note,) = judge(plan, Path("s")).notes
+    assert "several kinds of processor (a processor: seeds 0, 1, 2, 3, 4; another: seeds 5)" in note
+    assert "ran on different ones" not in note
+
+
+def test_another_margin_on_the_command_line_is_exploratory(study, capsys):
+    study({"tiny": 0.0})
+    code, text = prints(compare.main, capsys)("s", "--margin", "60")
+    assert code == 0
+    assert "equivalent within 60 points" in text
+    assert "exploratory: margin is 1.0 in the plan, and 60.0 here" in text
+
+
+def test_equal_runs_are_identical_without_a_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = begin(plan_of({"advantage": ["rank", "zscore"], "seed": SEEDS}, []), Path("s"))
+    import shutil
+
+    for seed in range(6):
+        run = make_run(Path(f"s/rank-{seed}"), seed=seed, chances=HARD)
+        shutil.copytree(run, f"s/zscore-{seed}")
+        for name in ("result.json", "config.yaml"):
+            file = Path(f"s/zscore-{seed}") / name
+            file.write_text(
+                file.read_text().replace("advantage=rank", "advantage=zscore").replace("a.Rank", "a.ZScore")
+            )
+        content = json.loads(Path(f"s/zscore-{seed}/result.json").read_text())
+        content |= {"run": f"zscore-{seed}", "choices": {"advantage": "zscore"}}
+        Path(f"s/zscore-{seed}/result.json").write_text(json.dumps(content))
+    verdict = judge(plan, Path("s"))
+    assert verdict.lines() == ["advantage=rank and advantage=zscore are identical on every seed."]
+    assert verdict.decided
+
+
+def test_controls_say_what_a_gain_is_made_of(tmp_path, monkeypatch, capsys):
+    """From before training, or from the group's own vote; none is a difference to random reward."""
+    monkeypatch.chdir(tmp_path)
+    swept = {"advantage": ["rank", "zscore"], "seed": SEEDS}
+    plan = begin(plan_of(swept, ["reward=correct"], controls=("random", "majority")), Path("s"))
+    assert plan.controls == {n: ("advantage=rank", f"reward={n}") for n in ("random", "majority")}
+    assert plan.runs == 24
+    made = {}
+    for seed in range(6):
+        for advantage in ("rank", "zscore"):
+            folder = Path(f"s/{advantage}-{seed}")
+            made[advantage, seed] = make_run(folder, advantage=advantage, seed=seed, chances=HARD, own_reward="correct")
+        for name, chances in (("random", 0.1), ("majority", 0.3)):
+            made[name, seed] = make_run(Path(f"s/{name}-{seed}"), seed=seed, chances=chances, own_reward=name)
+    verdict = judge(plan, Path("s"))
+    (terms,) = verdict.terms.values()
+    assert [term.name for term in terms] == ["null", "elicitation", "reward design"]
+    score = {key: read_outcome(folder) for key, folder in made.items()}
+    null = [score["random", n].last.correct.mean() - score["random", n].evaluations[0].correct.mean() for n in range(6)]
+    design = [score["rank", n].last.correct.mean() - score["majority", n].last.correct.mean() for n in range(6)]
+    assert terms[0].test == paired_t(null)
+    assert terms[2].test == paired_t(design)
+    text = prints(compare.main, capsys)("s")[1]
+    assert "What advantage=rank gains is made of:" in text
+    assert "| reward design | " in text
+    assert [pair.first for pair in verdict.bases["the one base"].pairs] == ["advantage=rank"]  # controls are no arms
