@@ -44,7 +44,7 @@ CONTROLS: dict[str, list[str]] = {"random reward": ["reward=random"], "format re
 CONTROL_SEEDS = 3
 """Of a control, which ends tens of points lower."""
 QUESTIONS: dict[str, list[str]] = {
-    "random ties": ["advantage.ties=random"],
+    "random ties": ["advantage=rank_random"],
     "no clip": ["loss/gate=none"],
     "groups of 2": ["group_size=2", "prompts_per_step=64"],
 }

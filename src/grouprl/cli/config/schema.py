@@ -161,6 +161,8 @@ class StudyConfig:
     """numbers of seeds to look after"""
     controls: bool = False
     """rewards that do not know"""
+    on_noop: str = "refuse"
+    """or warn: arms that cannot differ"""
     question: str = ""
     """what is asked, in words"""
 

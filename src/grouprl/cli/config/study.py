@@ -10,14 +10,15 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.messages import UsageError, first_line
-from grouprl.cli.config.preflight import choices_of
+from grouprl.cli.config.preflight import check_job, choices_of
 from grouprl.cli.config.schema import StudyConfig
 
 if TYPE_CHECKING:
     from grouprl.studies.plan import StudyPlan
 
-DECIDED, SEED = "decided", "seed"
+DECIDED, SEED, REFUSE, WARN = "decided", "seed", "refuse", "warn"
 LOOKS = (6, 8, 10, 12)
 """Numbers of seeds that until=decided looks after."""
 
@@ -51,8 +52,30 @@ def _check(study: StudyConfig) -> None:
         raise UsageError(f"jobs={study.jobs}: give 1 or more.")
     if study.until not in (None, DECIDED):
         raise UsageError(f"until={study.until}: write until={DECIDED}, or leave it out.")
+    if study.on_noop not in (REFUSE, WARN):
+        raise UsageError(f"on_noop={study.on_noop}: choose {REFUSE} or {WARN}.")
     if study.looks and not study.until:
         raise UsageError(f"looks={study.looks}: they belong to until={DECIDED}. Add it.")
+
+
+def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:
+    """What is to be said of arms that can differ by chance alone, or not at all.
+
+    Raises:
+        UsageError: Two arms are the same to the bit, and nobody said that they may be.
+    """
+    from grouprl.studies.noop import no_ops
+
+    base = next(iter(plan.bases.values()))
+    jobs = {name: check_job("train", [*plan.common, *base, *arm]) for name, arm in plan.arms.items()}
+    arms: Any = {name: OmegaConf.to_container(without_hydra(job), resolve=True) for name, job in jobs.items()}
+    found = no_ops(arms)
+    same = [pair for pair in found if pair.how == "same"]
+    if same and study.on_noop == REFUSE:
+        raise UsageError(
+            f"{same[0]}.\nLeave one of them out, or go on with on_noop={WARN}: their runs have equal bits."
+        )
+    return [f"note: {pair}." for pair in found]
 
 
 def swept_options(overrides: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

@@ -19,7 +19,7 @@ from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, sw
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import SEED, StudyConfig, launcher, planned
+from grouprl.cli.config.study import SEED, StudyConfig, check_arms, launcher, planned
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
@@ -57,6 +57,8 @@ class Sweep:
     folder: Path
     batches: tuple[Batch, ...]
     flags: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What is said before it begins."""
 
     @property
     def folders(self) -> list[Path]:
@@ -79,11 +81,12 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     jobs = check_command("train", mine, multirun=True)
     _refuse_many_devices(jobs)
     plan = planned(study, mine)
+    notes = check_arms(study, plan) if plan.compares else []
     batches = [_batch(part, seeds) for part, seeds in _parts(plan, mine)]
     folders = [folder for batch in batches for folder in batch.folders]
     if len(set(folders)) < len(folders):
         raise UsageError("hydra.sweep.subdir: runs of several batches would write to one folder. Leave it out.")
-    return Sweep(plan, sweep_folder(jobs[0]), tuple(batches), tuple(flags))
+    return Sweep(plan, sweep_folder(jobs[0]), tuple(batches), tuple(flags), tuple(notes))
 
 
 def _parts(plan: StudyPlan, overrides: Sequence[str]) -> list[tuple[list[str], int]]:
@@ -153,7 +156,7 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
     _used.clear()
     _begun.clear()
     if sweep.plan.compares:
-        print("\n".join(sweep.plan.describe()), flush=True)
+        print("\n".join([*sweep.plan.describe(), *sweep.notes]), flush=True)
     folders: list[Path] = []
     for batch in sweep.batches:
         # Flags first: Hydra's parser takes no flag between overrides.

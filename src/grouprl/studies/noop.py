@@ -1,0 +1,129 @@
+"""Arms that cannot differ: options that change no bit of a run, and factors that the optimizer cancels.
+
+An ablation over an option that nothing reads ends in "no difference", which is true of the two names alone. The rules
+here are about a run's composed options; each is proved by two runs of equal bits, beside a near miss that does differ
+(tests/studies/test_noop.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Sameness = Literal["same", "same up to a constant"]
+_HOUSEKEEPING = (
+    *("checkpoint_every", "keep_checkpoints", "save_policy_every", "save_merged", "stop_grace_s"),
+    *("study", "resume", "resume_fall_back", "accept_changed", "on_out_of_memory"),
+)
+_RANK, _RLOO = "grouprl.advantages.rank.RankAdvantage", "grouprl.advantages.baselines.LeaveOneOutAdvantage"
+_CENTERED, _ZSCORE = ("grouprl.advantages.baselines." + name for name in ("CenteredAdvantage", "ZScoreAdvantage"))
+_ZERO_OR_ONE = (
+    "grouprl.rewards.parts.CorrectReward",
+    *("grouprl.rewards.controls." + name for name in ("RandomReward", "MajorityReward", "WrongLabelReward")),
+)
+_CLIPS = ("grouprl.losses.gates.ClipGate", "grouprl.losses.gates.NoGate")
+_MEANS = ("grouprl.losses.aggregations.GroupTokenMean", "grouprl.losses.aggregations.BatchTokenMean")
+_SCALE_FREE = ("torch.optim.AdamW", "torch.optim.Adam")
+
+
+@dataclass(frozen=True)
+class NoOp:
+    """Two arms between which there is nothing to find."""
+
+    first: str
+    second: str
+    how: Sameness
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second} are {self.how}: {self.why}"
+
+
+def no_ops(arms: Mapping[str, Mapping[str, Any]]) -> list[NoOp]:
+    """Pairs of arms that are the same, or the same up to a constant.
+
+    Args:
+        arms: Each arm's composed options, nested; those of one base and one seed.
+    """
+    found = []
+    for (first, a), (second, b) in itertools.combinations(arms.items(), 2):
+        reasons = _reasons(a, b)
+        if _reduced(a) == _reduced(b):
+            found.append(NoOp(first, second, "same", _joined(reasons)))
+        elif _reduced(a, up_to_a_constant=True) == _reduced(b, up_to_a_constant=True):
+            why = "RLOO's advantages are G / (G - 1) times the centered ones, and Adam divides by its gradients' size"
+            found.append(NoOp(first, second, "same up to a constant", _joined([*reasons, why])))
+    return found
+
+
+def _joined(reasons: list[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons)) or "no option of a run differs"
+
+
+def _reasons(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Why what differs between two arms does not matter, where it does not."""
+    differing = {key for key in {*first, *second} if first.get(key) != second.get(key)}
+    differing |= {f"loss.{axis}" for axis in first["loss"] if first["loss"][axis] != second["loss"].get(axis)}
+    return [why for topics, why in _rules(first) if differing & set(topics)]
+
+
+def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> dict[str, Any]:
+    """What of a run's options can change its bits; what cannot is left out, or written in one way."""
+    kept = {key: value for key, value in config.items() if key not in _HOUSEKEEPING}
+    loss, advantage = dict(kept["loss"]), dict(kept["advantage"])
+    if kept["beta"] == 0:
+        loss.pop("kl", None)
+    if _has_one_step(config) and _target(loss["gate"]) in _CLIPS and not loss["gate"].get("dual_clip"):
+        loss["gate"] = "a clip that nothing reaches"
+        kept["eps_low"] = kept["eps_high"] = None
+    if _has_one_group(config) and _target(loss["aggregation"]) in _MEANS:
+        loss["aggregation"] = "a mean over the tokens of one group"
+    if _target(advantage) == _RANK:
+        if advantage["ties"] != "random":
+            advantage.pop("seed", None)
+        if kept["group_size"] == 2 and advantage["ties"] != "random":
+            advantage["ties"] = "of two"
+        elif _is_zero_or_one(config) and advantage["ties"] == "average":
+            advantage = {"_target_": _RLOO}
+    scale_free = _target(kept["optimizer"]) in _SCALE_FREE
+    if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
+        advantage = {"_target_": _CENTERED}
+    return kept | {"loss": loss, "advantage": advantage}
+
+
+def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The options that a rule is about, and what it says."""
+    if config["beta"] == 0:
+        yield ("loss.kl",), "with beta=0 the KL term is not computed"
+    if _has_one_step(config):
+        yield (
+            ("loss", "eps_low", "eps_high"),
+            "with one optimizer step a rollout every ratio is 1, and no clip is reached",
+        )
+    if _has_one_group(config):
+        yield ("loss.aggregation",), "with one group a minibatch its tokens are all tokens"
+    if config["group_size"] == 2:
+        yield ("advantage",), "in groups of two all tie rules are one"
+    if _is_zero_or_one(config):
+        yield ("advantage",), "with rewards of 0 and 1 ranks are leave-one-out, bit for bit"
+
+
+def _target(node: Any) -> str:
+    return str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+
+
+def _has_one_step(config: Mapping[str, Any]) -> bool:
+    """Whether each rollout is trained on once, by the policy that drew it."""
+    exact = _target(config["sampler"]) == "grouprl.sampling.group.GroupSampler"
+    return config["ppo_epochs"] * config["minibatches"] == 1 and exact
+
+
+def _has_one_group(config: Mapping[str, Any]) -> bool:
+    whole = config["filter"].get("drop", 0.0) == 0
+    return config["prompts_per_step"] == config["minibatches"] and whole and config["trainer"].get("devices") == 1
+
+
+def _is_zero_or_one(config: Mapping[str, Any]) -> bool:
+    return _target(config["reward"]) in _ZERO_OR_ONE

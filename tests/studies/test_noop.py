@@ -1,0 +1,109 @@
+"""Arms that cannot differ: each rule, the near miss where it keeps silent, and that their runs have equal bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.runs import same, weights
+from omegaconf import OmegaConf
+
+from grouprl.cli.config.compose import compose_job, without_hydra
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.study import check_arms, planned, split_study
+from grouprl.studies.noop import no_ops
+
+ONE_STEP = ["minibatches=1", "ppo_epochs=1"]
+ONE_GROUP = ["prompts_per_step=4", "minibatches=4"]
+SAME = {
+    # name: what both have, what the first has, what the second has, a part of the reason
+    "another KL estimator at beta 0": ([], ["loss/kl=k1"], ["loss/kl=k3"], "beta=0"),
+    "another clip with one step": (ONE_STEP, ["eps_high=0.2"], ["eps_high=0.28"], "every ratio is 1"),
+    "no clip with one step": (ONE_STEP, ["loss/gate=clip"], ["loss/gate=none"], "every ratio is 1"),
+    "a group's tokens or all": (
+        ONE_GROUP,
+        ["loss/aggregation=group_tokens"],
+        ["loss/aggregation=batch_tokens"],
+        "one group",
+    ),
+    "ties in groups of two": (["group_size=2"], ["advantage.ties=average"], ["advantage.ties=max"], "groups of two"),
+    "ranks of two levels": (["reward=correct"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
+    "how often it is saved": ([], ["checkpoint_every=1"], ["checkpoint_every=2"], "no option of a run differs"),
+}
+NEAR_MISSES = {
+    "another KL estimator": (["beta=0.1"], ["loss/kl=k1"], ["loss/kl=k3"]),
+    "another clip with two steps": (["minibatches=2", "lr=2e-2"], ["eps_high=0.001"], ["eps_high=0.28"]),
+    "another clip with two epochs": (
+        ["minibatches=1", "ppo_epochs=2", "lr=2e-2"],
+        ["eps_high=0.001"],
+        ["eps_high=0.28"],
+    ),
+    "tokens of two groups": (["prompts_per_step=4", "minibatches=2"], ["loss=repo"], ["loss=dapo"]),
+    "ties in groups of four": (["group_size=4"], ["advantage.ties=average"], ["advantage.ties=max"]),
+    "ranks of more levels": (["reward=graded"], ["advantage=rank"], ["advantage=rloo"]),
+    "random ties of two levels": (["reward=correct"], ["advantage=rank_random"], ["advantage=rloo"]),
+}
+
+
+def found(common, first, second):
+    arms = {
+        name: OmegaConf.to_container(without_hydra(compose_job("train", [*common, *own])), resolve=True)
+        for name, own in (("a", first), ("b", second))
+    }
+    return no_ops(arms)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_arms_that_are_the_same_are_found(name):
+    common, first, second, why = SAME[name]
+    (pair,) = found(common, first, second)
+    assert pair.how == "same"
+    assert why in pair.why
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_near_misses_are_left_alone(name):
+    assert found(*NEAR_MISSES[name]) == []
+
+
+def test_a_constant_that_adam_cancels_is_said():
+    (pair,) = found([], ["advantage=rloo"], ["advantage=centered"])
+    assert pair.how == "same up to a constant"
+    assert found(["optimizer=sgd"], ["advantage=rloo"], ["advantage=centered"]) == []
+
+
+def test_the_same_arms_are_refused_and_may_go_on_when_asked():
+    def checked(*overrides):
+        study, others = split_study(overrides, multirun=True)
+        return check_arms(study, planned(study, others))
+
+    arms = ["minibatches=1", "eps_high=0.2,0.28", "seed=0,1"]
+    with pytest.raises(UsageError, match=r"(?s)eps_high=0\.2 and eps_high=0\.28 are same: with one .*on_noop=warn"):
+        checked(*arms)
+    (note,) = checked(*arms, "on_noop=warn")
+    assert note.startswith("note: eps_high=0.2 and eps_high=0.28 are same: ")
+    (note,) = checked("advantage=rloo,centered", "seed=0,1")
+    assert "same up to a constant" in note
+    with pytest.raises(UsageError, match="on_noop=x"):
+        checked(*arms, "on_noop=x")
+
+
+BITS = ["max_new_tokens=100", "steps=3", "lr=1e-3", "data.heldout_size=0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAME)
+def test_their_runs_have_equal_bits(train, name):
+    common, first, second, _ = SAME[name]
+    for folder, own in (("a", first), ("b", second)):
+        assert train(*BITS, *common, *own, f"hydra.run.dir={folder}") == 0
+    assert same(weights(Path("a")), weights(Path("b")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_runs_of_near_misses_differ(train, name):
+    common, first, second = NEAR_MISSES[name]
+    for folder, own in (("a", first), ("b", second)):
+        assert train(*BITS, *common, *own, f"hydra.run.dir={folder}") == 0
+    assert not same(weights(Path("a")), weights(Path("b")))
