@@ -31,7 +31,7 @@ from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_gr
 from grouprl.runtime.minibatches import minibatch_groups, token_weights
 from grouprl.runtime.ranks import gathered
 from grouprl.runtime.schedule import WarmupDecay
-from grouprl.sampling.base import Sampler
+from grouprl.sampling.base import Sampler, sampling_seed
 from grouprl.statistics.proportions import Estimate
 
 
@@ -65,6 +65,7 @@ class GroupRLModule(L.LightningModule):
         eval_samples: int = 4,
         final_eval_samples: int | None = None,
         seed: int = 0,
+        repeat: str | None = None,
     ) -> None:
         """Put the components together.
 
@@ -97,6 +98,7 @@ class GroupRLModule(L.LightningModule):
             eval_samples: Samples of each held-out problem.
             final_eval_samples: The same at the last evaluation, after all steps; None: as many as at the others.
             seed: Seed of sampling and of the order of minibatches.
+            repeat: Name of a repetition: other draws of completions in training, and nothing else.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -115,7 +117,7 @@ class GroupRLModule(L.LightningModule):
         self.max_grad_norm, self.mask_truncated = max_grad_norm, mask_truncated
         self.mismatch_tolerance = mismatch_tolerance
         self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
-        self.eval_samples, self.seed = eval_samples, seed
+        self.eval_samples, self.seed, self.sampling_seed = eval_samples, seed, sampling_seed(seed, repeat)
         self.final_eval_samples = final_eval_samples or eval_samples
         self.iteration = 0
         self.stop_requested = False
@@ -162,7 +164,7 @@ class GroupRLModule(L.LightningModule):
         """A scored group of completions for each prompt."""
         with clock("sampling"):
             rollouts = self.memory.sample(
-                self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.seed)
+                self.sampler, prompts, lambda sampler: sampler(self.policy, prompts, seed=self.sampling_seed)
             )
         with clock("scoring"):
             rewards = self.scorer(rollouts.completions, prompts).to(self.device)

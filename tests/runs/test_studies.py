@@ -7,6 +7,7 @@ import pytest
 from helpers.runs import weights
 
 from grouprl.studies.plan import PLAN_FILE
+from grouprl.training.callbacks import read_metrics
 from grouprl.training.records import read_result
 
 pytestmark = pytest.mark.slow
@@ -80,3 +81,19 @@ def test_a_failed_arm_leaves_a_verdict_out(train, capfd):
     own = ["reward=custom", "reward._target_=own.Reward", "+reward.how=good,fails"]
     assert train("-m", *own, "seed=0,1", "study=f") == 1
     assert "failed: " in capfd.readouterr().out
+
+
+def test_repetitions_differ_in_their_draws_alone(train, capfd):
+    """An A/A study: the same problems in the same order, the same first evaluation, and other completions."""
+    assert train("-m", "repeat=a,b", "seed=0,1", "study=aa", "max_new_tokens=100", "threads=1") in (0, 3)
+    by_arm = {}
+    for folder in runs("aa").values():
+        result = read_result(folder)
+        by_arm[next(o for o in result["overrides"] if o.startswith("repeat=")), result["seed"]] = folder
+    assert sorted(by_arm) == [(f"repeat={name}", seed) for name in "ab" for seed in (0, 1)]
+    first, second = by_arm["repeat=a", 0], by_arm["repeat=b", 0]
+    before = [(folder / "heldout/iteration-00000.parquet").read_bytes() for folder in (first, second)]
+    assert before[0] == before[1]
+    rows = [next(row for row in read_metrics(folder) if "reward" in row) for folder in (first, second)]
+    assert read_result(first)["loaded"] == read_result(second)["loaded"]  # weights, problems, prompts
+    assert rows[0]["completion/length"] != rows[1]["completion/length"]

@@ -6,6 +6,7 @@ nor the rank it is on changes its completions.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -91,6 +92,11 @@ def check_lengths(policy: Policy, prompts: Prompts, max_new_tokens: int, context
             f"max_new_tokens={max_new_tokens}: with a prompt of {longest} tokens it exceeds the context of {context} "
             f"tokens. Use max_new_tokens={max(1, context - longest)} or less."
         )
+
+
+def sampling_seed(seed: int, repeat: str | None) -> int:
+    """The seed of training's draws: the run's, and with the name of a repetition one of its own."""
+    return seed if repeat is None else seed + (zlib.crc32(repeat.encode()) + 1) * 2**64
 
 
 def keys_of(prompts: Prompts, group: int, seed: int) -> list[Key]:

@@ -98,6 +98,8 @@ class TrainConfig:
     """drop_group, stop"""
     seed: int = MISSING
     """seed of everything"""
+    repeat: str | None = MISSING
+    """other draws, by a name"""
     deterministic: bool = MISSING
     """same bits every time"""
     threads: int | None = MISSING
