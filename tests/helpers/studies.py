@@ -49,6 +49,7 @@ def make_run(
             folder / HELDOUT_FOLDER / heldout_file(iteration),
             [
                 {"problem": p, "sample": s, "correct": bool(marks[p, max(s, 0)]), "tokens": 10}
+                | ({"question": f"What is {p}?", "text": f"<b>{advantage}</b>"} if s == GREEDY else {})
                 for p in range(problems)
                 for s in range(GREEDY, samples)
             ],

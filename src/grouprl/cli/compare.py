@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, results_in
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
+from grouprl.studies.report import write_report
 from grouprl.studies.table import run_folders
 from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
 from grouprl.training.records import RESULT_FILE
@@ -37,13 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
+    parser.add_argument("--report", action="store_true", help="also write report.html to the study's folder")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     try:
         text, numbers, code = _compared(options)
-        print(text)
+        print(text, flush=True)
         if options.json:
             write_named(options.json, json.dumps(finite(numbers), indent=2) + "\n")
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ComparisonError, OutcomeError, FileError, OSError, ValueError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -65,6 +70,8 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     other = {name: value for name, value in asked.items() if value not in (None, getattr(plan, name))}
     changes = [f"{name} is {getattr(plan, name)} in the plan, and {value} here" for name, value in other.items()]
     found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
+    if options.report:
+        write_report(found, folder)
     return found.describe(), found.as_json(), found.exit_code
 
 

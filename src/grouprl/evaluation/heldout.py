@@ -34,6 +34,10 @@ class ProblemResult:
     truncated: int
     greedy_correct: bool
     greedy_length: int
+    question: str = ""
+    """The problem's text."""
+    greedy_text: str = ""
+    """The greedy completion."""
 
     @property
     def samples(self) -> int:
@@ -83,6 +87,8 @@ def measure(
                 truncated=sum(int(part.truncated[row].sum()) for part in parts),
                 greedy_correct=greedy_correct,
                 greedy_length=int(greedy.lengths[row, 0]),
+                question=prompts.problems[row],
+                greedy_text=greedy.completions[row][0],
             )
         )
     return results
@@ -117,12 +123,16 @@ def summarize(results: Sequence[ProblemResult]) -> dict[str, Estimate]:
 
 
 def rows_of(results: Sequence[ProblemResult]) -> list[Row]:
-    """A row for each completion, in the order of the problems; `GREEDY` is the sample of the greedy one."""
-    return [
-        {"problem": result.problem, "sample": sample, "correct": correct, "tokens": tokens}
-        for result in sorted(results, key=lambda result: result.problem)
-        for sample, correct, tokens in (
-            (GREEDY, result.greedy_correct, result.greedy_length),
-            *((n, *pair) for n, pair in enumerate(zip(result.marks, result.lengths, strict=True))),
-        )
-    ]
+    """A row for each completion, in the order of the problems; `GREEDY` is the sample of the greedy one.
+
+    Question and text are those of the greedy completion alone, and None in the other rows.
+    """
+    rows: list[Row] = []
+    for result in sorted(results, key=lambda result: result.problem):
+        greedy = {"question": result.question, "text": result.greedy_text}
+        shown = [(GREEDY, result.greedy_correct, result.greedy_length)]
+        shown += [(n, *pair) for n, pair in enumerate(zip(result.marks, result.lengths, strict=True))]
+        for sample, correct, tokens in shown:
+            row = {"problem": result.problem, "sample": sample, "correct": correct, "tokens": tokens}
+            rows.append(row | (greedy if sample == GREEDY else dict.fromkeys(greedy)))
+    return rows

@@ -62,6 +62,7 @@ class Outcome:
     """Of the whole run."""
     seconds_of_token: float
     """To sample one token in training; NaN where nothing was sampled."""
+    folder: Path = Path()
     overrides: tuple[str, ...] = ()
     """What its command line set."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +123,7 @@ def read_outcome(folder: Path) -> Outcome:
         tokens=_tokens(folder, config, list(files)),
         seconds=float(result.get("seconds", 0.0)),
         seconds_of_token=_seconds_of_token(folder, config),
+        folder=folder,
         overrides=tuple(result.get("overrides", ())),
         conditions=result.get("machine", {}) | {"package": result.get("identity", {}).get("package")},
     )

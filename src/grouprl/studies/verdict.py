@@ -34,6 +34,8 @@ class StudyVerdict:
     """Of each base that has two arms with a seed in common."""
     terms: Mapping[str, Sequence[Term]]
     """Of each base what the first arm's gain is made of, where there are controls."""
+    outcomes: Mapping[str, Mapping[str, Mapping[int, Outcome]]]
+    """Runs of each base by arm or control, and then by seed."""
     notes: tuple[str, ...]
     """What the plan names and the folder does not hold, and what the runs were made on, one line each."""
 
@@ -50,13 +52,17 @@ class StudyVerdict:
 
     def lines(self) -> list[str]:
         """The verdicts alone, a line each."""
+        return [line for line, _ in self.judged_lines()]
+
+    def judged_lines(self) -> list[tuple[str, bool]]:
+        """The verdicts, and whether each is one."""
         several = len(self.plan.bases) > 1
         lines = [
-            f"{base}: {pair.verdict}" if several else pair.verdict
+            (f"{base}: {pair.verdict}" if several else pair.verdict, pair.ending != "undecided")
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
         ]
-        return lines + (list(self._over_bases()) if several else [])
+        return lines + ([(line, self.decided) for line in self._over_bases()] if several else [])
 
     def _over_bases(self) -> Iterator[str]:
         """A count, and no interval: a few bases are not a sample of bases."""
@@ -139,7 +145,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
             terms[base] = made
     if not compared and not terms:
         raise OutcomeError(f"{folder}: no two arms have a seed in common yet. {'; '.join(notes[:4])}")
-    return StudyVerdict(plan, compared, terms, tuple(notes))
+    by_base = {
+        base: {name.removeprefix(_CONTROL): runs for (of, name), runs in found.items() if of == base}
+        for base in plan.bases
+    }
+    return StudyVerdict(plan, compared, terms, by_base, tuple(notes))
 
 
 def _present(baseline: str | None, arms: Mapping[str, Any]) -> str | None:

@@ -257,6 +257,7 @@ def _is_decided(sweep: Sweep, seeds: int) -> bool:
 def _conclude(plan: StudyPlan, folder: Path, seeds: int) -> int:
     """Say the verdict of a study; the exit code."""
     from grouprl.studies.outcomes import OutcomeError
+    from grouprl.studies.report import write_report
     from grouprl.studies.verdict import judge
 
     try:
@@ -265,5 +266,7 @@ def _conclude(plan: StudyPlan, folder: Path, seeds: int) -> int:
         print(f"no verdict: {error}", file=sys.stderr)
         return 1
     verdict.write(folder)
-    print(f"\n{verdict.describe()}\n\nAgain: python compare.py {shlex.quote(str(shown(folder)))}")
+    report = write_report(verdict, folder)
+    print(f"\n{verdict.describe()}\n\nTo look at: {shlex.quote(str(shown(report)))}")
+    print(f"Again: python compare.py {shlex.quote(str(shown(folder)))}")
     return verdict.exit_code

@@ -1,0 +1,97 @@
+"""Pictures of a study: accuracy of every seed over iterations, tokens and seconds, and every seed's difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grouprl.files import replacing
+from grouprl.studies.outcomes import Outcome
+from grouprl.studies.seeds import StudyComparison
+from grouprl.training.callbacks import read_metrics
+
+AXES = {"iterations": 1.0, "sampled tokens, thousands": 1e-3, "seconds of sampling, scoring and training": 1.0}
+"""What the curves are drawn over, and the factor of what is counted."""
+_TIMES = ("time/sampling", "time/scoring", "time/training")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Held-out pass@1 of a run, with its place on each axis of `AXES`."""
+
+    places: Mapping[str, Sequence[float]]
+    accuracy: Sequence[float]
+
+
+def curve_of(outcome: Outcome) -> Curve:
+    """The curve of a run."""
+    steps = {row["iteration"]: row for row in read_metrics(outcome.folder) if "completion/length" in row}
+    spent = {0: 0.0}
+    for iteration in sorted(steps):
+        spent[iteration] = max(spent.values()) + sum(steps[iteration].get(name) or 0.0 for name in _TIMES)
+    at = [evaluation.iteration for evaluation in outcome.evaluations]
+    counted = ([float(i) for i in at], outcome.tokens.tolist(), [spent.get(i, max(spent.values())) for i in at])
+    places = {name: [factor * x for x in values] for (name, factor), values in zip(AXES.items(), counted, strict=True)}
+    return Curve(places, [100 * float(evaluation.shares.mean()) for evaluation in outcome.evaluations])
+
+
+def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
+    """Draw every seed of every arm thinly, and each arm's mean over its seeds, as PNG."""
+    figure, panels = _figure(len(AXES), height=4.2)
+    for panel, name in zip(panels, AXES, strict=True):
+        for number, (arm, curves) in enumerate(arms.items()):
+            colour = f"C{number % 10}"
+            for curve in curves:
+                panel.plot(curve.places[name], curve.accuracy, color=colour, alpha=0.3, linewidth=0.8)
+            whole = [curve for curve in curves if len(curve.accuracy) == max(len(c.accuracy) for c in curves)]
+            x = np.mean([curve.places[name] for curve in whole], axis=0)
+            panel.plot(
+                x, np.mean([c.accuracy for c in whole], axis=0), color=colour, linewidth=2, marker="o", label=arm
+            )
+        panel.set_xlabel(name)
+    panels[0].set_ylabel("held-out pass@1, %")
+    panels[0].legend(fontsize=8)
+    _save(figure, file)
+
+
+def draw_differences(comparison: StudyComparison, file: Path) -> None:
+    """Draw each pair's difference: every seed a point, the mean, and the interval that the verdict rests on, as PNG."""
+    figure, (panel,) = _figure(1, height=1.2 + 0.6 * len(comparison.pairs))
+    arms = {arm.name: arm for arm in comparison.arms}
+    margin = 100 * comparison.pairs[0].margin
+    panel.axvspan(-margin, margin, color="grey", alpha=0.15, label="does not matter")
+    panel.axvline(0, color="grey", linewidth=0.8)
+    for row, pair in enumerate(comparison.pairs):
+        seeds = 100 * (arms[pair.second].scores - arms[pair.first].scores)
+        colour = {"better": "tab:green", "undecided": "tab:orange"}.get(pair.ending, "tab:blue")
+        panel.plot([100 * pair.test.low, 100 * pair.test.high], [row, row], color=colour, linewidth=3, alpha=0.6)
+        panel.plot(seeds, np.full(len(seeds), row) + np.linspace(-0.15, 0.15, len(seeds)), "o", color="black", ms=3)
+        panel.plot([100 * pair.test.single.value], [row], "D", color=colour, ms=7)
+    panel.set_yticks(
+        range(len(comparison.pairs)), [f"{p.second}\nminus {p.first}" for p in comparison.pairs], fontsize=8
+    )
+    panel.set_ylim(len(comparison.pairs) - 0.5, -0.5)
+    panel.set_xlabel("points; each seed a dot, the mean a diamond, the interval of the verdict a bar")
+    panel.legend(fontsize=8, loc="best")
+    _save(figure, file)
+
+
+def _figure(panels: int, *, height: float) -> tuple[Any, Sequence[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    for panel in axes:
+        panel.grid(alpha=0.3)
+    return figure, list(axes)
+
+
+def _save(figure: Any, file: Path) -> None:
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

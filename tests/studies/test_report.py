@@ -1,0 +1,77 @@
+"""The page of a study: what stands first, that it needs no other file, and that nothing in it is taken for HTML."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import prints
+from helpers.studies import make_run
+
+from grouprl.cli import compare
+from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.report import REPORT_FILE
+
+HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+
+
+class Page(HTMLParser):
+    """Texts by tag, open tags that were not closed, and what is loaded from elsewhere."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.loaded = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.open[-1] if self.open else "", data.strip()))
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for base in ("tiny", "tiny_b"):
+        for seed in range(4):
+            for advantage, more in (("rank", 0.0), ("zscore", 0.3 if base == "tiny" else 0.0)):
+                folder = Path(f"s/{base}-{advantage}-{seed}")
+                make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, [], question="Is z-score <better> & why?"), Path("s"))
+    prints(compare.main, capsys)("s", "--report")
+    return (Path("s") / REPORT_FILE).read_text()
+
+
+def test_the_verdict_stands_first_and_nothing_is_loaded(page):
+    found = Page(page)
+    assert found.open == []
+    texts = [text for tag, text in found.texts if tag not in ("title", "style")]
+    assert texts[0] == "Is z-score <better> & why?"
+    assert texts[1].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
+    assert texts[2].startswith("policy=tiny_b: advantage=zscore against advantage=rank is undecided")
+    assert texts[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 1 of 2 bases."
+    assert len(found.loaded) == 4
+    assert all(link.startswith("data:image/png;base64,") for link in found.loaded)
+    classes = re.findall(r'<div class="(verdict[^"]*)">', page)
+    assert classes == ["verdict decided", "verdict", "verdict"]
+
+
+def test_completions_are_shown_as_text(page):
+    assert "<b>rank</b>" not in page
+    assert "&lt;b&gt;rank&lt;/b&gt;" in page
+    questions = [text for tag, text in Page(page).texts if tag == "td" and re.fullmatch(r"What is \d+\?", text)]
+    assert len(questions) == 2 * 6
+
+
+def test_pictures_lie_beside_the_page(page):
+    files = sorted(str(file.relative_to("s/pictures")) for file in Path("s/pictures").rglob("*.png"))
+    assert files == [f"base-{n}/{name}.png" for n in (0, 1) for name in ("curves", "differences")]
