@@ -1,6 +1,7 @@
 """Comparisons: ``python compare.py STUDY`` (the verdict), ``RUN...`` (arms over seeds), ``A B`` (two evaluations).
 
-A study is what ``train.py -m`` wrote, runs are folders of ``train.py``, evaluations those of ``evaluate.py``.
+A study is what ``train.py -m`` wrote, runs are folders of ``train.py``, evaluations those of ``evaluate.py``; a CSV
+file holds completions of any trainer, a row each (`grouprl.studies.longtable`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, results_in
+from grouprl.studies.longtable import read_table, write_table
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
 from grouprl.studies.report import write_report
@@ -35,11 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="compare.py",
         description="Compare arms over paired seeds (a study's folder, or runs), or two evaluations.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a study, runs, or two evaluations")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="a study, runs, two evaluations, or a table"
+    )
     parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
     parser.add_argument("--report", action="store_true", help="also write report.html to the study's folder")
+    parser.add_argument("--export", type=Path, help="also write the study's completions to this CSV file")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     try:
@@ -59,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     """Text, numbers and exit code."""
     (first, *others) = options.folders
+    if not others and first.is_file():
+        return _table(first, options)
     plan = None if others else read_plan(first)
     if plan is not None:
         return _study(plan, first, options)
@@ -72,7 +79,22 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
     if options.report:
         write_report(found, folder)
+    if options.export:
+        write_table(found.outcomes, options.export)
     return found.describe(), found.as_json(), found.exit_code
+
+
+def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
+    """A long table, of any trainer."""
+    bases = read_table(file)
+    margin = 1.0 if options.margin is None else options.margin
+    texts, numbers, decided = [], {}, True
+    for base, arms in bases.items():
+        found = seeds.compare_arms(arms, margin=margin / 100, baseline=options.baseline)
+        texts.append(f"### {base}\n\n{seeds.describe(found)}" if len(bases) > 1 else seeds.describe(found))
+        numbers[base] = found.as_json()
+        decided &= all(pair.ending != "undecided" for pair in found.pairs)
+    return "\n\n".join(texts), {"bases": numbers}, DECIDED if decided else UNDECIDED
 
 
 def _run_folders(folders: Sequence[Path]) -> list[Path]:

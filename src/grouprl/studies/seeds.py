@@ -47,7 +47,7 @@ class Arm:
     shares: np.ndarray
     """The metric for each problem, [seeds, problems]."""
     greedy: np.ndarray
-    """Greedy accuracy, [seeds]."""
+    """Greedy accuracy, [seeds]; NaN where it is not known."""
     coverage: np.ndarray
     """pass@8 for each problem, [seeds, problems]; of fewer samples pass@k of all k."""
     samples: int
@@ -76,7 +76,8 @@ class PairComparison:
     """On problems like these."""
     unpaired: SeedTest | None
     """Welch's t, where paired seeds hardly correlate."""
-    greedy: SeedTest
+    greedy: SeedTest | None
+    """None where it is not known."""
     coverage: SeedTest
     """Of pass@8."""
     solved: int
@@ -248,7 +249,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> A
         name=name,
         seeds=tuple(run.seed for run in runs),
         shares=np.stack([run.scores(metric, tokens) for run in runs]),
-        greedy=np.array([run.last.greedy.mean() for run in runs]),
+        greedy=np.array([run.last.greedy.mean() if run.last.greedy.size else math.nan for run in runs]),
         coverage=np.array(covered),
         samples=samples,
         seconds=float(np.mean([run.seconds for run in runs])),
@@ -261,7 +262,7 @@ def _pair(
 ) -> PairComparison:
     differences = (second.scores - first.scores).tolist()
     related = correlation(first.scores.tolist(), second.scores.tolist())
-    several = len(differences) > 1
+    several, greedy = len(differences) > 1, second.greedy - first.greedy
     solved = [(arm.coverage > 0).mean(axis=0) for arm in (first, second)]
     return PairComparison(
         first=first.name,
@@ -270,7 +271,7 @@ def _pair(
         flips=sign_flip(differences) if several else math.nan,
         general=crossed(second.shares - first.shares),
         unpaired=welch(first.scores.tolist(), second.scores.tolist()) if several and related < UNCORRELATED else None,
-        greedy=paired_t((second.greedy - first.greedy).tolist()),
+        greedy=None if np.isnan(greedy).any() else paired_t(greedy.tolist()),
         coverage=paired_t((second.coverage.mean(axis=1) - first.coverage.mean(axis=1)).tolist()),
         solved=int(((solved[1] > 0.5) & (solved[0] == 0)).sum()),
         lost=int(((solved[0] > 0.5) & (solved[1] == 0)).sum()),
@@ -304,7 +305,7 @@ def details(found: StudyComparison) -> str:
         scores = 100 * arm.scores
         sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
         each = " ".join(f"{score:.1f}" for score in scores)
-        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {100 * arm.greedy.mean():.1f} | {each} |")
+        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {_share(float(arm.greedy.mean()))} | {each} |")
     lines += [
         "",
         "| B - A | difference, these problems | p | all pairs together | p | sign flips p | problems like these | p |",
@@ -324,7 +325,8 @@ def details(found: StudyComparison) -> str:
     lines.append("|---|---|---|---|---|")
     for pair in found.pairs:
         lines.append(
-            f"| {pair.second} - {pair.first} | {_points(pair.greedy)} | {_points(pair.coverage)} | "
+            f"| {pair.second} - {pair.first} | {'-' if pair.greedy is None else _points(pair.greedy)} | "
+            f"{_points(pair.coverage)} | "
             f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
         )
     lines.append("")
@@ -346,6 +348,10 @@ def details(found: StudyComparison) -> str:
         lines += ["", _split_line(found.split)]
     lines += [_purchase_line(purchase) for purchase in found.purchases]
     return "\n".join([*lines, *found.notes])
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _points(test: SeedTest) -> str:

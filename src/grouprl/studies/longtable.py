@@ -1,0 +1,122 @@
+"""Outcomes as one long table, a row a completion: how runs of any trainer are compared, and how ours are handed on.
+
+Columns: ``arm``, ``seed``, ``problem``, ``sample`` (-1: the greedy one), ``correct`` (0 or 1); ``base`` and ``tokens``
+where they are known.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from grouprl.evaluation.heldout import GREEDY
+from grouprl.files import FileError, write_named
+from grouprl.studies.outcomes import Evaluation, Outcome
+
+COLUMNS = ("arm", "seed", "problem", "sample", "correct")
+_ONLY_BASE = "the one base"
+_TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
+
+Outcomes = dict[str, dict[str, dict[int, Outcome]]]
+"""By base, arm and seed."""
+
+
+def read_table(file: Path) -> Outcomes:
+    """Outcomes of a CSV file.
+
+    Raises:
+        FileError: It lacks a column, or a row of it is no completion, or runs have other problems or other numbers of
+            samples.
+    """
+    marks: dict[tuple[str, str, int], dict[str, dict[int, bool]]] = defaultdict(lambda: defaultdict(dict))
+    tokens: dict[tuple[str, str, int], int] = defaultdict(int)
+    for number, row in _rows(file):
+        run = (row.get("base") or _ONLY_BASE, row["arm"], _whole(row, "seed", file, number))
+        sample, mark = _whole(row, "sample", file, number), row["correct"].strip().lower()
+        if mark not in (*_TRUE, *_FALSE):
+            raise FileError(f"{file}, row {number}: correct={row['correct']!r}. Write 0 or 1.")
+        if sample in marks[run][row["problem"]]:
+            raise FileError(f"{file}, row {number}: sample {sample} of problem {row['problem']} is there twice.")
+        marks[run][row["problem"]][sample] = mark in _TRUE
+        tokens[run] += _whole(row, "tokens", file, number) if row.get("tokens") else 0
+    found: Outcomes = {}
+    problems = sorted(next(iter(marks.values()), {}))
+    for run, of_run in marks.items():
+        base, arm, seed = run
+        found.setdefault(base, {}).setdefault(arm, {})[seed] = _outcome(file, run, of_run, problems, tokens[run])
+    if not found:
+        raise FileError(f"{file}: it has no row.")
+    return found
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened)
+            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if lacking:
+                raise FileError(f"{file}: it has no column {', '.join(lacking)}. Columns: {', '.join(COLUMNS)}.")
+            for number, row in enumerate(reader, start=2):
+                if None in row.values():
+                    raise FileError(f"{file}, row {number}: it has too few cells.")
+                yield number, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{file}: not a table in UTF-8 ({error}).") from error
+
+
+def _whole(row: Mapping[str, str], column: str, file: Path, number: int) -> int:
+    try:
+        return int(float(row[column])) if float(row[column]).is_integer() else int(row[column])
+    except ValueError as error:
+        raise FileError(f"{file}, row {number}: {column}={row[column]!r}. Write a whole number.") from error
+
+
+def _outcome(
+    file: Path,
+    run: tuple[str, str, int],
+    marks: Mapping[str, Mapping[int, bool]],
+    problems: Sequence[str],
+    tokens: int,
+) -> Outcome:
+    base, arm, seed = run
+    name = f"{arm}, seed {seed}" if base == _ONLY_BASE else f"{base}, {arm}, seed {seed}"
+    if sorted(marks) != list(problems):
+        other = sorted(set(marks) ^ set(problems))[0]
+        raise FileError(f"{file}: {name} and the first run differ in problem {other}. Runs are paired by problem.")
+    drawn = [[mark for sample, mark in sorted(marks[p].items()) if sample != GREEDY] for p in problems]
+    greedy = [marks[p][GREEDY] for p in problems if GREEDY in marks[p]]
+    if len({len(row) for row in drawn}) > 1 or not drawn[0] or len(greedy) not in (0, len(problems)):
+        raise FileError(f"{file}: {name} has not as many samples of every problem, or none.")
+    evaluation = Evaluation(0, np.array(drawn, dtype=bool), np.array(greedy, dtype=bool), tokens)
+    return Outcome(
+        name=name,
+        seed=seed,
+        state="finished",
+        settings={},
+        heldout="",
+        evaluations=(evaluation,),
+        tokens=np.array([0.0]),
+        seconds=0.0,
+        seconds_of_token=float("nan"),
+    )
+
+
+def write_table(outcomes: Mapping[str, Mapping[str, Mapping[int, Outcome]]], file: Path) -> None:
+    """Write the last evaluation of every run, a row a completion."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["base", *COLUMNS])
+    for base, arms in outcomes.items():
+        for arm, runs in arms.items():
+            for seed, outcome in sorted(runs.items()):
+                last = outcome.last
+                for problem in range(len(last.correct)):
+                    greedy = [(GREEDY, last.greedy[problem])] if last.greedy.size else []
+                    for sample, mark in [*greedy, *enumerate(last.correct[problem])]:
+                        writer.writerow([base, arm, seed, problem, sample, int(mark)])
+    write_named(file, text.getvalue())

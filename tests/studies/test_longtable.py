@@ -1,0 +1,94 @@
+"""One long table of completions: our own study handed on, another trainer's runs, and what is no such table."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import prints
+from helpers.studies import make_run
+
+from grouprl.cli import compare
+from grouprl.statistics.seeds import paired_t
+from grouprl.studies.plan import begin, plan_of
+
+HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+
+
+def numbers(file):
+    """What a comparison found, without what a table does not hold."""
+    found = json.loads(Path(file).read_text())["bases"]
+    return {
+        base: (
+            {a["name"]: a["scores"] for a in c["arms"]},
+            [p["test"] for p in c["pairs"]],
+            [p["verdict"] for p in c["pairs"]],
+        )
+        for base, c in found.items()
+    }
+
+
+def test_a_study_handed_on_gives_the_same_verdict(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for base in ("tiny", "tiny_b"):
+        for seed in range(4):
+            for advantage, more in (("rank", 0.0), ("zscore", 0.1)):
+                folder = Path(f"s/{base}-{advantage}-{seed}")
+                make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, []), Path("s"))
+    call = prints(compare.main, capsys)
+    code, text = call("s", "--export", "results.csv", "--json", "study.json")
+    other, again = call("results.csv", "--json", "table.json")
+    assert other == code
+    assert numbers("table.json") == numbers("study.json")
+    assert text.splitlines()[0].partition(": ")[2] in again
+
+
+def test_runs_of_any_trainer(tmp_path, monkeypatch, capsys):
+    """Written by hand: no greedy completions, problems by name, seeds in any order."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    rows, scores = [], {}
+    for arm, chance in (("ours", 0.6), ("theirs", 0.4)):
+        for seed in (3, 1, 2):
+            marks = rng.random((30, 2)) < chance
+            scores[arm, seed] = marks.mean()
+            rows += [[arm, seed, f"p{p}", s, str(bool(marks[p, s]))] for p in range(30) for s in range(2)]
+    rng.shuffle(rows)
+    with Path("t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["arm", "seed", "problem", "sample", "correct"], *rows])
+    _, text = prints(compare.main, capsys)("t.csv", "--json", "t.json", "--baseline", rows[0][0])
+    (pair,) = json.loads(Path("t.json").read_text())["bases"]["the one base"]["pairs"]
+    wanted = paired_t([scores[pair["second"], n] - scores[pair["first"], n] for n in (1, 2, 3)])
+    assert pair["test"]["single"]["value"] == pytest.approx(wanted.value)
+    assert pair["test"]["single"]["low"] == pytest.approx(wanted.low)
+    assert pair["greedy"] is None
+    assert "| - |" in text
+
+
+HEAD = "arm,seed,problem,sample,correct\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", "no column arm"),
+        ("arm,seed,problem,sample\na,1,p,0\n", "no column correct"),
+        (HEAD, "no row"),
+        (HEAD + "a,1,p,0,maybe\n", "row 2: correct='maybe'"),
+        (HEAD + "a,one,p,0,1\n", "row 2: seed='one'"),
+        (HEAD + "a,1,p\n", "row 2: it has too few cells"),
+        (HEAD + "a,1,p,0,1\na,1,p,0,1\n", "row 3: sample 0 of problem p is there twice"),
+        (HEAD + "a,1,p,0,1\nb,1,q,0,1\n", "differ in problem p"),
+        (HEAD + "a,1,p,0,1\na,1,q,0,1\na,1,q,1,1\n", "not as many samples"),
+        (HEAD + "a,1,p,-1,1\n", "not as many samples of every problem, or none"),
+        (HEAD + "a,1,p,0,1\na,2,p,0,1\n", "a comparison takes two arms"),
+    ],
+)
+def test_what_is_no_table_is_said(tmp_path, monkeypatch, capsys, text, wanted):
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text(text)
+    code, shown = prints(compare.main, capsys)("t.csv")
+    assert (code, wanted in shown) == (1, True), shown
