@@ -34,6 +34,7 @@ def first_ending(scores, looks, margin):
     return found
 
 
+@pytest.mark.slow
 def test_no_difference_is_called_one_in_at_most_a_twentieth():
     rng, looks, studies = np.random.default_rng(3), (6, 8, 10, 12), 1500
     called = 0
@@ -43,6 +44,7 @@ def test_no_difference_is_called_one_in_at_most_a_twentieth():
     assert called / studies < 0.05 + 3 * 0.0056
 
 
+@pytest.mark.slow
 def test_a_difference_as_large_as_the_margin_is_called_equivalent_in_at_most_a_twentieth():
     """At every look the margin lies outside the interval no more often than all looks together allow."""
     rng, looks, studies = np.random.default_rng(4), (6, 8, 10, 12), 1500

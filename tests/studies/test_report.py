@@ -2,11 +2,9 @@
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.runs import prints
 from helpers.studies import make_run
 
 from grouprl.cli import compare
@@ -37,18 +35,24 @@ class Page(HTMLParser):
             self.texts.append((self.open[-1] if self.open else "", data.strip()))
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def finished_study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies") / "s"
     for base in ("tiny", "tiny_b"):
         for seed in range(4):
             for advantage, more in (("rank", 0.0), ("zscore", 0.3 if base == "tiny" else 0.0)):
-                folder = Path(f"s/{base}-{advantage}-{seed}")
-                make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
+                run = folder / f"{base}-{advantage}-{seed}"
+                make_run(run, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
     swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
-    begin(plan_of(swept, [], question="Is z-score <better> & why?"), Path("s"))
-    prints(compare.main, capsys)("s", "--report")
-    return (Path("s") / REPORT_FILE).read_text()
+    begin(plan_of(swept, [], question="Is z-score <better> & why?"), folder)
+    with pytest.raises(SystemExit):
+        compare.main([str(folder), "--report"])
+    return folder
+
+
+@pytest.fixture
+def page(finished_study):
+    return (finished_study / REPORT_FILE).read_text()
 
 
 def test_the_verdict_stands_first_and_nothing_is_loaded(page):
@@ -72,6 +76,6 @@ def test_completions_are_shown_as_text(page):
     assert len(questions) == 2 * 6
 
 
-def test_pictures_lie_beside_the_page(page):
-    files = sorted(str(file.relative_to("s/pictures")) for file in Path("s/pictures").rglob("*.png"))
+def test_pictures_lie_beside_the_page(finished_study):
+    files = sorted(str(file.relative_to(finished_study / "pictures")) for file in finished_study.rglob("*.png"))
     assert files == [f"base-{n}/{name}.png" for n in (0, 1) for name in ("curves", "differences")]

@@ -112,6 +112,7 @@ def test_problems_that_are_solved_sometimes(train, tmp_path):
     assert selection.remembered(run, 24, "of other problems") is None
 
 
+@pytest.mark.slow
 def test_the_labels_of_a_run_are_wrong_and_those_of_its_own_problems(train, capsys):
     """They are kept beside the run, one for each problem that it can draw, and are found again."""
     options = ["reward=wrong_label", "reward.samples=4", "steps=2", "prompts_per_step=4", "max_new_tokens=100"]
