@@ -84,3 +84,19 @@ def test_a_study_that_looks_is_given_out_one_batch_of_seeds_at_a_time(tmp_path, 
 def test_options_that_start_the_launcher_are_none_of_a_plan():
     study, others = split_study([*ARMS, "jobs=2", "threads=1"], multirun=True)
     assert planned(study, [*others, *launcher(study, others)]).common == ("threads=1",)
+
+
+def test_runs_are_named_after_what_is_swept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, others = split_study(
+        [*ARMS, "loss/gate=clip,none", "seed=0,1", "steps=9", "loss/kl=k1", "jobs=2"], multirun=True
+    )
+    names = {folder.name for folder in checked_sweep(study, ["-m"], others).folders}
+    assert names == {
+        f"advantage-{a}__loss.gate-{gate}__seed-{n}"
+        for a in ("rank", "zscore")
+        for gate in ("clip", "none")
+        for n in (0, 1)
+    }
+    given = [*others, "hydra.job.config.override_dirname.exclude_keys=[seed]"]
+    assert all("steps-9" in folder.name for folder in checked_sweep(study, ["-m"], given).folders)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from grouprl.studies.plan import StudyPlan
 
 DECIDED, SEED, REFUSE, WARN = "decided", "seed", "refuse", "warn"
+_NAMED_AFTER = "hydra.job.config.override_dirname"
 LOOKS = (6, 8, 10, 12)
 """Numbers of seeds that until=decided looks after."""
 
@@ -56,6 +57,15 @@ def _check(study: StudyConfig) -> None:
         raise UsageError(f"on_noop={study.on_noop}: choose {REFUSE} or {WARN}.")
     if study.looks and not study.until:
         raise UsageError(f"looks={study.looks}: they belong to until={DECIDED}. Add it.")
+
+
+def short_names(overrides: Sequence[str]) -> list[str]:
+    """The override with which run folders are named after what is swept, and not after what all runs share."""
+    if any(override.startswith(_NAMED_AFTER) for override in overrides):
+        return []
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    shared = [o.key_or_group for o in parsed if not o.is_sweep_override() and not o.key_or_group.startswith("hydra")]
+    return [f"{_NAMED_AFTER}.exclude_keys=[{','.join(dict.fromkeys([SEED, 'study', *shared]))}]"] if shared else []
 
 
 def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:

@@ -19,7 +19,7 @@ from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, sw
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import SEED, StudyConfig, check_arms, launcher, planned
+from grouprl.cli.config.study import SEED, StudyConfig, check_arms, launcher, planned, short_names
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
@@ -78,6 +78,7 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
         UsageError: It cannot be run.
     """
     mine = [*overrides, *launcher(study, overrides)]
+    mine += short_names(mine)
     jobs = check_command("train", mine, multirun=True)
     _refuse_many_devices(jobs)
     plan = planned(study, mine)
