@@ -1,4 +1,4 @@
-"""Compare two evaluations question by question: ``python compare.py EVALUATION_A EVALUATION_B``."""
+"""The verdict of a study, or two evaluations question by question: ``python compare.py STUDY``, ``compare.py A B``."""
 
 from grouprl.cli.compare import main
 

@@ -26,7 +26,7 @@ STATES = ("running", "finished", "failed", "interrupted", "not run")
 _SHAPE: Shape = {
     **{"run": str, "state": str, "error?": str, "seed?": int, "iterations?": int, "seconds?": (int, float)},
     **{"overrides?": list, "choices?": dict, "identity?": dict, "versions?": dict, "machine?": dict, "loaded?": dict},
-    **{"metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
+    **{"digests?": dict, "metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
 }
 _REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
 _NAMES = re.compile(r"[\w./~@%,=-]+")

@@ -64,7 +64,8 @@ def short_names(overrides: Sequence[str]) -> list[str]:
     if any(override.startswith(_NAMED_AFTER) for override in overrides):
         return []
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    shared = [o.key_or_group for o in parsed if not o.is_sweep_override() and not o.key_or_group.startswith("hydra")]
+    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
+    shared = [o.key_or_group for o in parsed if o.key_or_group not in swept and not o.key_or_group.startswith("hydra")]
     return [f"{_NAMED_AFTER}.exclude_keys=[{','.join(dict.fromkeys([SEED, 'study', *shared]))}]"] if shared else []
 
 

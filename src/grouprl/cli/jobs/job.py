@@ -49,7 +49,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 """What a kill left of a file that was being written."""
 _OWN_FILES = (RESULT_FILE, CONFIG_FILE, LOCK_FILE)
 """What a run writes before its components are built."""
-_OF_AN_END = ("error", "metrics", "seconds", "iterations")
+_OF_AN_END = ("error", "metrics", "seconds", "iterations", "digests")
 """Entries of ``result.json`` that a run which goes on does not have yet."""
 
 
@@ -209,6 +209,7 @@ def _train(job: Job) -> tuple[int, str]:
     """Train; the exit code and what is to be said."""
     from grouprl.cli.build import build, quiet_libraries
     from grouprl.runtime import machine
+    from grouprl.studies.verification import digests_of
     from grouprl.training.checkpoint import iteration_of
     from grouprl.training.report import describe_run, log_hyperparameters, metrics_of, seconds_of
     from grouprl.training.run import run_training
@@ -244,7 +245,8 @@ def _train(job: Job) -> tuple[int, str]:
     metrics = metrics_of(report, folder)
     log_hyperparameters(run.trainer, dict(config), job.result["choices"], metrics)
     state = "interrupted" if report.exit_code else "finished"
-    job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
+    ended = {"digests": digests_of(folder)} if state == "finished" else {}
+    job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics, **ended)
     return report.exit_code, describe_run(report, folder, job.command_to_resume, program("evaluate")) + "\n"
 
 

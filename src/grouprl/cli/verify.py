@@ -1,0 +1,113 @@
+"""``python verify.py STUDY n=2``: run some of a study's runs again, and see whether they are what is recorded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grouprl.files import FileError, read_json
+from grouprl.studies.table import run_folders
+from grouprl.studies.verification import differing, digests_of, edited
+from grouprl.training.records import RESULT_FILE, WITHHELD, read_result, shown
+
+HOLDS, FAILS = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``verify.py``. Exit code: 0 all is as recorded, 1 something is not, 2 nothing to verify."""
+    parser = argparse.ArgumentParser(prog="verify.py", description="Rerun drawn runs of a study, bit for bit.")
+    parser.add_argument("study", type=Path, help="a study's folder")
+    parser.add_argument("options", nargs="*", metavar="n=2 | runs=NAME,NAME", help="how many are drawn, or which")
+    given = parser.parse_args(arguments)
+    try:
+        chosen = _chosen(given.study, dict(_option(text) for text in given.options))
+    except (FileError, OSError, ValueError) as error:
+        print(f"verify.py: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    faults = [fault for run, again in chosen for fault in _faults(run, again=again)]
+    print("\n".join(faults) if faults else "all as recorded")
+    raise SystemExit(FAILS if faults else HOLDS)
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in ("n", "runs"):
+        raise ValueError(f"{text}: give n=2, or runs=NAME.")
+    return name, value
+
+
+def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Path, bool]]:
+    """All finished runs of a study, and which of them are run again."""
+    runs = [run for run in run_folders(study) if (read_result(run) or {}).get("state") == "finished"]
+    if not runs:
+        raise ValueError(f"{study}: no finished run is here.")
+    if "runs" in options:
+        names = options["runs"].split(",")
+        unknown = [name for name in names if name not in {run.name for run in runs}]
+        if unknown:
+            raise ValueError(f"runs={unknown[0]}: no finished run of {study}. Runs: {', '.join(r.name for r in runs)}.")
+        drawn = [run for run in runs if run.name in names]
+    else:
+        count = options.get("n", "2")
+        if not count.isdigit():
+            raise ValueError(f"n={count}: give a whole number.")
+        drawn = random.SystemRandom().sample(runs, min(int(count), len(runs)))
+    return [(run, run in drawn) for run in runs]
+
+
+def _faults(run: Path, *, again: bool) -> list[str]:
+    """What is wrong with a run, in lines."""
+    result: dict[str, Any] = read_result(run) or {}
+    faults = [f"{run.name}: its {name} is not what the run wrote" for name in edited(run, result)]
+    if not again:
+        return faults
+    withheld = [override for override in result["overrides"] if WITHHELD in override]
+    if withheld:
+        return [
+            *faults,
+            f"{run.name}: {withheld[0]} lies outside the working folder: the run cannot be repeated from here",
+        ]
+    print(f"{run.name}: running it again", flush=True)
+    with tempfile.TemporaryDirectory(dir=run.parent) as folder:
+        repeated = Path(folder) / "again"
+        error = _repeat(result, repeated)
+        now = read_json(repeated / RESULT_FILE) or {}
+        if error or now.get("state") != "finished":
+            return [*faults, f"{run.name}: run again, it {error or 'did not finish'}"]
+        recorded, found = result.get("digests") or digests_of(run), digests_of(repeated)
+        other = [name for name in found if found[name] != recorded.get(name)]
+        conditions = list(differing(result, now))
+    if not other:
+        print(f"{run.name}: the same bits: {', '.join(f'{name} {value}' for name, value in found.items())}")
+        return faults
+    why = "; ".join(conditions) or "under the same recorded conditions"
+    return [*faults, f"{run.name}: run again, other {' and '.join(other)} ({why})"]
+
+
+def _repeat(result: dict[str, Any], folder: Path) -> str:
+    """Run it again; what went wrong, or nothing."""
+    threads = result.get("machine", {}).get("threads")
+    own = [o for o in result["overrides"] if not o.startswith(("threads=", "study="))]
+    script = Path(sys.argv[0]).with_name("train.py")
+    program = [str(script)] if script.is_file() else ["-m", "grouprl.cli.train"]
+    place = str(shown(folder.resolve())).replace("'", r"\'")
+    done = subprocess.run(
+        [sys.executable, *program, *own, f"threads={threads}", f"hydra.run.dir='{place}'"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+    )
+    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    return f"failed: {said[-1][:300]}" if done.returncode else ""
+
+
+if __name__ == "__main__":
+    main()
