@@ -26,7 +26,7 @@ _EXAMPLES = {
     "train": (
         ("python train.py", "the default: REPO on the embedded task"),
         ("python train.py -m advantage=rank,zscore eps_high=0.2,0.28", "a sweep of four runs"),
-        ("python train.py -m advantage=rank,zscore until=decided jobs=2", "a study, and its verdict"),
+        ("python train.py -m loss=repo,grpo until=decided jobs=2", "a study, and its verdict"),
         ("python train.py loss=dapo loss/gate=cispo steps=300", "a preset, and another choice on an axis"),
         ("python train.py policy=hf policy.path=DIR data=jsonl data.path=F.jsonl adapter=lora", "your own"),
         ("python train.py --cfg job --resolve", "show the configuration and stop"),
@@ -51,7 +51,7 @@ def help_text(config_name: str) -> str:
     for node, schema in _NODES.items() if config_name == "train" else ():
         lines += _listed(f"{node}.", list(attribute_docs(schema)))
     if config_name == "train":
-        lines += ["", "options of a study, which -m makes of several runs (default):"]
+        lines += ["options of a study, which -m makes of several runs (default):"]
         lines += _two_columns(attribute_docs(StudyConfig), vars(StudyConfig()))
     lines += ["", "groups, an axis as group/axis ([the default]; an option's own keys: group.key=value):"]
     choices = config.hydra.runtime.choices
