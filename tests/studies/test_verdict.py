@@ -1,6 +1,7 @@
 """Verdicts from run folders that are made here: who is better on which base, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,16 @@ def test_controls_say_what_a_gain_is_made_of(tmp_path, monkeypatch, capsys):
     assert "What advantage=rank gains is made of:" in text
     assert "| reward design | " in text
     assert [pair.first for pair in verdict.bases["the one base"].pairs] == ["advantage=rank"]  # controls are no arms
+
+
+def test_a_study_that_ended_at_a_look_is_judged_at_its_level(study, capsys):
+    """The seeds of later looks were never run: the interval is still the wide one, and nothing is missing."""
+    plan = study({"tiny": 0.2}, seeds=4)
+    plan = replace(plan, seeds=tuple(range(8)), looks=(2, 4, 8))
+    plan.write(Path("s"))
+    code, text = prints(compare.main, capsys)("s", "--json", "v.json")
+    (pair,) = json.loads(Path("v.json").read_text())["bases"]["policy=tiny"]["pairs"]
+    assert pair["level"] == nominal_level((2, 4, 8))
+    assert pair["test"]["single"]["seeds"] == 4
+    assert (code, pair["ending"]) == (0, "better")
+    assert "no result of seed" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from grouprl.statistics.seeds import (
     smallest_visible,
     welch,
 )
-from grouprl.statistics.sequential import Ending, ending_of, look
+from grouprl.statistics.sequential import Ending, ending_of, nominal_level
 from grouprl.statistics.several import PairTest, max_t
 from grouprl.studies.outcomes import Outcome, OutcomeError
 from grouprl.studies.plan import Metric
@@ -219,7 +220,7 @@ def compare_arms(
     tokens = min(float(outcome.tokens[-1]) for runs in arms.values() for outcome in runs.values())
     made = tuple(_arm(name, [runs[seed] for seed in shared], metric, tokens) for name, runs in arms.items())
     by_name = {arm.name: arm for arm in made}
-    tests, level = _tests({arm.name: arm.scores.tolist() for arm in made}, baseline, looks, margin)
+    tests, level = _tests({arm.name: arm.scores.tolist() for arm in made}, baseline, looks)
     pairs = tuple(_pair(by_name[test.first], by_name[test.second], test, margin, level, tuple(looks)) for test in tests)
     first, second = by_name[tests[0].first], by_name[tests[0].second]
     split = None
@@ -229,14 +230,18 @@ def compare_arms(
 
 
 def _tests(
-    scores: Mapping[str, Sequence[float]], baseline: str | None, looks: Sequence[int], margin: float
+    scores: Mapping[str, Sequence[float]], baseline: str | None, looks: Sequence[int]
 ) -> tuple[list[PairTest], float]:
     """Tests of all pairs, and the level that their p-values are compared with."""
     if not looks:
         return max_t(scores, baseline), LEVEL
-    found = look(scores, looks, margin, baseline)
-    tests = [PairTest(f.first, f.second, f.test, f.test.low, f.test.high, f.test.p_value) for f in found]
-    return tests, found[0].level
+    level = nominal_level(tuple(looks), len(scores), against_baseline=baseline is not None)
+    pairs = itertools.combinations(scores, 2) if baseline is None else ((baseline, n) for n in scores if n != baseline)
+    tests = []
+    for first, second in pairs:
+        test = paired_t([b - a for a, b in zip(scores[first], scores[second], strict=True)], level)
+        tests.append(PairTest(first, second, test, test.low, test.high, test.p_value))
+    return tests, level
 
 
 def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> Arm:

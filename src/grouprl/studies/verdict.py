@@ -113,14 +113,16 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     Args:
         plan: What was planned.
         folder: The study's.
-        seeds_done: Only so many of the planned seeds, at a look; None: all.
+        seeds_done: Only so many of the planned seeds, at a look; None: all, or those of the last look that is done.
 
     Raises:
         OutcomeError: Runs of one arm differ in more than their seeds, or there are no two arms to compare.
         FileError: A file of a run is damaged.
     """
+    found, faults = runs_of(plan, folder)
+    seeds_done = _last_look(plan, found) if plan.looks and seeds_done is None else seeds_done
     planned = plan.seeds if seeds_done is None else plan.seeds[:seeds_done]
-    found, faults = runs_of(plan, folder, planned)
+    found = {place: {s: run for s, run in runs.items() if s in planned} for place, runs in found.items()}
     outcomes = [outcome for arm in found.values() for outcome in arm.values()]
     _refuse_unlike(outcomes)
     compared, terms, notes = {}, {}, [*faults, *_said_of_machines(outcomes)]
@@ -133,9 +135,12 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         ]
         notes += lacking
         if len(arms) > 1 and set.intersection(*(set(runs) for runs in arms.values())):
-            looks = plan.looks if plan.looks and not lacking else ()
             compared[base] = compare_arms(
-                arms, metric=plan.metric, margin=plan.margin / 100, baseline=_present(plan.baseline, arms), looks=looks
+                arms,
+                metric=plan.metric,
+                margin=plan.margin / 100,
+                baseline=_present(plan.baseline, arms),
+                looks=plan.looks,
             )
         controls = {
             name: found[base, f"{_CONTROL}{name}"] for name in plan.controls if (base, f"{_CONTROL}{name}") in found
@@ -152,13 +157,18 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     return StudyVerdict(plan, compared, terms, by_base, tuple(notes))
 
 
+def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Outcome]]) -> int:
+    """The last look whose seeds all arms have on all bases; of a study that has come to none, its first."""
+    places = [(base, arm) for base in plan.bases for arm in plan.arms]
+    done = [look for look in plan.looks if all(set(plan.seeds[:look]) <= found.get(p, {}).keys() for p in places)]
+    return done[-1] if done else plan.looks[0]
+
+
 def _present(baseline: str | None, arms: Mapping[str, Any]) -> str | None:
     return baseline if baseline in arms else None
 
 
-def runs_of(
-    plan: StudyPlan, folder: Path, planned: Sequence[int]
-) -> tuple[dict[tuple[str, str], dict[int, Outcome]], list[str]]:
+def runs_of(plan: StudyPlan, folder: Path) -> tuple[dict[tuple[str, str], dict[int, Outcome]], list[str]]:
     """Outcomes of a plan's runs by base and arm, and then by seed; and what is said of runs that have none."""
     of_controls = {f"{_CONTROL}{name}": overrides for name, overrides in plan.controls.items()}
     wanted = {
@@ -172,7 +182,7 @@ def runs_of(
     for run in run_folders(folder):
         result = read_result(run) or {}
         place = wanted.get(_options(result.get("overrides", ())))
-        if place is None or result.get(REPETITION) not in planned or result["state"] == "not run":
+        if place is None or result.get(REPETITION) not in plan.seeds or result["state"] == "not run":
             continue
         try:
             outcome = read_outcome(run)

@@ -58,8 +58,13 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     return others
 
 
-def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
-    """Compose and check every job of a command line; the composed jobs, or a `UsageError`."""
+def check_command(
+    config_name: str, overrides: Sequence[str], *, multirun: bool, quiet: bool = False
+) -> list[DictConfig]:
+    """Compose and check every job of a command line; the composed jobs, or a `UsageError`.
+
+    What is odd about them is said, each thing once, unless ``quiet`` is set.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -70,7 +75,11 @@ def check_command(config_name: str, overrides: Sequence[str], *, multirun: bool)
     for override in parsed:
         _refuse_spelling(override, multirun=multirun)
     jobs = _jobs_of(parsed) if multirun else [list(overrides)]
-    return [check_job(config_name, job) for job in jobs]
+    checked = [check_job(config_name, job) for job in jobs]
+    if config_name == "train" and not quiet:
+        for note in dict.fromkeys(note for job in checked for note in notes_on_clips(job)):
+            print(note, file=sys.stderr)
+    return checked
 
 
 def choices_of(parsed: Sequence[Override]) -> dict[str, list[str]]:
@@ -135,7 +144,6 @@ def check_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
     if config_name == "train":
         check_values(config)
         _refuse_unread(config, overrides)
-        _warn_of_clips(config)
     return config
 
 
@@ -183,26 +191,21 @@ def _refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
             raise UsageError(f"{override}: with steps={config.steps} the learning rate never reaches lr. Use fewer.")
 
 
-def _warn_of_clips(config: DictConfig) -> None:
+def notes_on_clips(config: DictConfig) -> Iterator[str]:
     """A clip and a ratio level that were not made for each other: both run, and one of them does nothing, or all."""
     eps, ratio = config.loss.gate.get("eps_high"), str(config.loss.ratio.get("_target_"))
     if eps is not None and eps < _TINY_CLIP and not ratio.endswith(".SequenceRatio"):
-        print(
+        yield (
             f"note: eps_low={config.eps_low:g} eps_high={eps:g} are a clip for loss/ratio=sequence (loss=gspo sets "
-            "it). With another ratio level give your own, such as eps_low=0.2 eps_high=0.2.",
-            file=sys.stderr,
+            "it). With another ratio level give your own, such as eps_low=0.2 eps_high=0.2."
         )
     if eps is not None and eps > _LARGE_CLIP and ratio.endswith(".SequenceRatio"):
-        print(
+        yield (
             f"note: loss/ratio=sequence stays near 1, and eps_high={eps:g} hardly ever acts: loss=gspo takes "
-            "eps_low=3e-4 eps_high=4e-4.",
-            file=sys.stderr,
+            "eps_low=3e-4 eps_high=4e-4."
         )
     if eps is not None and ratio.endswith(".GeometricRatio"):
-        print(
-            "note: loss/ratio=geometric clips by itself, and loss/gate=clip clips once more. Use loss/gate=none.",
-            file=sys.stderr,
-        )
+        yield "note: loss/ratio=geometric clips by itself, and loss/gate=clip clips once more. Use loss/gate=none."
 
 
 def _references(node: Any) -> Iterator[str]:

@@ -77,17 +77,16 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     Raises:
         UsageError: It cannot be run.
     """
+    _refuse_many_devices(check_command("train", overrides, multirun=True))  # what cannot be read is said here
     mine = [*overrides, *launcher(study, overrides)]
     mine += short_names(mine)
-    jobs = check_command("train", mine, multirun=True)
-    _refuse_many_devices(jobs)
     plan = planned(study, mine)
     notes = check_arms(study, plan) if plan.compares else []
     batches = [_batch(part, seeds) for part, seeds in _parts(plan, mine)]
     folders = [folder for batch in batches for folder in batch.folders]
     if len(set(folders)) < len(folders):
         raise UsageError("hydra.sweep.subdir: runs of several batches would write to one folder. Leave it out.")
-    return Sweep(plan, sweep_folder(jobs[0]), tuple(batches), tuple(flags), tuple(notes))
+    return Sweep(plan, sweep_folder(batches[0].jobs[0]), tuple(batches), tuple(flags), tuple(notes))
 
 
 def _parts(plan: StudyPlan, overrides: Sequence[str]) -> list[tuple[list[str], int]]:
@@ -112,7 +111,7 @@ def _with_controls(plan: StudyPlan, overrides: Sequence[str]) -> list[str]:
 
 
 def _batch(overrides: list[str], seeds: int) -> Batch:
-    jobs = check_command("train", overrides, multirun=True)
+    jobs = check_command("train", overrides, multirun=True, quiet=True)
     return Batch((*overrides, *pinned(jobs[0])), tuple(jobs), tuple(sweep_folders(jobs)), seeds)
 
 
