@@ -72,7 +72,8 @@ def test_a_study_that_looks_is_given_out_one_batch_of_seeds_at_a_time(tmp_path, 
     monkeypatch.chdir(tmp_path)
     study, others = split_study([*ARMS, "until=decided", "looks=[2,3]"], multirun=True)
     sweep = checked_sweep(study, ["-m"], others)
-    assert [batch.overrides[-1] for batch in sweep.batches] == ["seed=0,1", "seed=2"]
+    seeds = [next(o for o in batch.overrides if o.startswith("seed=")) for batch in sweep.batches]
+    assert seeds == ["seed=0,1", "seed=2"]
     assert [batch.seeds for batch in sweep.batches] == [2, 3]
     names = [folder.name for folder in sweep.folders]
     arms = [f"advantage-{name}" for name in ("rank", "zscore")]
@@ -100,3 +101,44 @@ def test_runs_are_named_after_what_is_swept(tmp_path, monkeypatch):
     }
     given = [*others, "hydra.job.config.override_dirname.exclude_keys=[seed]"]
     assert all("steps-9" in folder.name for folder in checked_sweep(study, ["-m"], given).folders)
+
+
+def test_names_of_arms_and_questions_are_taken_as_they_are():
+    study, _ = split_study(["baseline=loss=repo, advantage=rank", "question='Which is it, rank or z?'"], multirun=True)
+    assert (study.baseline, study.question) == ("loss=repo, advantage=rank", "Which is it, rank or z?")
+    assert plan(*ARMS, "seed=0,1", "baseline=advantage=rank").baseline == "advantage=rank"
+
+
+def test_controls_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, others = split_study(
+        [*ARMS, "seed=0,1", "reward=math", "reward.correct=0.8", "controls=true"], multirun=True
+    )
+    sweep = checked_sweep(study, ["-m"], others)
+    names = [folder.name for folder in sweep.folders]
+    assert len(names) == len(set(names)) == 2 * (2 + 4)
+    assert "reward-majority__seed-1" in names
+    with pytest.raises(UsageError, match="the reward is swept already"):
+        plan(*ARMS, "seed=0,1", "reward=math,correct", "controls=true")
+
+
+def test_a_sweep_that_compares_nothing_is_named_after_all_of_its_options(tmp_path, monkeypatch):
+    """Else a sweep of other options would move its runs aside."""
+    monkeypatch.chdir(tmp_path)
+    names = [
+        {folder.name for folder in checked_sweep(*_split(o, ["-m"])).folders}
+        for o in (["advantage=rank", "seed=0,1"], ["advantage=zscore", "seed=0,1"], ["advantage=rank,rloo", "lr=1e-4"])
+    ]
+    assert not set.intersection(*names)
+    assert names[2] == {f"advantage-{a}__lr-0.0001__seed-0" for a in ("rank", "rloo")}
+
+
+def _split(overrides, flags):
+    study, others = split_study(overrides, multirun=True)
+    return study, flags, others
+
+
+def test_arms_without_held_out_problems_are_refused_before_the_first_run():
+    study, others = split_study([*ARMS, "seed=0,1", "data.heldout_size=0"], multirun=True)
+    with pytest.raises(UsageError, match=r"data\.heldout_size=0"):
+        checked_sweep(study, ["-m"], others)

@@ -41,6 +41,8 @@ NEAR_MISSES = {
     "tokens of two groups": (["prompts_per_step=4", "minibatches=2"], ["loss=repo"], ["loss=dapo"]),
     "ties in groups of four": (["group_size=4"], ["advantage.ties=average"], ["advantage.ties=max"]),
     "ranks of more levels": (["reward=graded"], ["advantage=rank"], ["advantage=rloo"]),
+    "a KL coefficient of its own": ([], ["loss.kl.beta=0"], ["loss.kl.beta=0.1"]),
+    "a resolution that ties 0 and 1": (["reward=correct"], ["advantage.resolution=1e-6"], ["advantage.resolution=2"]),
     "random ties of two levels": (["reward=correct"], ["advantage=rank_random"], ["advantage=rloo"]),
 }
 
@@ -64,6 +66,29 @@ def test_arms_that_are_the_same_are_found(name):
 @pytest.mark.parametrize("name", NEAR_MISSES)
 def test_near_misses_are_left_alone(name):
     assert found(*NEAR_MISSES[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("common", "first", "second"),
+    [
+        ([*ONE_STEP, "trainer.precision=bf16-mixed"], ["eps_high=0.2"], ["eps_high=0.28"]),
+        ([*ONE_STEP, "policy.dtype=bfloat16"], ["eps_high=0.2"], ["eps_high=0.28"]),
+        ([*ONE_STEP, "eps_low=3e-4"], ["eps_high=4e-4"], ["eps_high=1e-3"]),
+        ([*ONE_STEP, "loss.gate.dual_clip=3"], ["eps_high=0.2"], ["eps_high=0.28"]),
+        (["group_size=2"], ["advantage=rank_random"], ["advantage=rank"]),
+        ([], ["on_out_of_memory=stop"], ["on_out_of_memory=halve"]),
+        (["beta=0.1"], ["advantage=rloo"], ["advantage=centered"]),
+    ],
+)
+def test_rounding_reduced_precision_and_kl_keep_the_rules_silent(common, first, second):
+    assert found(common, first, second) == []
+
+
+def test_two_rules_hold_together_and_a_class_by_its_path_is_read():
+    (pair,) = found(["group_size=2", "reward=correct"], ["advantage=rank"], ["advantage=rloo"])
+    assert pair.how == "same"
+    own = ["advantage=custom", "advantage._target_=grouprl.advantages.rank.RankAdvantage"]
+    assert found(own, ["lr=1e-3"], ["lr=2e-3"]) == []
 
 
 def test_a_constant_that_adam_cancels_is_said():

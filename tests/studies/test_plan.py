@@ -77,7 +77,14 @@ def test_a_sweep_that_compares_nothing_makes_room(tmp_path):
     assert read_plan(tmp_path) == now
 
 
-@pytest.mark.parametrize("damage", ["margin", "arms", "text", "gone"])
+def test_a_study_that_looks_is_not_given_other_looks(tmp_path):
+    begin(plan_of(SWEPT, [], looks=(2, 3)), tmp_path)
+    for other in (plan_of(SWEPT, []), plan_of(SWEPT, [], looks=(3,))):
+        with pytest.raises(StudyError, match=r"looks after \[2, 3\] seeds, which was decided before its first run"):
+            begin(other, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["margin", "arms", "text", "gone", "changes"])
 def test_a_plan_that_was_changed_is_refused(tmp_path, damage):
     begin(plan_of(SWEPT, []), tmp_path)
     file = tmp_path / PLAN_FILE
@@ -86,6 +93,8 @@ def test_a_plan_that_was_changed_is_refused(tmp_path, damage):
         content["margin"] = 5.0
     elif damage == "arms":
         content["arms"] = {"a": 1}
+    elif damage == "changes":
+        content["changes"] = ["nothing"]
     elif damage == "gone":
         del content["seeds"]
     file.write_text("{" if damage == "text" else json.dumps(content))

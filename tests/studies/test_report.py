@@ -9,7 +9,7 @@ from helpers.studies import make_run
 
 from grouprl.cli import compare
 from grouprl.studies.plan import begin, plan_of
-from grouprl.studies.report import REPORT_FILE
+from grouprl.studies.show.report import REPORT_FILE
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
 

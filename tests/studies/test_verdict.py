@@ -1,6 +1,7 @@
 """Verdicts from run folders that are made here: who is better on which base, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,8 +73,6 @@ def test_runs_that_are_not_of_the_plan_are_left_out_and_missing_ones_are_said(st
     plan = study({"tiny": 0.2})
     make_run(Path("s/other"), advantage="rank", seed=0, chances=0.0, policy="tiny", lr=1.0)
     make_run(Path("s/more"), advantage="rank", seed=9, chances=0.0, policy="tiny")
-    import shutil
-
     shutil.rmtree("s/tiny-zscore-5")
     verdict = judge(plan, Path("s"))
     assert [arm.seeds for arm in verdict.bases["policy=tiny"].arms] == [tuple(range(5))] * 2
@@ -83,14 +82,12 @@ def test_runs_that_are_not_of_the_plan_are_left_out_and_missing_ones_are_said(st
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"threads": 2}, "have threads 1 and 2"),
-        ({"package": "b"}, "different versions of grouprl"),
+        ({"threads": 2}, "have other threads: 1 and 2"),
+        ({"package": "b"}, "other versions of grouprl"),
         ({"prompts_per_step": 3}, "no result of seed 5"),
     ],
 )
 def test_runs_that_differ_in_more_than_their_arms_are_refused(study, change, wanted):
-    import shutil
-
     plan = study({"tiny": 0.2})
     shutil.rmtree("s/tiny-zscore-5")
     make_run(Path("s/tiny-zscore-5"), advantage="zscore", seed=5, chances=HARD, policy="tiny", **change)
@@ -110,15 +107,13 @@ def test_a_run_of_an_arm_whose_configuration_is_another_is_refused(study):
 
 
 def test_mixed_machines_are_said(study):
-    import shutil
-
     plan = study({"tiny": 0.2})
     for name in ("rank", "zscore"):
         shutil.rmtree(f"s/tiny-{name}-5")
         make_run(Path(f"s/tiny-{name}-5"), advantage=name, seed=5, chances=HARD, policy="tiny", processor="another")
     (note,) = judge(plan, Path("s")).notes
     assert "several kinds of processor (a processor: seeds 0, 1, 2, 3, 4; another: seeds 5)" in note
-    assert "ran on different ones" not in note
+    assert "made on different ones" not in note
 
 
 def test_another_margin_on_the_command_line_is_exploratory(study, capsys):
@@ -132,8 +127,6 @@ def test_another_margin_on_the_command_line_is_exploratory(study, capsys):
 def test_equal_runs_are_identical_without_a_test(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = begin(plan_of({"advantage": ["rank", "zscore"], "seed": SEEDS}, []), Path("s"))
-    import shutil
-
     for seed in range(6):
         run = make_run(Path(f"s/rank-{seed}"), seed=seed, chances=HARD)
         shutil.copytree(run, f"s/zscore-{seed}")
@@ -189,3 +182,80 @@ def test_a_study_that_ended_at_a_look_is_judged_at_its_level(study, capsys):
     assert pair["test"]["single"]["seeds"] == 4
     assert (code, pair["ending"]) == (0, "better")
     assert "no result of seed" not in text
+
+
+def test_a_study_under_way_decides_nothing(study, capsys):
+    """Whatever its first seeds say: runs that have not ended are not counted, nor are they forgotten."""
+    plan = study({"tiny": 0.2, "tiny_b": 0.2})
+    result = Path("s/tiny-zscore-5/result.json")
+    result.write_text(result.read_text().replace('"finished"', '"interrupted"'))
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 3
+    assert text.startswith("Not all planned runs have come to their end: nothing is decided yet.")
+    assert judge(plan, Path("s")).bases["policy=tiny"].arms[0].seeds == tuple(range(5))
+    shutil.rmtree(Path("s/tiny_b-zscore-0"))
+    for seed in range(1, 6):
+        shutil.rmtree(Path(f"s/tiny_b-zscore-{seed}"))
+    assert "better on 1 of 2 bases" in prints(compare.main, capsys)("s")[1]
+
+
+def test_failed_runs_count_as_what_they_scored(study, capsys):
+    study({"tiny": 0.2})
+    for name, state in (("tiny-rank-2", "failed"), ("tiny-zscore-3", "failed")):
+        result = Path(f"s/{name}/result.json")
+        result.write_text(result.read_text().replace('"finished"', f'"{state}"'))
+    shutil.rmtree(Path("s/tiny-zscore-3/heldout"))  # failed before its first evaluation
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 0
+    assert "tiny-rank-2: failed, counted with its last evaluation" in text
+    assert "advantage=zscore on policy=tiny, seed 3: failed: " in text
+    assert "5 paired seeds" in text
+
+
+def test_other_held_out_problems_and_doubles_are_refused(study):
+    plan = study({"tiny": 0.2})
+    shutil.copytree("s/tiny-rank-0", "s/again")
+    with pytest.raises(OutcomeError, match="another folder hold the same run"):
+        judge(plan, Path("s"))
+    shutil.rmtree("s/again")
+    result = json.loads(Path("s/tiny-rank-0/result.json").read_text())
+    result["loaded"]["heldout"] = "others"
+    Path("s/tiny-rank-0/result.json").write_text(json.dumps(result))
+    with pytest.raises(OutcomeError, match="different held-out problems"):
+        judge(plan, Path("s"))
+
+
+def test_seeds_that_were_added_are_exploratory(study, capsys):
+    """The planned ones are judged as planned; all of them together are said beside."""
+    plan = study({"tiny": 0.05}, seeds=4)
+    more = plan_of({"policy": ["tiny"], "advantage": ["rank", "zscore"], "seed": [str(n) for n in range(6)]}, [])
+    for seed in (4, 5):
+        for advantage, gain in (("rank", 0.0), ("zscore", 0.05)):
+            folder = Path(f"s/tiny-{advantage}-{seed}")
+            make_run(folder, advantage=advantage, seed=seed, chances=HARD + gain, policy="tiny")
+    later = begin(more, Path("s"))
+    assert later.seeds == plan.seeds
+    found = judge(later, Path("s"))
+    assert found.bases["policy=tiny"].arms[0].seeds == (0, 1, 2, 3)
+    assert found.exploratory.bases["policy=tiny"].arms[0].seeds == tuple(range(6))
+    assert "exploratory, with the seeds added later: " in prints(compare.main, capsys)("s")[1]
+
+
+def test_equal_means_of_other_completions_are_not_identical(study, capsys):
+    """The same scores by chance are equivalent; a constant difference has no test."""
+    plan = study({"tiny": 0.0}, seeds=3)
+    for seed in range(3):
+        for advantage, first in (("rank", 0), ("zscore", 20)):
+            chances = np.zeros(40)
+            chances[first : first + 20] = 1.0
+            shutil.rmtree(f"s/tiny-{advantage}-{seed}")
+            folder = Path(f"s/tiny-{advantage}-{seed}")
+            make_run(folder, advantage=advantage, seed=seed, chances=chances, policy="tiny")
+    (pair,) = judge(plan, Path("s")).bases["policy=tiny"].pairs
+    assert pair.ending == "equivalent"
+    for seed in range(3):
+        shutil.rmtree(f"s/tiny-zscore-{seed}")
+        make_run(Path(f"s/tiny-zscore-{seed}"), advantage="zscore", seed=seed, chances=1.0, policy="tiny")
+    (pair,) = judge(plan, Path("s")).bases["policy=tiny"].pairs
+    assert pair.ending == "undecided"
+    assert "every seed differs by +50.0 points: no test is possible" in pair.verdict

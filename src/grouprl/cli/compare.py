@@ -21,7 +21,8 @@ from grouprl.studies.comparison import ComparisonError, compare, describe, resul
 from grouprl.studies.longtable import read_table, write_table
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
-from grouprl.studies.report import write_report
+from grouprl.studies.show import text as shown_as
+from grouprl.studies.show.report import write_report
 from grouprl.studies.table import run_folders
 from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
 from grouprl.training.records import RESULT_FILE
@@ -67,8 +68,10 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     if not others and first.is_file():
         return _table(first, options)
     plan = None if others else read_plan(first)
-    if plan is not None:
+    if plan is not None and plan.compares:
         return _study(plan, first, options)
+    if options.report or options.export:
+        raise ComparisonError("--report and --export are of a study: python compare.py STUDY.")
     return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
 
 
@@ -77,21 +80,26 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     other = {name: value for name, value in asked.items() if value not in (None, getattr(plan, name))}
     changes = [f"{name} is {getattr(plan, name)} in the plan, and {value} here" for name, value in other.items()]
     found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
+    if options.report and other:
+        raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")
     if options.report:
         write_report(found, folder)
     if options.export:
-        write_table(found.outcomes, options.export)
+        arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
+        write_table(arms, options.export)
     return found.describe(), found.as_json(), found.exit_code
 
 
 def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
     """A long table, of any trainer."""
+    if options.metric not in (None, METRICS[0]):
+        raise ComparisonError(f"--metric {options.metric}: a table holds what was scored at the end alone.")
     bases = read_table(file)
     margin = 1.0 if options.margin is None else options.margin
     texts, numbers, decided = [], {}, True
     for base, arms in bases.items():
         found = seeds.compare_arms(arms, margin=margin / 100, baseline=options.baseline)
-        texts.append(f"### {base}\n\n{seeds.describe(found)}" if len(bases) > 1 else seeds.describe(found))
+        texts.append(f"### {base}\n\n{shown_as.describe(found)}" if len(bases) > 1 else shown_as.describe(found))
         numbers[base] = found.as_json()
         decided &= all(pair.ending != "undecided" for pair in found.pairs)
     return "\n\n".join(texts), {"bases": numbers}, DECIDED if decided else UNDECIDED
@@ -111,7 +119,7 @@ def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
     metric = options.metric or METRICS[0]
     found = seeds.compare_arms(arms, metric=metric, margin=margin / 100, baseline=options.baseline)
     code = UNDECIDED if any(pair.ending == "undecided" for pair in found.pairs) else DECIDED
-    return seeds.describe(found), found.as_json(), code
+    return shown_as.describe(found), found.as_json(), code
 
 
 def _evaluations(folders: Sequence[Path]) -> tuple[str, Any, int]:

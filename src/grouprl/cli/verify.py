@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (FileError, OSError, ValueError) as error:
         print(f"verify.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    faults = [fault for run, again in chosen for fault in _faults(run, again=again)]
+    faults = []
+    for run, again in chosen:
+        try:
+            faults += _faults(run, again=again)
+        except (FileError, OSError) as error:
+            faults.append(f"{run.name}: {error}")
     print("\n".join(faults) if faults else "all as recorded")
     raise SystemExit(FAILS if faults else HOLDS)
 
@@ -65,6 +70,8 @@ def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Path, bool]]:
 def _faults(run: Path, *, again: bool) -> list[str]:
     """What is wrong with a run, in lines."""
     result: dict[str, Any] = read_result(run) or {}
+    if not result.get("digests"):
+        return [f"{run.name}: it records no digests of what it ended with"]
     faults = [f"{run.name}: its {name} is not what the run wrote" for name in edited(run, result)]
     if not again:
         return faults
@@ -81,7 +88,7 @@ def _faults(run: Path, *, again: bool) -> list[str]:
         now = read_json(repeated / RESULT_FILE) or {}
         if error or now.get("state") != "finished":
             return [*faults, f"{run.name}: run again, it {error or 'did not finish'}"]
-        recorded, found = result.get("digests") or digests_of(run), digests_of(repeated)
+        recorded, found = result["digests"], digests_of(repeated)
         other = [name for name in found if found[name] != recorded.get(name)]
         conditions = list(differing(result, now))
     if not other:

@@ -152,7 +152,9 @@ def sd_interval(sd: float, seeds: int) -> tuple[float, float]:
     return sd * math.sqrt(df / low), sd * math.sqrt(df / high)
 
 
-def power(difference: float, sd: float, seeds: int, *, estimated_from: int | None = None) -> Power:
+def power(
+    difference: float, sd: float, seeds: int, *, estimated_from: int | None = None, level: float = LEVEL
+) -> Power:
     """Chance that `paired_t` sees a difference, for a number of seeds.
 
     Args:
@@ -160,6 +162,7 @@ def power(difference: float, sd: float, seeds: int, *, estimated_from: int | Non
         sd: Standard deviation of the seeds' differences.
         seeds: How many there will be.
         estimated_from: Number of seeds that ``sd`` was estimated from; None: it is known.
+        level: Of the test.
 
     Returns:
         The power at ``sd``, and at the two ends of its 95% interval.
@@ -167,16 +170,16 @@ def power(difference: float, sd: float, seeds: int, *, estimated_from: int | Non
 
     def at(spread: float) -> float:
         effect = abs(difference) / spread
-        found = float(TTestPower().power(effect, seeds, LEVEL, alternative="two-sided"))
-        return _chance_of_t(effect * math.sqrt(seeds), seeds - 1) if math.isnan(found) else found
+        found = float(TTestPower().power(effect, seeds, level, alternative="two-sided"))
+        return _chance_of_t(effect * math.sqrt(seeds), seeds - 1, level) if math.isnan(found) else found
 
     low, high = (sd, sd) if estimated_from is None else sd_interval(sd, estimated_from)
     return Power(at(sd), at(high), at(low))
 
 
-def _chance_of_t(noncentrality: float, df: int) -> float:
+def _chance_of_t(noncentrality: float, df: int, level: float) -> float:
     """Chance that t is beyond its critical value, by the distribution of the sd: scipy's noncentral t has gaps."""
-    critical = float(stats.t.ppf(1 - LEVEL / 2, df))
+    critical = float(stats.t.ppf(1 - level / 2, df))
 
     def beyond(u: float) -> float:
         return float(stats.norm.sf(critical * math.sqrt(stats.chi2.ppf(u, df) / df) - noncentrality))
@@ -184,21 +187,21 @@ def _chance_of_t(noncentrality: float, df: int) -> float:
     return float(integrate.quad(beyond, 0, 1)[0])
 
 
-def smallest_visible(sd: float, seeds: int, chance: float = 0.8) -> float:
+def smallest_visible(sd: float, seeds: int, chance: float = 0.8, *, level: float = LEVEL) -> float:
     """The difference that `paired_t` sees with a chance, for a number of seeds and the sd of their differences."""
-    return sd * float(TTestPower().solve_power(nobs=seeds, alpha=LEVEL, power=chance, alternative="two-sided"))
+    return sd * float(TTestPower().solve_power(nobs=seeds, alpha=level, power=chance, alternative="two-sided"))
 
 
-def seeds_needed(difference: float, sd: float, chance: float = 0.8, most: int = 10_000) -> int:
-    """Seeds with which `paired_t` sees a difference with a chance; ``most`` where it takes more."""
+def seeds_needed(difference: float, sd: float, chance: float = 0.8, most: int = 10_000, *, level: float = LEVEL) -> int:
+    """Seeds with which `paired_t` at a level sees a difference with a chance; ``most`` where it takes more."""
     if difference == 0:
         return most
     low, high = 2, 3
-    while high < most and power(difference, sd, high).value < chance:
+    while high < most and power(difference, sd, high, level=level).value < chance:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, sd, middle).value >= chance else (middle, high)
+        low, high = (low, middle) if power(difference, sd, middle, level=level).value >= chance else (middle, high)
     return min(high, most)
 
 

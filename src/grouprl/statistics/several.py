@@ -34,7 +34,8 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
     """Compare arms over paired seeds by the largest t: the chance that any true null is rejected stays at ``level``.
 
     The largest of the comparisons' absolute t values is compared with its distribution under no difference, drawn for
-    normal differences with the correlations that were seen (single-step; Hothorn, Bretz and Westfall 2008).
+    normal differences with the correlations that were seen (single-step; Hothorn, Bretz and Westfall 2008). With no
+    more seeds than arms, whose correlations say nothing, Bonferroni's bound holds as well.
 
     Args:
         scores: Of each arm one number a seed, the seeds in the same order.
@@ -67,6 +68,9 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
         error = test.sd / math.sqrt(test.seeds)
         half = float(np.quantile(largest, 1 - level)) * error if len(varying) > 1 else test.high - test.value
         beyond = float((largest >= abs(test.value) / error).mean()) if len(varying) > 1 else test.p_value
+        if test.seeds <= len(scores):  # correlations of so few seeds say nothing
+            wide = paired_t(differences[pair], level / len(varying))
+            half, beyond = max(half, wide.high - test.value), max(beyond, min(1.0, len(varying) * test.p_value))
         found.append(PairTest(*pair, test, test.value - half, test.value + half, max(beyond, test.p_value)))
     return found
 

@@ -49,6 +49,14 @@ def read_table(file: Path) -> Outcomes:
     for run, of_run in marks.items():
         base, arm, seed = run
         found.setdefault(base, {}).setdefault(arm, {})[seed] = _outcome(file, run, of_run, problems, tokens[run])
+    sizes = {
+        run.last.correct.shape[1]: run.name
+        for arms in found.values()
+        for runs in arms.values()
+        for run in runs.values()
+    }
+    if len(sizes) > 1:
+        raise FileError(f"{file}: {' and '.join(sizes.values())} have other numbers of samples: {sorted(sizes)}.")
     if not found:
         raise FileError(f"{file}: it has no row.")
     return found

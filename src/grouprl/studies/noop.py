@@ -15,7 +15,7 @@ from typing import Any, Literal
 Sameness = Literal["same", "same up to a constant"]
 _HOUSEKEEPING = (
     *("checkpoint_every", "keep_checkpoints", "save_policy_every", "save_merged", "stop_grace_s"),
-    *("study", "resume", "resume_fall_back", "accept_changed", "on_out_of_memory"),
+    *("study", "resume", "resume_fall_back", "accept_changed"),
 )
 _RANK, _RLOO = "grouprl.advantages.rank.RankAdvantage", "grouprl.advantages.baselines.LeaveOneOutAdvantage"
 _CENTERED, _ZSCORE = ("grouprl.advantages.baselines." + name for name in ("CenteredAdvantage", "ZScoreAdvantage"))
@@ -26,6 +26,10 @@ _ZERO_OR_ONE = (
 _CLIPS = ("grouprl.losses.gates.ClipGate", "grouprl.losses.gates.NoGate")
 _MEANS = ("grouprl.losses.aggregations.GroupTokenMean", "grouprl.losses.aggregations.BatchTokenMean")
 _SCALE_FREE = ("torch.optim.AdamW", "torch.optim.Adam")
+_WIDE = 0.01
+"""Sides of a clip that rounding does not reach."""
+_FINE = 0.5
+"""Resolutions of ranks that tell 0 from 1."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +77,22 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
     """What of a run's options can change its bits; what cannot is left out, or written in one way."""
     kept = {key: value for key, value in config.items() if key not in _HOUSEKEEPING}
     loss, advantage = dict(kept["loss"]), dict(kept["advantage"])
-    if kept["beta"] == 0:
-        loss.pop("kl", None)
-    if _has_one_step(config) and _target(loss["gate"]) in _CLIPS and not loss["gate"].get("dual_clip"):
+    if _is_without_kl(config):
+        loss["kl"] = "none"
+    if _reaches_no_clip(config):
         loss["gate"] = "a clip that nothing reaches"
         kept["eps_low"] = kept["eps_high"] = None
     if _has_one_group(config) and _target(loss["aggregation"]) in _MEANS:
         loss["aggregation"] = "a mean over the tokens of one group"
     if _target(advantage) == _RANK:
-        if advantage["ties"] != "random":
+        if advantage.get("ties", "average") != "random":
             advantage.pop("seed", None)
-        if kept["group_size"] == 2 and advantage["ties"] != "random":
-            advantage["ties"] = "of two"
-        elif _is_zero_or_one(config) and advantage["ties"] == "average":
+        ties = advantage.get("ties", "average")
+        if _group_size(config) == 2 and ties != "random":
+            advantage["ties"] = ties = "average"
+        if _is_zero_or_one(config) and ties == "average" and advantage.get("resolution", 0.0) <= _FINE:
             advantage = {"_target_": _RLOO}
-    scale_free = _target(kept["optimizer"]) in _SCALE_FREE
+    scale_free = _target(kept["optimizer"]) in _SCALE_FREE and _is_without_kl(config)
     if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
         advantage = {"_target_": _CENTERED}
     return kept | {"loss": loss, "advantage": advantage}
@@ -95,17 +100,17 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
 
 def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The options that a rule is about, and what it says."""
-    if config["beta"] == 0:
+    if _is_without_kl(config):
         yield ("loss.kl",), "with beta=0 the KL term is not computed"
-    if _has_one_step(config):
+    if _reaches_no_clip(config):
         yield (
             ("loss", "eps_low", "eps_high"),
             "with one optimizer step a rollout every ratio is 1, and no clip is reached",
         )
     if _has_one_group(config):
         yield ("loss.aggregation",), "with one group a minibatch its tokens are all tokens"
-    if config["group_size"] == 2:
-        yield ("advantage",), "in groups of two all tie rules are one"
+    if _group_size(config) == 2:
+        yield ("advantage",), "in groups of two all tie rules but random are one"
     if _is_zero_or_one(config):
         yield ("advantage",), "with rewards of 0 and 1 ranks are leave-one-out, bit for bit"
 
@@ -114,10 +119,26 @@ def _target(node: Any) -> str:
     return str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
 
 
-def _has_one_step(config: Mapping[str, Any]) -> bool:
-    """Whether each rollout is trained on once, by the policy that drew it."""
-    exact = _target(config["sampler"]) == "grouprl.sampling.group.GroupSampler"
-    return config["ppo_epochs"] * config["minibatches"] == 1 and exact
+def _is_without_kl(config: Mapping[str, Any]) -> bool:
+    """Whether the KL term is one of those that ship, with a coefficient of 0."""
+    kl = config["loss"]["kl"]
+    return _target(kl).startswith("grouprl.losses.kl.") and kl.get("beta") == 0
+
+
+def _reaches_no_clip(config: Mapping[str, Any]) -> bool:
+    """Whether each rollout is trained on once, by the policy that drew it, in the arithmetic that drew it.
+
+    Then ratios are 1 up to the rounding of float32, which is far below a clip of one percent.
+    """
+    gate, sampler = config["loss"]["gate"], _target(config["sampler"])
+    exact = sampler == "grouprl.sampling.group.GroupSampler" and config["policy"].get("dtype") == "float32"
+    exact = exact and config["trainer"].get("precision") == "32-true"
+    wide = all(gate.get(side, 1.0) >= _WIDE for side in ("eps_low", "eps_high")) and not gate.get("dual_clip")
+    return config["ppo_epochs"] * config["minibatches"] == 1 and exact and wide and _target(gate) in _CLIPS
+
+
+def _group_size(config: Mapping[str, Any]) -> Any:
+    return config["sampler"].get("group_size", config["group_size"])
 
 
 def _has_one_group(config: Mapping[str, Any]) -> bool:

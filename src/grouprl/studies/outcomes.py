@@ -66,7 +66,7 @@ class Outcome:
     overrides: tuple[str, ...] = ()
     """What its command line set."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    """Digest of the package, threads, precision, processor."""
+    """Digests of the package and of the user's files, threads, precision, processor, versions of torch."""
 
     @property
     def seconds_of_sample(self) -> float:
@@ -87,6 +87,8 @@ class Outcome:
         """
         if metric == "final":
             return self.last.shares
+        if not self.tokens[-1]:
+            return self.last.shares  # it never came to train
         end = float(self.tokens[-1]) if tokens is None else tokens
         if not 0 < end <= self.tokens[-1]:
             raise OutcomeError(f"{self.name}: no area, since the run was not evaluated after {end:.0f} tokens.")
@@ -125,8 +127,13 @@ def read_outcome(folder: Path) -> Outcome:
         seconds_of_token=_seconds_of_token(folder, config),
         folder=folder,
         overrides=tuple(result.get("overrides", ())),
-        conditions=result.get("machine", {}) | {"package": result.get("identity", {}).get("package")},
+        conditions=_conditions(result),
     )
+
+
+def _conditions(result: Mapping[str, Any]) -> dict[str, Any]:
+    identity = result.get("identity", {})
+    return result.get("machine", {}) | {"package": identity.get("package"), "inputs": identity.get("inputs")}
 
 
 def _evaluation(iteration: int, file: Path) -> Evaluation:

@@ -23,8 +23,11 @@ BASES = ("policy", "data.seed")
 _SHAPE: Shape = {
     **{"question": str, "arms": dict, "seeds": list, "bases": dict, "metric": str, "margin": (int, float)},
     **{"looks": list, "baseline": (str, type(None)), "common": list, "controls": dict, "conditions": dict},
-    **{"digest": str, "changes": list},
+    **{"digest": str, "seal": str, "changes": list, "later_seeds": list, "ended_after": (int, type(None))},
 }
+_LATER = ("changes", "conditions", "later_seeds", "ended_after")
+"""What is not decided before the first run."""
+_AS_WRITTEN = ("question", "metric", "margin", "baseline", "conditions", "ended_after")
 _REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
 
 
@@ -55,6 +58,10 @@ class StudyPlan:
     """Threads, precision, processor, package and versions when it began."""
     changes: tuple[str, ...] = ()
     """What was changed after it began, and is exploratory."""
+    later_seeds: tuple[int, ...] = ()
+    """Seeds that were added after it began."""
+    ended_after: int | None = None
+    """Of a study that looks, the seeds after which it ended."""
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -79,13 +86,13 @@ class StudyPlan:
     @property
     def digest(self) -> str:
         """Of what was decided before the first run."""
-        content = {k: v for k, v in asdict(self).items() if k not in ("changes", "conditions")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest({k: v for k, v in asdict(self).items() if k not in _LATER})
 
     def write(self, folder: Path) -> None:
         """Write it to a study's folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / PLAN_FILE, asdict(self) | {"digest": self.digest})
+        content = asdict(self)
+        write_json(folder / PLAN_FILE, content | {"digest": self.digest, "seal": _digest(content)})
 
     def describe(self) -> list[str]:
         """Lines that say what is asked and what can be seen."""
@@ -123,13 +130,21 @@ def read_plan(folder: Path) -> StudyPlan | None:
             looks=tuple(content["looks"]),
             common=tuple(content["common"]),
             changes=tuple(content["changes"]),
-            **{name: content[name] for name in ("question", "metric", "margin", "baseline", "conditions")},
+            later_seeds=tuple(content["later_seeds"]),
+            **{
+                name: content[name]
+                for name in ("question", "metric", "margin", "baseline", "conditions", "ended_after")
+            },
         )
     except (TypeError, ValueError) as error:
         raise FileError(f"{file}: {error} {_REMEDY}.") from error
-    if plan.digest != content["digest"]:
+    if (plan.digest, _digest(asdict(plan))) != (content["digest"], content["seal"]):
         raise FileError(f"{file}: it was changed after it was written (its digest is another one). {_REMEDY}.")
     return plan
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
@@ -139,7 +154,8 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
         The plan that holds: that of the first command, with the changes of all later ones.
 
     Raises:
-        StudyError: Another study stands there: its runs have other options, or it has none of these arms.
+        StudyError: Another study stands there: its runs have other options, it has none of these arms, or it looks
+            after other numbers of seeds.
     """
     first = read_plan(folder)
     if first is None or not first.compares:
@@ -150,9 +166,16 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
         ours, theirs = (" ".join(some) or "none of them" for some in options)
         said = f"; its runs have {ours}, these {theirs}" if any(options) else ""
         raise StudyError(f"{folder} holds another study ({first.question}{said}). Give this one a name: study=NAME")
+    if first.looks != plan.looks or (first.looks and first.seeds != plan.seeds):
+        looks = f"after {_shown(first.looks)} seeds" if first.looks else "once, after all its seeds"
+        raise StudyError(
+            f"{folder}: its study looks {looks}, which was decided before its first run. Give that command again, or "
+            "this study a name: study=NAME"
+        )
     new = [change for change in _changes(first, plan) if change not in first.changes]
-    if new:
-        first = replace(first, changes=(*first.changes, *new))
+    later = [seed for seed in plan.seeds if seed not in (*first.seeds, *first.later_seeds)]
+    if new or later:
+        first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *later))
         first.write(folder)
     return first
 
@@ -169,7 +192,7 @@ def _changes(first: StudyPlan, now: StudyPlan) -> list[str]:
     if later:
         found.append(f"seeds {', '.join(map(str, later))} were added")
     found += [f"control {name} was added" for name in now.controls if name not in first.controls]
-    for name in ("metric", "margin", "looks", "baseline"):
+    for name in ("metric", "margin", "baseline"):
         old, new = getattr(first, name), getattr(now, name)
         if old != new:
             found.append(f"{name} was {_shown(old)}, and {_shown(new)} was asked for later")
@@ -209,7 +232,9 @@ def plan_of(
     arms = [key for key in swept if key not in bases and (key != REPETITION or key in arm_keys)]
     seeds = [int(value) for value in swept.get(REPETITION, ())] if REPETITION not in arms else []
     named = _crossed({key: swept[key] for key in arms}) or {"all runs": ()}
-    first = [override for override in next(iter(named.values())) if not override.startswith("reward=")]
+    if controls and any(is_of_reward(key) for key in swept):
+        raise ValueError("controls=true: it adds rewards, and the reward is swept already. Leave one of them out.")
+    first = list(next(iter(named.values())))
     return StudyPlan(
         arms=named,
         controls={name: (*first, f"reward={name}") for name in controls},
@@ -219,6 +244,12 @@ def plan_of(
         question=question or _question(named),
         **settings,
     )
+
+
+def is_of_reward(override: str) -> bool:
+    """Whether an override, or its key, chooses the reward or sets an option of it."""
+    key = override.lstrip("+~").partition("=")[0]
+    return key == "reward" or key.startswith("reward.")
 
 
 def _crossed(values: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

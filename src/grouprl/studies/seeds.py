@@ -21,8 +21,6 @@ from grouprl.statistics.seeds import (
     sd_interval,
     seeds_needed,
     sign_flip,
-    smallest_p,
-    smallest_visible,
     welch,
 )
 from grouprl.statistics.sequential import Ending, ending_of, nominal_level
@@ -93,14 +91,20 @@ class PairComparison:
     """What the p-value of all pairs together is compared with."""
     looks: tuple[int, ...] = ()
     """Numbers of seeds that the study looks after; empty: it looks once."""
+    same: bool = False
+    """Whether every problem has the same score in both arms, for every seed."""
+    pairs: int = 1
+    """How many are compared together."""
 
     @property
     def ending(self) -> Ending:
         """What the study says of the pair. With several looks one interval says all of it."""
+        if self.same:
+            return "identical"
+        if self.test.single.sd == 0 and self.test.single.value == 0:
+            return "equivalent"  # the same scores, and not the same completions
         if self.looks:
             return ending_of(self.test.single, self.level, self.margin)
-        if self.test.single.sd == 0 and self.test.single.value == 0:
-            return "identical"
         if self.test.p_value < self.level:
             return "better"
         return "equivalent" if self.equivalence_p < LEVEL else "undecided"
@@ -126,8 +130,13 @@ class PairComparison:
         seeds, sd = self.test.single.seeds, self.test.single.sd
         if not sd > 0:
             return None
-        low, high = (seeds_needed(self.margin, spread) for spread in sd_interval(sd, seeds))
+        low, high = (seeds_needed(self.margin, spread, level=self.planned_level) for spread in sd_interval(sd, seeds))
         return (max(1, low - seeds), high - seeds) if high > seeds else None
+
+    @property
+    def planned_level(self) -> float:
+        """Of one test: that of the looks, or Bonferroni's share for all pairs."""
+        return self.level if self.looks else self.level / self.pairs
 
     @property
     def verdict(self) -> str:
@@ -143,8 +152,12 @@ class PairComparison:
             return f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
         if self.ending == "equivalent":
             return f"{self.first} and {self.second} are equivalent within {margin}: {points:+.1f} {interval}."
-        if math.isnan(test.p_value):
+        if test.single.seeds == 1:
             return f"{self.first} against {self.second}: one seed decides nothing."
+        if math.isnan(test.p_value):
+            return (
+                f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."
+            )
         said = f"{self.second} against {self.first} is undecided: {points:+.1f} points {interval}"
         if self.more_seeds is None:
             return f"{said}; a difference of {margin} would most likely have been seen."
@@ -217,14 +230,24 @@ def compare_arms(
         for outcome in runs.values()
         if outcome.state != "finished"
     ]
-    tokens = min(float(outcome.tokens[-1]) for runs in arms.values() for outcome in runs.values())
-    made = tuple(_arm(name, [runs[seed] for seed in shared], metric, tokens) for name, runs in arms.items())
+    taken = {name: [runs[seed] for seed in shared] for name, runs in arms.items()}
+    every = [outcome for runs in taken.values() for outcome in runs]
+    problems = {outcome.last.correct.shape[0] for outcome in every}
+    if len(problems) > 1:
+        raise OutcomeError(f"The runs were measured on {' and '.join(map(str, sorted(problems)))} held-out problems.")
+    tokens = min((float(outcome.tokens[-1]) for outcome in every if outcome.tokens[-1]), default=0.0)
+    size = min(COVERAGE, *(outcome.last.correct.shape[1] for outcome in every))
+    made = tuple(_arm(name, runs, metric, tokens, size) for name, runs in taken.items())
     by_name = {arm.name: arm for arm in made}
     tests, level = _tests({arm.name: arm.scores.tolist() for arm in made}, baseline, looks)
-    pairs = tuple(_pair(by_name[test.first], by_name[test.second], test, margin, level, tuple(looks)) for test in tests)
+    pairs = tuple(
+        _pair(by_name[test.first], by_name[test.second], test, margin, level, tuple(looks), len(tests))
+        for test in tests
+    )
     first, second = by_name[tests[0].first], by_name[tests[0].second]
     split = None
-    if len(shared) > 1 and first.samples == second.samples and first.shares.shape[1] > 1:
+    of_samples = metric == "final" and first.samples == second.samples
+    if len(shared) > 1 and of_samples and first.shares.shape[1] > 1:
         split = variance_split(first.shares, first.samples, second.shares)
     return StudyComparison(metric, made, pairs, split, _purchases(split, first), tuple(notes))
 
@@ -244,9 +267,8 @@ def _tests(
     return tests, level
 
 
-def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> Arm:
+def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, size: int) -> Arm:
     samples = min(run.last.correct.shape[1] for run in runs)
-    size = min(COVERAGE, samples)
     covered = [
         [pass_at_k(len(marks), int(marks.sum()), size) for marks in run.last.correct[:, :samples]] for run in runs
     ]
@@ -263,7 +285,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float) -> A
 
 
 def _pair(
-    first: Arm, second: Arm, test: PairTest, margin: float, level: float, looks: tuple[int, ...]
+    first: Arm, second: Arm, test: PairTest, margin: float, level: float, looks: tuple[int, ...], pairs: int
 ) -> PairComparison:
     differences = (second.scores - first.scores).tolist()
     related = correlation(first.scores.tolist(), second.scores.tolist())
@@ -285,6 +307,9 @@ def _pair(
         margin=margin,
         level=level,
         looks=looks,
+        same=np.array_equal(first.shares, second.shares)
+        and np.array_equal(first.greedy, second.greedy, equal_nan=True),
+        pairs=pairs,
     )
 
 
@@ -292,88 +317,3 @@ def _purchases(split: VarianceSplit | None, arm: Arm) -> tuple[Purchase, ...]:
     if split is None or not (arm.seconds > 0 and arm.seconds_of_sample > 0):
         return ()
     return tuple(next_hour(split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds_of_sample))
-
-
-def describe(found: StudyComparison) -> str:
-    """The comparison as Markdown: the verdicts first."""
-    return "\n".join([*(pair.verdict for pair in found.pairs), "", details(found)])
-
-
-def details(found: StudyComparison) -> str:
-    """What the verdicts rest on, as Markdown."""
-    name = {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}[found.metric]
-    problems, samples = found.arms[0].shares.shape[1], found.arms[0].samples
-    seeds = len(found.arms[0].seeds)
-    lines = [f"{name}: {seeds} paired seeds, {problems} problems, {samples} samples each. In points."]
-    lines += ["", "| arm | mean | sd over seeds | greedy | each seed |", "|---|---|---|---|---|"]
-    for arm in found.arms:
-        scores = 100 * arm.scores
-        sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
-        each = " ".join(f"{score:.1f}" for score in scores)
-        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {_share(float(arm.greedy.mean()))} | {each} |")
-    lines += [
-        "",
-        "| B - A | difference, these problems | p | all pairs together | p | sign flips p | problems like these | p |",
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for pair in found.pairs:
-        t = pair.test
-        lines.append(
-            f"| {pair.second} - {pair.first} | {_points(t.single)} | {t.single.p_value:.3g} | "
-            f"[{100 * t.low:+.2f}, {100 * t.high:+.2f}] | {t.p_value:.3g} | {pair.flips:.3g} | "
-            f"{_points(pair.general)} | {pair.general.p_value:.3g} |"
-        )
-    lines += [
-        "",
-        f"| B - A | greedy | pass@{min(COVERAGE, samples)} | solved by B alone, A alone | correlation of seeds |",
-    ]
-    lines.append("|---|---|---|---|---|")
-    for pair in found.pairs:
-        lines.append(
-            f"| {pair.second} - {pair.first} | {'-' if pair.greedy is None else _points(pair.greedy)} | "
-            f"{_points(pair.coverage)} | "
-            f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
-        )
-    lines.append("")
-    for pair in found.pairs:
-        if pair.unpaired is not None:
-            lines.append(
-                f"The seeds of {pair.first} and {pair.second} hardly correlate; unpaired (Welch): "
-                f"{_points(pair.unpaired)}, p {pair.unpaired.p_value:.3g}."
-            )
-    if seeds > 1:
-        lines.append(f"With {seeds} seeds sign flips are never below p {smallest_p(seeds):.3g}.")
-        spread = max(pair.test.single.sd for pair in found.pairs)
-        if spread > 0 and math.isfinite(spread):
-            lines.append(
-                f"Seen four times in five with {seeds} seeds: a difference of "
-                f"{100 * smallest_visible(spread, seeds):.2f} points."
-            )
-    if found.split is not None:
-        lines += ["", _split_line(found.split)]
-    lines += [_purchase_line(purchase) for purchase in found.purchases]
-    return "\n".join([*lines, *found.notes])
-
-
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _points(test: SeedTest) -> str:
-    return f"{100 * test.value:+.2f} [{100 * test.low:+.2f}, {100 * test.high:+.2f}]"
-
-
-def _split_line(split: VarianceSplit) -> str:
-    parts = {
-        "seed": split.seed,
-        "seed and problem": split.both / split.problems,
-        "samples": split.sample / split.samples / split.problems,
-    }
-    total = sum(parts.values())
-    shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
-    return f"Variance of a seed's difference on these problems: {shares} (sd {100 * math.sqrt(total):.2f} points)."
-
-
-def _purchase_line(purchase: Purchase) -> str:
-    what = f"{purchase.amount} more {purchase.what}" if purchase.amount else "as it is"
-    return f"- an hour more, {what}: standard error {100 * purchase.standard_error:.2f} points"

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from grouprl.files import finite, write_json, write_text
-from grouprl.studies import seeds
 from grouprl.studies.decomposition import Term, decompose, table
 from grouprl.studies.outcomes import Outcome, OutcomeError, differing_settings, read_outcome
-from grouprl.studies.plan import REPETITION, StudyPlan
+from grouprl.studies.plan import REPETITION, StudyPlan, is_of_reward
 from grouprl.studies.seeds import StudyComparison, compare_arms
+from grouprl.studies.show import text
 from grouprl.studies.table import run_folders
 from grouprl.training.records import portable_override, read_result
 
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
 VERDICT_FILE = "verdict.md"
+_NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
 _CONTROL = "control "
+_ENDED = ("finished", "failed")
+_CONDITIONS = {
+    "package": "other versions of grouprl",
+    "inputs": "other files of yours",
+    "torch": "other versions of torch",
+    **{name: f"other {name}" for name in ("threads", "precision", "deterministic", "gpu")},
+}
+"""What runs have to share, where it is not what is asked."""
 _OF_NO_ARM = (REPETITION, "study")
 
 
@@ -38,17 +48,21 @@ class StudyVerdict:
     """Runs of each base by arm or control, and then by seed."""
     notes: tuple[str, ...]
     """What the plan names and the folder does not hold, and what the runs were made on, one line each."""
+    complete: bool = True
+    """Whether every planned run has come to its end. Before, nothing is decided."""
+    exploratory: StudyVerdict | None = None
+    """The same with the seeds that were added after the study began."""
 
     @property
     def decided(self) -> bool:
-        """Whether every pair is decided on every base."""
+        """Whether all planned runs have ended, and every pair is decided on every base."""
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
-        return all(pair.ending != "undecided" for pair in pairs)
+        return self.complete and bool(pairs) and all(pair.ending != "undecided" for pair in pairs)
 
     @property
     def exit_code(self) -> int:
-        """0 decided, 3 undecided."""
-        return DECIDED if self.decided else UNDECIDED
+        """0 where all is decided, or nothing was to be; 3 else."""
+        return DECIDED if self.decided or (self.complete and len(self.plan.arms) == 1) else UNDECIDED
 
     def lines(self) -> list[str]:
         """The verdicts alone, a line each."""
@@ -57,8 +71,11 @@ class StudyVerdict:
     def judged_lines(self) -> list[tuple[str, bool]]:
         """The verdicts, and whether each is one."""
         several = len(self.plan.bases) > 1
-        lines = [
-            (f"{base}: {pair.verdict}" if several else pair.verdict, pair.ending != "undecided")
+        lines = (
+            [] if self.complete else [("Not all planned runs have come to their end: nothing is decided yet.", False)]
+        )
+        lines += [
+            (f"{base}: {pair.verdict}" if several else pair.verdict, self.complete and pair.ending != "undecided")
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
         ]
@@ -72,7 +89,7 @@ class StudyVerdict:
                 endings.setdefault((pair.first, pair.second), Counter())[pair.outcome] += 1
         for (first, second), counts in endings.items():
             what, holds = counts.most_common(1)[0]
-            yield f"{first} and {second}: {what} on {holds} of {len(self.bases)} bases."
+            yield f"{first} and {second}: {what} on {holds} of {len(self.plan.bases)} bases."
 
     def describe(self) -> str:
         """All of it as Markdown, the verdicts first."""
@@ -81,10 +98,12 @@ class StudyVerdict:
             if len(self.plan.bases) > 1:
                 lines += [f"### {base}", ""]
             if base in self.bases:
-                lines += [seeds.details(self.bases[base]), ""]
+                lines += [text.details(self.bases[base]), ""]
             if base in self.terms:
                 lines += [f"What {next(iter(self.plan.arms))} gains is made of:", "", *table(self.terms[base]), ""]
         lines += [f"exploratory: {change}" for change in self.plan.changes]
+        if self.exploratory is not None:
+            lines += [f"exploratory, with the seeds added later: {line}" for line in self.exploratory.lines()]
         return "\n".join([*lines, *self.notes]).rstrip()
 
     def write(self, folder: Path) -> None:
@@ -119,32 +138,32 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         OutcomeError: Runs of one arm differ in more than their seeds, or there are no two arms to compare.
         FileError: A file of a run is damaged.
     """
-    found, faults = runs_of(plan, folder)
-    seeds_done = _last_look(plan, found) if plan.looks and seeds_done is None else seeds_done
+    found, ended = runs_of(plan, folder)
+    if plan.looks and seeds_done is None:
+        seeds_done = plan.ended_after or _last_look(plan, found)
     planned = plan.seeds if seeds_done is None else plan.seeds[:seeds_done]
     found = {place: {s: run for s, run in runs.items() if s in planned} for place, runs in found.items()}
-    outcomes = [outcome for arm in found.values() for outcome in arm.values()]
-    _refuse_unlike(outcomes)
-    compared, terms, notes = {}, {}, [*faults, *_said_of_machines(outcomes)]
+    if plan.baseline is not None and not any(found.get((base, plan.baseline)) for base in plan.bases):
+        raise OutcomeError(f"{folder}: {plan.baseline}, which the others are compared with, has no result yet.")
+    compared, terms, notes, complete = {}, {}, [], True
     for base in plan.bases:
         arms = {arm: found[base, arm] for arm in plan.arms if found.get((base, arm))}
-        lacking = [
-            f"{arm} on {base}: no result of {REPETITION} {', '.join(map(str, left))}"
-            for arm in plan.arms
-            if (left := [seed for seed in planned if seed not in found.get((base, arm), {})])
-        ]
-        notes += lacking
+        of_base = [outcome for (place, _), runs in found.items() if place == base for outcome in runs.values()]
+        _refuse_unlike(of_base, plan)
+        notes += _said_of_machines(base, of_base)
+        for arm in plan.arms:
+            left = [seed for seed in planned if seed not in found.get((base, arm), {})]
+            why = {seed: ended.get((base, arm, seed)) for seed in left}
+            complete = complete and all(why.values())
+            notes += [f"{arm} on {base}, seed {seed}: {reason}" for seed, reason in why.items() if reason]
+            waiting = ", ".join(str(seed) for seed, reason in why.items() if not reason)
+            notes += [f"{arm} on {base}: no result of {REPETITION} {waiting}"] if waiting else []
         if len(arms) > 1 and set.intersection(*(set(runs) for runs in arms.values())):
+            baseline = plan.baseline if plan.baseline in arms else None
             compared[base] = compare_arms(
-                arms,
-                metric=plan.metric,
-                margin=plan.margin / 100,
-                baseline=_present(plan.baseline, arms),
-                looks=plan.looks,
+                arms, metric=plan.metric, margin=plan.margin / 100, baseline=baseline, looks=plan.looks
             )
-        controls = {
-            name: found[base, f"{_CONTROL}{name}"] for name in plan.controls if (base, f"{_CONTROL}{name}") in found
-        }
+        controls = {name: found.get((base, f"{_CONTROL}{name}"), {}) for name in plan.controls}
         first = found.get((base, next(iter(plan.arms))))
         if first and (made := decompose(first, controls)):
             terms[base] = made
@@ -154,7 +173,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         base: {name.removeprefix(_CONTROL): runs for (of, name), runs in found.items() if of == base}
         for base in plan.bases
     }
-    return StudyVerdict(plan, compared, terms, by_base, tuple(notes))
+    more = None
+    if plan.later_seeds and not plan.looks:
+        every = replace(plan, seeds=(*plan.seeds, *plan.later_seeds), later_seeds=(), changes=())
+        more = judge(every, folder)
+    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, more)
 
 
 def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Outcome]]) -> int:
@@ -164,12 +187,14 @@ def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Out
     return done[-1] if done else plan.looks[0]
 
 
-def _present(baseline: str | None, arms: Mapping[str, Any]) -> str | None:
-    return baseline if baseline in arms else None
+def runs_of(
+    plan: StudyPlan, folder: Path
+) -> tuple[dict[tuple[str, str], dict[int, Outcome]], dict[tuple[str, str, int], str]]:
+    """Outcomes of a plan's ended runs by base and arm, and then by seed; and why others that ended have none.
 
-
-def runs_of(plan: StudyPlan, folder: Path) -> tuple[dict[tuple[str, str], dict[int, Outcome]], list[str]]:
-    """Outcomes of a plan's runs by base and arm, and then by seed; and what is said of runs that have none."""
+    Raises:
+        OutcomeError: Two runs are the same one.
+    """
     of_controls = {f"{_CONTROL}{name}": overrides for name, overrides in plan.controls.items()}
     wanted = {
         _options((*_without_reward(plan.common, in_arm), *in_base, *in_arm)): (base, arm)
@@ -178,25 +203,25 @@ def runs_of(plan: StudyPlan, folder: Path) -> tuple[dict[tuple[str, str], dict[i
         )
     }
     found: dict[tuple[str, str], dict[int, Outcome]] = {}
-    faults = []
+    without: dict[tuple[str, str, int], str] = {}
     for run in run_folders(folder):
         result = read_result(run) or {}
-        place = wanted.get(_options(result.get("overrides", ())))
-        if place is None or result.get(REPETITION) not in plan.seeds or result["state"] == "not run":
+        place, seed = wanted.get(_options(result.get("overrides", ()))), result.get(REPETITION)
+        if place is None or seed not in plan.seeds or result["state"] not in _ENDED:
             continue
+        if seed in found.get(place, {}) or (*place, seed) in without:
+            raise OutcomeError(f"{run} and another folder hold the same run: {place[1]}, {REPETITION} {seed}.")
         try:
-            outcome = read_outcome(run)
+            found.setdefault(place, {})[seed] = read_outcome(run)
         except OutcomeError as error:
-            faults.append(f"{run.name} ({result['state']}): {error}")
-            continue
-        found.setdefault(place, {})[outcome.seed] = outcome
-    return found, faults
+            without[(*place, seed)] = f"{result['state']}: {error}"
+    return found, without
 
 
 def _without_reward(common: Sequence[str], in_arm: Sequence[str]) -> list[str]:
     """What all runs share, but for the reward where an arm has its own: that of a control."""
     own = any(override.startswith("reward=") for override in in_arm)
-    return [override for override in common if not (own and override.startswith("reward="))]
+    return [override for override in common if not (own and is_of_reward(override))]
 
 
 def _options(overrides: Sequence[str]) -> frozenset[str]:
@@ -204,16 +229,19 @@ def _options(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(portable_override(o) for o in overrides if o.partition("=")[0] not in _OF_NO_ARM)
 
 
-def _refuse_unlike(outcomes: Sequence[Outcome]) -> None:
-    """Runs whose difference is not that of their arms."""
-    for name in ("package", "threads", "precision"):
-        values = {outcome.conditions.get(name): outcome.name for outcome in outcomes}
+def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
+    """Runs of one base whose difference is not that of their arms."""
+    if len({outcome.heldout for outcome in outcomes}) > 1:
+        raise OutcomeError("Runs of one base were measured on different held-out problems: they cannot be compared.")
+    swept = {override.partition("=")[0] for arm in plan.arms.values() for override in arm}
+    for name, what in _CONDITIONS.items():
+        if swept & {name, "trainer", f"trainer.{name}"}:
+            continue  # it is what is asked
+        values = {json.dumps(outcome.conditions.get(name), sort_keys=True): outcome.name for outcome in outcomes}
         if len(values) > 1:
             (one, first), (other, second) = list(values.items())[:2]
-            what = (
-                "were made by different versions of grouprl" if name == "package" else f"have {name} {one} and {other}"
-            )
-            raise OutcomeError(f"{first} and {second} {what}: they cannot be compared. Give the study's command again.")
+            said = f"{first} and {second} have {what}: {one} and {other}"
+            raise OutcomeError(f"{said}. They cannot be compared; give the study's command again.")
     arms: dict[frozenset[str], list[Outcome]] = {}
     for outcome in outcomes:
         arms.setdefault(_options(outcome.overrides), []).append(outcome)
@@ -226,14 +254,15 @@ def _refuse_unlike(outcomes: Sequence[Outcome]) -> None:
             )
 
 
-def _said_of_machines(outcomes: Sequence[Outcome]) -> list[str]:
-    """Notes on runs that were made on several kinds of processor."""
+def _said_of_machines(base: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Notes on runs of a base that were made on several kinds of processor."""
     kinds: dict[str, set[int]] = {}
     for outcome in outcomes:
         kinds.setdefault(str(outcome.conditions.get("processor")), set()).add(outcome.seed)
     if len(kinds) < 2:
         return []
     each = "; ".join(f"{kind}: seeds {', '.join(map(str, sorted(of)))}" for kind, of in kinds.items())
-    mixed = set.intersection(*kinds.values())
-    apart = f" Arms of seeds {sorted(mixed)} ran on different ones." if mixed else ""
-    return [f"note: the runs were made on several kinds of processor ({each}).{apart}"]
+    counts = Counter(seed for seeds_of in kinds.values() for seed in seeds_of)
+    mixed = sorted(seed for seed, count in counts.items() if count > 1)
+    apart = f" Runs of seeds {', '.join(map(str, mixed))} were made on different ones." if mixed else ""
+    return [f"note: the runs on {base} were made on several kinds of processor ({each}).{apart}"]

@@ -43,7 +43,7 @@ def edited(run: Path, result: Mapping[str, Any]) -> list[str]:
         result: Its ``result.json``.
     """
     written, now = result.get("digests", {}), digests_of(run)
-    return [name for name in now if written.get(name, now[name]) != now[name]]
+    return [name for name in now if written.get(name) != now[name]]
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:

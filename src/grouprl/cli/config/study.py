@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DECIDED, SEED, REFUSE, WARN = "decided", "seed", "refuse", "warn"
 _NAMED_AFTER = "hydra.job.config.override_dirname"
+_TEXTS = ("baseline", "question")
 LOOKS = (6, 8, 10, 12)
 """Numbers of seeds that until=decided looks after."""
 
@@ -36,6 +37,10 @@ def split_study(overrides: Sequence[str], *, multirun: bool) -> tuple[StudyConfi
         raise UsageError(f"{ours[0]}: it is an option of a study. Add -m, and arms and seeds: -m advantage=rank,zscore")
     config = OmegaConf.structured(StudyConfig)
     for override in ours:
+        key, _, text = override.partition("=")
+        if key in _TEXTS:  # as it is: names of arms hold signs of their own
+            config[key] = text.strip("'\"")
+            continue
         try:
             parsed = OverridesParser.create().parse_override(override)
             if parsed.is_sweep_override():
@@ -80,6 +85,8 @@ def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:
     base = next(iter(plan.bases.values()))
     jobs = {name: check_job("train", [*plan.common, *base, *arm]) for name, arm in plan.arms.items()}
     arms: Any = {name: OmegaConf.to_container(without_hydra(job), resolve=True) for name, job in jobs.items()}
+    if any(arm["data"].get("heldout_size") == 0 and not arm["data"].get("heldout_path") for arm in arms.values()):
+        raise UsageError("data.heldout_size=0: arms are compared by held-out problems. Give some, or one arm.")
     found = no_ops(arms)
     same = [pair for pair in found if pair.how == "same"]
     if same and study.on_noop == REFUSE:

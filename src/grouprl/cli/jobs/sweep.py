@@ -25,7 +25,7 @@ from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
 from grouprl.cli.jobs.job import Job
 from grouprl.files import FileError
-from grouprl.studies.plan import StudyError, StudyPlan, begin
+from grouprl.studies.plan import StudyError, StudyPlan, begin, is_of_reward
 from grouprl.studies.table import progress, table_of
 from grouprl.training import signals
 from grouprl.training.records import read_result, settle, shown, versions
@@ -79,10 +79,9 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     """
     _refuse_many_devices(check_command("train", overrides, multirun=True))  # what cannot be read is said here
     mine = [*overrides, *launcher(study, overrides)]
-    mine += short_names(mine)
     plan = planned(study, mine)
     notes = check_arms(study, plan) if plan.compares else []
-    batches = [_batch(part, seeds) for part, seeds in _parts(plan, mine)]
+    batches = [_batch([*part, *(short_names(part) if plan.compares else [])], n) for part, n in _parts(plan, mine)]
     folders = [folder for batch in batches for folder in batch.folders]
     if len(set(folders)) < len(folders):
         raise UsageError("hydra.sweep.subdir: runs of several batches would write to one folder. Leave it out.")
@@ -105,8 +104,8 @@ def _parts(plan: StudyPlan, overrides: Sequence[str]) -> list[tuple[list[str], i
 def _with_controls(plan: StudyPlan, overrides: Sequence[str]) -> list[str]:
     """The overrides of the first arm's runs with the rewards of the controls."""
     (first, *_), arms = plan.controls.values(), {o.partition("=")[0] for arm in plan.arms.values() for o in arm}
-    shared = [o for o in overrides if o.partition("=")[0] not in {*arms, "reward"}]
-    own = [o for o in first if not o.startswith("reward=")]
+    shared = [o for o in overrides if o.partition("=")[0] not in arms and not is_of_reward(o)]
+    own = [o for o in first if not is_of_reward(o)]
     return [*shared, *own, f"reward={','.join(plan.controls)}"]
 
 
@@ -168,10 +167,12 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
             sweep.plan.looks and _is_last_of_look(sweep, batch) and _is_decided(sweep, batch.seeds)
         ):
             break
-    code = _close(folders, started, command) or code
-    if code or not sweep.plan.compares:
-        return code
-    return _conclude(sweep.plan, sweep.folder, batch.seeds)
+    ended = _close(folders, started, command) or code
+    if signals.received or not sweep.plan.compares:
+        return ended
+    plan = replace(sweep.plan, ended_after=batch.seeds) if sweep.plan.looks else sweep.plan
+    plan.write(sweep.folder)
+    return _conclude(plan, sweep.folder)
 
 
 def _is_last_of_look(sweep: Sweep, batch: Batch) -> bool:
@@ -206,7 +207,7 @@ def run_arm(config: DictConfig) -> None:
         job.result["run"], _begun[folder] = name, job.result["identity"]
         print(f"\n== {job.result['run']}", flush=True)
         run_apart(job)
-    at_once = settings.launcher.get("n_jobs", 1)
+    at_once = max(1, settings.launcher.get("n_jobs", 1))
     if said := progress(Path(settings.sweep.dir), at_once):
         print(said, flush=True)
 
@@ -247,22 +248,22 @@ def _is_decided(sweep: Sweep, seeds: int) -> bool:
 
     try:
         verdict = judge(sweep.plan, sweep.folder, seeds_done=seeds)
-    except (OutcomeError, FileError) as error:
+    except (OutcomeError, FileError, ValueError) as error:
         print(f"after {seeds} seeds: {error}")
         return False
     print("\n".join(f"after {seeds} seeds: {line}" for line in verdict.lines()), flush=True)
     return verdict.decided
 
 
-def _conclude(plan: StudyPlan, folder: Path, seeds: int) -> int:
-    """Say the verdict of a study; the exit code."""
+def _conclude(plan: StudyPlan, folder: Path) -> int:
+    """Say the verdict of a study, in which failed runs count as what they scored; the exit code."""
     from grouprl.studies.outcomes import OutcomeError
-    from grouprl.studies.report import write_report
+    from grouprl.studies.show.report import write_report
     from grouprl.studies.verdict import judge
 
     try:
-        verdict = judge(plan, folder, seeds_done=seeds if plan.looks else None)
-    except (OutcomeError, FileError) as error:
+        verdict = judge(plan, folder)
+    except (OutcomeError, FileError, ValueError) as error:
         print(f"no verdict: {error}", file=sys.stderr)
         return 1
     verdict.write(folder)

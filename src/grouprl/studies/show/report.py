@@ -11,9 +11,10 @@ from pathlib import Path
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, write_text
-from grouprl.studies import decomposition, seeds
+from grouprl.studies import decomposition
 from grouprl.studies.outcomes import Outcome
-from grouprl.studies.pictures import curve_of, draw_curves, draw_differences
+from grouprl.studies.show import text
+from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
 from grouprl.studies.verdict import StudyVerdict
 from grouprl.training.callbacks import evaluations_in
 
@@ -35,7 +36,8 @@ pre { white-space: pre-wrap; margin: 0; font: 12px/1.4 ui-monospace, monospace; 
 
 def write_report(verdict: StudyVerdict, folder: Path) -> Path:
     """Write ``report.html`` and its pictures to a study's folder; the page's path."""
-    body = [f"<h1>{_text(verdict.plan.question.capitalize())}</h1>", *_verdicts(verdict)]
+    question = verdict.plan.question
+    body = [f"<h1>{_text(question[:1].upper() + question[1:])}</h1>", *_verdicts(verdict)]
     for number, base in enumerate(verdict.plan.bases):
         runs = verdict.outcomes.get(base, {})
         if not runs:
@@ -45,12 +47,12 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
         body += _base(verdict, base, runs, folder / PICTURES / f"base-{number}")
     body += ["<h2>What was planned</h2>", *_plan(verdict)]
     page = "\n".join(body)
-    title = _text(verdict.plan.question)
-    text = (
+    title = _text(question)
+    whole = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"</head><body>\n{page}\n</body></html>\n"
     )
-    write_text(folder / REPORT_FILE, text)
+    write_text(folder / REPORT_FILE, whole)
     return folder / REPORT_FILE
 
 
@@ -59,6 +61,8 @@ def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
         yield f'<div class="verdict{" decided" if decided else ""}">{_text(line)}</div>'
     if verdict.plan.changes:
         yield "<p>Exploratory, asked for after the first run:</p>" + _list(verdict.plan.changes)
+    if verdict.exploratory is not None:
+        yield "<p>Exploratory, with the seeds added later:</p>" + _list(verdict.exploratory.lines())
 
 
 def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterator[str]:
@@ -71,7 +75,7 @@ def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outc
     draw_curves(curves, pictures / "curves.png")
     yield "<h3>On the way</h3>" + _image(pictures / "curves.png", "held-out accuracy of every seed")
     if comparison is not None:
-        yield "<h3>Numbers</h3>" + _markdown(seeds.details(comparison))
+        yield "<h3>Numbers</h3>" + _markdown(text.details(comparison))
     if base in verdict.terms:
         yield "<h3>What the first arm's gain is made of</h3>"
         yield _markdown("\n".join(decomposition.table(verdict.terms[base])))

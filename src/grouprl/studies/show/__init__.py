@@ -1,0 +1,1 @@
+"""A study to look at: text, pictures and a page."""

@@ -1,0 +1,94 @@
+"""A comparison over seeds as Markdown."""
+
+from __future__ import annotations
+
+import math
+
+from grouprl.statistics.crossed import Purchase, VarianceSplit
+from grouprl.statistics.seeds import SeedTest, smallest_p, smallest_visible
+from grouprl.studies.seeds import COVERAGE, StudyComparison
+
+
+def describe(found: StudyComparison) -> str:
+    """The comparison as Markdown: the verdicts first."""
+    return "\n".join([*(pair.verdict for pair in found.pairs), "", details(found)])
+
+
+def details(found: StudyComparison) -> str:
+    """What the verdicts rest on, as Markdown."""
+    name = {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}[found.metric]
+    problems, samples = found.arms[0].shares.shape[1], found.arms[0].samples
+    seeds = len(found.arms[0].seeds)
+    lines = [f"{name}: {seeds} paired seeds, {problems} problems, {samples} samples each. In points."]
+    lines += ["", "| arm | mean | sd over seeds | greedy | each seed |", "|---|---|---|---|---|"]
+    for arm in found.arms:
+        scores = 100 * arm.scores
+        sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
+        each = " ".join(f"{score:.1f}" for score in scores)
+        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {_share(float(arm.greedy.mean()))} | {each} |")
+    lines += [
+        "",
+        "| B - A | difference, these problems | p | all pairs together | p | sign flips p | problems like these | p |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for pair in found.pairs:
+        t = pair.test
+        lines.append(
+            f"| {pair.second} - {pair.first} | {_points(t.single)} | {t.single.p_value:.3g} | "
+            f"[{100 * t.low:+.2f}, {100 * t.high:+.2f}] | {t.p_value:.3g} | {pair.flips:.3g} | "
+            f"{_points(pair.general)} | {pair.general.p_value:.3g} |"
+        )
+    lines += [
+        "",
+        f"| B - A | greedy | pass@{min(COVERAGE, samples)} | solved by B alone, A alone | correlation of seeds |",
+    ]
+    lines.append("|---|---|---|---|---|")
+    for pair in found.pairs:
+        lines.append(
+            f"| {pair.second} - {pair.first} | {'-' if pair.greedy is None else _points(pair.greedy)} | "
+            f"{_points(pair.coverage)} | "
+            f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
+        )
+    lines.append("")
+    for pair in found.pairs:
+        if pair.unpaired is not None:
+            lines.append(
+                f"The seeds of {pair.first} and {pair.second} hardly correlate; unpaired (Welch): "
+                f"{_points(pair.unpaired)}, p {pair.unpaired.p_value:.3g}."
+            )
+    if seeds > 1:
+        lines.append(f"With {seeds} seeds sign flips are never below p {smallest_p(seeds):.3g}.")
+        spread = max(pair.test.single.sd for pair in found.pairs)
+        if spread > 0 and math.isfinite(spread):
+            lines.append(
+                f"Seen four times in five with {seeds} seeds: a difference of "
+                f"{100 * smallest_visible(spread, seeds, level=found.pairs[0].planned_level):.2f} points."
+            )
+    if found.split is not None:
+        lines += ["", _split_line(found.split)]
+    lines += [_purchase_line(purchase) for purchase in found.purchases]
+    return "\n".join([*lines, *found.notes])
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _points(test: SeedTest) -> str:
+    return f"{100 * test.value:+.2f} [{100 * test.low:+.2f}, {100 * test.high:+.2f}]"
+
+
+def _split_line(split: VarianceSplit) -> str:
+    parts = {
+        "seed": split.seed,
+        "seed and problem": split.both / split.problems,
+        "samples": split.sample / split.samples / split.problems,
+    }
+    total = sum(parts.values())
+    shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
+    return f"Variance of a seed's difference on these problems: {shares} (sd {100 * math.sqrt(total):.2f} points)."
+
+
+def _purchase_line(purchase: Purchase) -> str:
+    what = f"{purchase.amount} more {purchase.what}" if purchase.amount else "as it is"
+    return f"- an hour more, {what}: standard error {100 * purchase.standard_error:.2f} points"
