@@ -61,3 +61,11 @@ def test_determinism_is_timed_in_pairs():
 def test_intervals_are_simulated(tmp_path):
     found, _ = run(tmp_path, "coverage.py", "--studies", "40")
     assert all(row["covers"] > 0.8 for row in found["rows"].values())
+
+
+def test_the_table_of_the_assay_is_that_of_its_results(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "assay.py"), "table", "--runs", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    text = (ROOT / "experiments" / "assay" / "README.md").read_text()
+    assert text.partition("<!-- assay -->\n")[2].strip() == done.stdout.strip().replace("### ", "## ")
