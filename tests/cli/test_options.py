@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from grouprl.cli.build import build, build_reward, component
 from grouprl.cli.config.compose import compose_job, options_of, shipped_targets
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.preflight import check_job
+from grouprl.cli.config.preflight import check_command, check_job
 from grouprl.cli.config.schema import GROUPS, RENAMED
 from grouprl.data import messages
 
@@ -158,11 +158,11 @@ def test_every_shipped_target_is_one_path_and_every_component_has_an_option():
 
 
 def test_the_clip_of_gspo_with_another_ratio_is_warned_of(capsys):
-    check_job("train", ["loss=gspo"])
+    check_command("train", ["loss=gspo"], multirun=False)
     assert capsys.readouterr().err == ""
-    check_job("train", ["loss=gspo", "loss/ratio=token"])
-    assert "a clip for loss/ratio=sequence" in capsys.readouterr().err
-    check_job("train", ["loss=gspo", "loss/ratio=token", "eps_low=0.2", "eps_high=0.2"])
+    check_command("train", ["loss=gspo", "loss/ratio=token", "seed=0,1"], multirun=True)
+    assert capsys.readouterr().err.count("a clip for loss/ratio=sequence") == 1  # not for each run
+    check_command("train", ["loss=gspo", "loss/ratio=token", "eps_low=0.2", "eps_high=0.2"], multirun=False)
     assert capsys.readouterr().err == ""
 
 

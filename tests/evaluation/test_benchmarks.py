@@ -276,7 +276,7 @@ def test_two_evaluations_are_paired(run, tmp_path, capsys):
     for other in ("c", "nothing"):
         with pytest.raises(SystemExit) as left:
             compare.main(["a", other])
-        assert left.value.code == 2
+        assert left.value.code == 1
 
 
 def test_contamination_is_reported_beside_the_score(run, tmp_path):
