@@ -68,6 +68,7 @@ def test_several_runs_at_once_divide_the_cores(monkeypatch):
     assert launcher(split_study(ARMS, multirun=True)[0], ARMS) == []
 
 
+@pytest.mark.slow
 def test_a_study_that_looks_is_given_out_one_batch_of_seeds_at_a_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study, others = split_study([*ARMS, "until=decided", "looks=[2,3]"], multirun=True)
@@ -87,6 +88,7 @@ def test_options_that_start_the_launcher_are_none_of_a_plan():
     assert planned(study, [*others, *launcher(study, others)]).common == ("threads=1",)
 
 
+@pytest.mark.slow
 def test_runs_are_named_after_what_is_swept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study, others = split_study(
@@ -109,6 +111,7 @@ def test_names_of_arms_and_questions_are_taken_as_they_are():
     assert plan(*ARMS, "seed=0,1", "baseline=advantage=rank").baseline == "advantage=rank"
 
 
+@pytest.mark.slow
 def test_controls_have_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study, others = split_study(
@@ -122,6 +125,7 @@ def test_controls_have_folders_of_their_own(tmp_path, monkeypatch):
         plan(*ARMS, "seed=0,1", "reward=math,correct", "controls=true")
 
 
+@pytest.mark.slow
 def test_a_sweep_that_compares_nothing_is_named_after_all_of_its_options(tmp_path, monkeypatch):
     """Else a sweep of other options would move its runs aside."""
     monkeypatch.chdir(tmp_path)

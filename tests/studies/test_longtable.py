@@ -29,6 +29,7 @@ def numbers(file):
     }
 
 
+@pytest.mark.slow
 def test_a_study_handed_on_gives_the_same_verdict(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for base in ("tiny", "tiny_b"):

@@ -63,11 +63,13 @@ def test_arms_that_are_the_same_are_found(name):
     assert why in pair.why
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEAR_MISSES)
 def test_near_misses_are_left_alone(name):
     assert found(*NEAR_MISSES[name]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("common", "first", "second"),
     [

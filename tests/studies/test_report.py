@@ -11,6 +11,7 @@ from grouprl.cli import compare
 from grouprl.studies.plan import begin, plan_of
 from grouprl.studies.show.report import REPORT_FILE
 
+pytestmark = pytest.mark.slow
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
 
 

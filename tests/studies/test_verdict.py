@@ -106,6 +106,7 @@ def test_a_run_of_an_arm_whose_configuration_is_another_is_refused(study):
         judge(plan, Path("s"))
 
 
+@pytest.mark.slow
 def test_mixed_machines_are_said(study):
     plan = study({"tiny": 0.2})
     for name in ("rank", "zscore"):
@@ -212,6 +213,7 @@ def test_failed_runs_count_as_what_they_scored(study, capsys):
     assert "5 paired seeds" in text
 
 
+@pytest.mark.slow
 def test_other_held_out_problems_and_doubles_are_refused(study):
     plan = study({"tiny": 0.2})
     shutil.copytree("s/tiny-rank-0", "s/again")
@@ -241,6 +243,7 @@ def test_seeds_that_were_added_are_exploratory(study, capsys):
     assert "exploratory, with the seeds added later: " in prints(compare.main, capsys)("s")[1]
 
 
+@pytest.mark.slow
 def test_equal_means_of_other_completions_are_not_identical(study, capsys):
     """The same scores by chance are equivalent; a constant difference has no test."""
     plan = study({"tiny": 0.0}, seeds=3)
