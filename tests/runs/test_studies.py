@@ -15,7 +15,7 @@ ARMS = ["-m", "lr=1e-3,3e-3", "max_new_tokens=100", "threads=1"]
 
 
 def runs(study):
-    return {folder.name: folder for folder in sorted(Path("runs", study).iterdir()) if folder.is_dir()}
+    return {folder.name: folder for folder in sorted(Path("runs", study).iterdir()) if (folder / "result.json").is_file()}
 
 
 def test_a_study_ends_in_its_verdict_and_is_found_again(train, capfd):
