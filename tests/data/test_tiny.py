@@ -151,5 +151,8 @@ def test_a_share_of_the_answers_is_wrong(share):
     pairs = list(zip(right.train, wrong.train, strict=True))
     assert sum(a.answer != b.answer for a, b in pairs) == share * 200
     assert all(a.intermediate != b.intermediate or a == b or a.answer != b.answer for a, b in pairs)
+    more = data.tiny_problems(200, 10, wrong_share=min(1.0, 2 * share))
+    changed = {p.problem for p, q in pairs if p != q}
+    assert changed <= {p.problem for p, q in zip(right.train, more.train, strict=True) if p != q}
     with pytest.raises(ValueError, match=r"data.wrong_share=1\.5"):
         data.tiny_problems(20, 10, wrong_share=1.5)

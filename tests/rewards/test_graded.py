@@ -25,6 +25,9 @@ def written(*values):
         (written(7, 63, 80), 1.0),
         (written(7, 63, 81, 77), (2 - 1) / 3),  # two statements that are neither
         (written(7, 63, 81), (2 - 0.5) / 3),
+        (written(7, 64, 80), (2 - 0.5) / 3),
+        (written(7, 8, 63, 80), (2 - 0.5) / 3),  # 8 is the attempt at 63
+        (written(8, 7, 63, 80), (2 - 0.5) / 3),
         (written(8, 64, 81, 77), 0.0),
         (written(7), 1 / 3),
         (written(7, 7, 7), 1 / 3),  # each counts once
@@ -46,6 +49,19 @@ def test_statements_are_read_in_order_and_others_cost(text, wanted):
 def test_a_text_that_lists_every_number_gets_nothing(form):
     for order in (range(300), reversed(range(300)), itertools.chain(*([range(100)] * 5))):
         assert share_of_results(" ".join(form.format(n) for n in order), RESULTS, ANSWER) == 0
+
+
+def test_more_guesses_a_result_are_worth_less_than_the_first_of_them():
+    """Whichever of the first guesses are right: all ways to be right or wrong, and a second guess of the other kind."""
+    for rights in itertools.product([True, False], repeat=3):
+        ours = [int(result) + (not right) for result, right in zip(RESULTS, rights, strict=True)]
+        second = [int(result) + right for result, right in zip(RESULTS, rights, strict=True)]
+        hedged = [guess for pair in zip(ours, second, strict=True) for guess in pair]
+        first_alone = share_of_results(written(*ours), RESULTS, ANSWER)
+        assert share_of_results(written(*hedged), RESULTS, ANSWER) <= first_alone
+        if first_alone:
+            assert share_of_results(written(*hedged), RESULTS, ANSWER) < first_alone
+            assert share_of_results(written(*ours, *second), RESULTS, ANSWER) < first_alone
 
 
 def test_thousands_and_negative_numbers():

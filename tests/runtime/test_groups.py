@@ -68,7 +68,7 @@ def test_silent_groups_give_way_to_spare_ones_and_the_rest_stays():
     assert groups.rollouts.prompt_mask[:, -1].all()  # still padded on the left
     assert groups.rewards.values.tolist() == [SPOKEN] * 3 == groups.rewards.parts["correct"].tolist()
     assert groups.without_signal == []
-    assert groups.replaced == 2
+    assert (groups.replaced, groups.resampled) == (2, 3)
     assert groups.tokens == 3 * 2 * 3 + 2 * 2 * 4 + 1 * 2 * 5  # those that were given up as well
 
 
@@ -78,7 +78,13 @@ def test_what_stays_silent_after_the_last_round_is_kept():
     assert draw.asked == [[1, 2], [3]]
     assert [ids[0] for ids in groups.prompts.token_ids] == [1, 2]
     assert groups.without_signal == [0]
-    assert groups.replaced == 0
+    assert (groups.replaced, groups.resampled) == (0, 1)
+
+
+@pytest.mark.parametrize(("share", "groups", "count"), [(0.25, 2, 0), (0.5, 1, 0), (0.75, 1, 1)])
+def test_a_share_that_is_none_or_all_of_the_groups_is_refused(share, groups, count):
+    with pytest.raises(ValueError, match=rf"filter.drop={share} of the {groups} groups of a process is {count} of them"):
+        GroupFilter(drop=share).kept(prompts_of(*[[1]] * groups), seed=0)
 
 
 def test_without_spares_or_silence_nothing_more_is_drawn():

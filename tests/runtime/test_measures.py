@@ -182,7 +182,7 @@ KINDS = {
     **{f"reward/{part}": Mean for part in PARTS},
     **{f"reward/{part}/std": Deviation for part in PARTS},
     **{f"reward/failures/{kind}": Total for kind in ("unscorable", "error", "timeout")},
-    **{f"groups/{name}": Mean for name in ("ties", "without_signal", "replaced", "reward_levels")},
+    **{f"groups/{name}": Mean for name in ("ties", "without_signal", "replaced", "resampled", "reward_levels")},
     "tokens/sampled": Total,
     "advantage/rms": RootMeanSquare,
     **{f"advantage/cosine_{name}": Cosine for name in ("rloo", "zscore")},

@@ -59,13 +59,15 @@ def with_wrong_answers(problems: Sequence[Problem], share: float, *, seed: int) 
     """The problems, a share of which has the answer and the intermediate results of another problem among them.
 
     Args:
-        problems: The problems.
-        share: How many get wrong ones, 0 to 1, rounded to a whole number that is not 1.
+        problems: The problems; two at least where some get wrong ones.
+        share: How many get wrong ones, 0 to 1, rounded to a whole number; 2 instead of 1. A larger share has those of a
+            smaller one among it.
         seed: Of the choice.
     """
-    changed = list(problems)
+    changed, order = list(problems), list(range(len(problems)))
+    random.Random(f"wrong/{seed}").shuffle(order)
     count = round(share * len(problems))
-    chosen = random.Random(f"wrong/{seed}").sample(range(len(problems)), count)
+    chosen = order[: 2 if count == 1 else count]
     for place, source in zip(chosen, chosen[1:] + chosen[:1], strict=True):
         giver = problems[source]
         wrong = giver.answer if giver.answer != problems[place].answer else f"{giver.answer}1"

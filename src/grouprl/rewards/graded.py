@@ -70,7 +70,8 @@ def share_of_results(text: str, results: Sequence[str], answer: str) -> float:
     A statement is an equals sign and a number after it with which the expression ends. Statements are read in their
     order, and so are the results: one that is stated counts once, and a result that comes after it cannot be stated
     before it. Every other statement, but for a repetition and the answer after all results, costs half of what a result
-    is worth, so that a text which lists numbers gets nothing.
+    is worth, and is the attempt at the next one, which cannot be stated any more. So a text which lists numbers gets
+    nothing, and two guesses at a result are worth less than the first of them.
 
     Args:
         text: A completion.
@@ -84,7 +85,7 @@ def share_of_results(text: str, results: Sequence[str], answer: str) -> float:
         if stated in wanted[place:]:
             place, met = wanted.index(stated, place) + 1, met + 1
         elif stated not in wanted[:place] and not (stated == final and place == len(wanted)):
-            others += 1
+            place, others = min(place + 1, len(wanted)), others + 1
     return max(0.0, met - _COST * others) / len(wanted)
 
 

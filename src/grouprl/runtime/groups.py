@@ -39,9 +39,18 @@ class GroupFilter:
         Args:
             prompts: The prompts of an iteration on this rank.
             seed: Seed of the run.
+
+        Raises:
+            ValueError: The share of so few groups is none of them, or all.
         """
+        count = round(self.drop * len(prompts))
+        if self.drop and count in (0, len(prompts)):
+            raise ValueError(
+                f"filter.drop={self.drop:g} of the {len(prompts)} groups of a process is {count} of them. Raise "
+                "prompts_per_step."
+            )
         rng = random.Random(f"drop/{seed}/{prompts.iteration}/{prompts.indices[0]}")
-        dropped = rng.sample(range(len(prompts)), round(self.drop * len(prompts)))
+        dropped = rng.sample(range(len(prompts)), count)
         kept = torch.ones(len(prompts), dtype=torch.bool)
         kept[dropped] = False
         return kept
@@ -59,6 +68,8 @@ class Groups:
     """Completion tokens that were sampled for them, those of groups that were given up included."""
     replaced: int = 0
     """Groups that were given up for another one."""
+    resampled: int = 0
+    """Groups that were drawn to take the place of one, whether they did or not."""
 
     @property
     def without_signal(self) -> list[int]:
@@ -90,7 +101,9 @@ def draw_groups(draw: Callable[[Prompts], Groups], prompts: Prompts, rounds: int
             break
         others = draw(prompts.take(range(first, first + len(silent))))
         speaking = [row for row in range(len(silent)) if row not in set(others.without_signal)]
-        groups = _with(groups, silent[: len(speaking)], others, speaking)
+        groups = replace(
+            _with(groups, silent[: len(speaking)], others, speaking), resampled=groups.resampled + len(silent)
+        )
     return groups
 
 
@@ -119,6 +132,7 @@ def _with(ours: Groups, rows: Sequence[int], theirs: Groups, their_rows: Sequenc
         advantages=chosen(ours.advantages, theirs.advantages),
         tokens=ours.tokens + theirs.tokens,
         replaced=ours.replaced + len(rows),
+        resampled=ours.resampled,
     )
 
 

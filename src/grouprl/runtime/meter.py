@@ -181,9 +181,10 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
     ``groups/...``: shares of groups or pairs (``share_three_levels``: three values of the intermediate results or
-    more; ``replaced``: given up for another one), and reward levels of a group; ``tokens/sampled``: completion tokens,
-    those of replaced groups included; ``advantage/cosine_...``: with other estimators; ``reward/dropped``: share of
-    samples without a reward; ``tools/...``: calls and tokens a completion, shares of calls.
+    more; ``replaced``: given up for another one; ``resampled``: drawn for that), and reward levels of a group;
+    ``tokens/sampled``: completion tokens, those of groups that were given up included; ``advantage/cosine_...``: with
+    other estimators; ``reward/dropped``: share of samples without a reward; ``tools/...``: calls and tokens a
+    completion, shares of calls.
     """
     rollouts, rewards, advantages = groups.rollouts, groups.rewards, groups.advantages
     valid, lengths = rewards.valid, rollouts.lengths.float()
@@ -196,6 +197,7 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
         "groups/ties": _tie_fraction(rewards),
         "groups/without_signal": Mean.of((advantages == 0).all(-1).float()),
         "groups/replaced": Mean(groups.replaced / len(valid), len(valid)),
+        "groups/resampled": Mean(groups.resampled / len(valid), len(valid)),
         "tokens/sampled": Total(float(groups.tokens)),
         "groups/reward_levels": Mean(levels / len(valid), len(valid)),
         "advantage/rms": RootMeanSquare.of(advantages),
