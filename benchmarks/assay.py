@@ -4,7 +4,7 @@
     python benchmarks/assay.py table
 
 Doses of three kinds make training worse: wrong training answers, a smaller learning rate, groups left out by lot. Each
-run is `python train.py` with the dose's option and `threads=1`. Seeds 200 and on are the assay's: the task was tuned on
+run is `python train.py` with the dose's option, `threads=1` and 32 samples of a problem at the end. Seeds 200 and on are the assay's: the task was tuned on
 others.
 More seeds of the default arm say how often runs that do not differ are called different.
 """
@@ -24,16 +24,21 @@ from pathlib import Path
 
 import numpy as np
 
-from grouprl.files import read_json
+from grouprl.files import read_json, read_jsonl
 from grouprl.statistics.seeds import LEVEL, SeedTest, paired_t, power, smallest_visible
 from grouprl.statistics.several import max_t
 from grouprl.studies.outcomes import read_outcome
+from grouprl.training.callbacks import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "assay" / "results.csv"
 FIRST_SEED = 200
 LR = 2e-4
 """Of the default arm."""
+SAMPLES, DEFAULT_SAMPLES = 32, 16
+"""Of a problem at the end: here, and where the option is left alone."""
+ALL = ("threads=1", "checkpoint_every=40", f"final_eval_samples={SAMPLES}")
+"""Options of every run."""
 NONE = "none"
 DOSES: dict[str, dict[str, list[str]]] = {
     "wrong answers": {f"{share:.0%}": [f"data.wrong_share={share}"] for share in (0.05, 0.1, 0.2, 0.4)},
@@ -89,11 +94,7 @@ def run(runs: Path, seeds: int, more: int, jobs: int, common: Sequence[str]) -> 
         state = (read_json(folder / "result.json") or {}).get("state")
         if state == "finished":
             return
-        own = (
-            [f"resume={folder}"]
-            if state
-            else [f"hydra.run.dir={folder}", f"seed={seed}", "threads=1", *options, *common]
-        )
+        own = [f"resume={folder}"] if state else [f"hydra.run.dir={folder}", f"seed={seed}", *ALL, *options, *common]
         done = subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *own], check=False, capture_output=True, text=True
         )
@@ -119,12 +120,20 @@ def collect(runs: Path) -> list[dict[str, str]]:
                     "dose": dose,
                     "seed": folder.name.removeprefix("seed-"),
                     "pass@1": f"{last.correct.mean():.5f}",
+                    "pass@1 of 16": f"{last.correct[:, :DEFAULT_SAMPLES].mean():.5f}",
+                    "three levels": f"{three_levels(folder):.4f}",
                     "greedy": f"{last.greedy.mean():.5f}",
                     "tokens": f"{outcome.tokens[-1]:.0f}",
                     "seconds": f"{result['seconds']:.0f}",
                 }
             )
     return rows
+
+
+def three_levels(folder: Path) -> float:
+    """Mean share of groups with three or more levels in the last quarter of training."""
+    shares = [row["groups/share_three_levels"] for _, row in read_jsonl(folder / METRICS_FILE) if "reward" in row]
+    return statistics.mean(shares[-len(shares) // 4 :])
 
 
 def scores(rows: Sequence[Mapping[str, str]], metric: str) -> dict[tuple[str, str], dict[int, float]]:

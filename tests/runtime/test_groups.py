@@ -83,7 +83,9 @@ def test_what_stays_silent_after_the_last_round_is_kept():
 
 @pytest.mark.parametrize(("share", "groups", "count"), [(0.25, 2, 0), (0.5, 1, 0), (0.75, 1, 1)])
 def test_a_share_that_is_none_or_all_of_the_groups_is_refused(share, groups, count):
-    with pytest.raises(ValueError, match=rf"filter.drop={share} of the {groups} groups of a process is {count} of them"):
+    with pytest.raises(
+        ValueError, match=rf"filter.drop={share} of the {groups} groups of a process is {count} of them"
+    ):
         GroupFilter(drop=share).kept(prompts_of(*[[1]] * groups), seed=0)
 
 

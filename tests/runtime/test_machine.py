@@ -34,9 +34,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize(
     ("weights", "available", "devices", "threads"),
     [
-        (1_400_000, 2, 1, 2),
-        (1_400_000, 64, 1, 2),
-        (1_400_000, 1, 1, 1),
+        (350_000, 2, 1, 1),
+        (9_000_000, 2, 1, 2),
+        (9_000_000, 64, 1, 2),
+        (9_000_000, 1, 1, 1),
         (135_000_000, 64, 1, 8),
         (135_000_000, 4, 1, 4),
         (1_500_000_000, 64, 1, 64),
@@ -53,7 +54,7 @@ def test_and_never_from_the_load(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 64.0, 64.0))
     before = torch.get_num_threads()
     try:
-        assert machine.use_threads(None, 1_400_000) == min(2, machine.cores())
+        assert machine.use_threads(None, 9_000_000) == min(2, machine.cores())
         assert machine.use_threads(1, 1_400_000) == 1
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         assert machine.use_threads(None, 10**10) == 1  # what the environment gave torch stays

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-_SMALL, _MEDIUM = 10_000_000, 200_000_000
-"""Weights below which more than two, and more than eight, threads wait for each other more than they compute."""
+_MOST_THREADS = {2_000_000: 1, 10_000_000: 2, 200_000_000: 8}
+"""Weights below which more than so many threads wait for each other more than they compute."""
 _FLAGS = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")
 """Instructions that decide which products a library takes."""
 
@@ -32,7 +32,7 @@ def threads_for(weights: int, available: int, *, devices: int = 1) -> int:
         available: Cores this process may run on.
         devices: Processes that share them.
     """
-    most = 2 if weights < _SMALL else 8 if weights < _MEDIUM else available
+    most = next((threads for bound, threads in _MOST_THREADS.items() if weights < bound), available)
     return max(1, min(most, available // devices))
 
 
