@@ -270,7 +270,9 @@ def test_two_evaluations_are_paired(run, tmp_path, capsys):
     assert text.count("B is better") == 2
     pairs = json.loads((tmp_path / "pairs.json").read_text())
     assert [pair["key"] for pair in pairs] == ["tiny/tir", "tiny_hard/tir"]
-    compare.main(["a", "a"])
+    with pytest.raises(SystemExit) as left:
+        compare.main(["a", "a"])
+    assert left.value.code == 3
     assert capsys.readouterr().out.count("not distinguishable") == 2
     run("policy=tiny", "benchmark=tiny", "mode=tir", "limit=8", "max_new_tokens=96", "out=c")
     for other in ("c", "nothing"):

@@ -39,7 +39,8 @@ def test_student_s_t_by_hand():
 def test_arms_that_are_the_same():
     same = paired_t([0.0] * 6)
     assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-    assert equivalence([0.0] * 6, 0.01) == 0
+    assert math.isnan(equivalence([0.0] * 6, 0.01))  # no variance, and so no interval
+    assert math.isnan(paired_t([0.0]).low)
     assert math.isnan(paired_t([0.1] * 6).p_value)
     assert math.isnan(paired_t([0.1]).low)
     with pytest.raises(ValueError, match="a run that failed counts as what it scored"):
@@ -139,6 +140,22 @@ def test_the_split_finds_what_was_put_in():
     assert split.of_mean(10, 300, 16) == pytest.approx(variance / 10)
 
 
+def test_samples_that_both_arms_draw_alike_are_no_noise_of_their_difference():
+    """By hand: two problems with differences 0, 1, 0, 1 and 0, 0, 0, 0, whose variances are 1/3 and 0."""
+    first = np.array([[[0, 0, 1, 0], [1, 0, 1, 0]]] * 3, dtype=bool)
+    second = np.array([[[0, 1, 1, 1], [1, 0, 1, 0]]] * 3, dtype=bool)
+    assert crossing.sampling_variance(first, second) == pytest.approx((1 / 3 + 0) / 2)
+    generator = np.random.default_rng(7)
+    uniform = generator.random((400, 60, 16))
+    a, b = uniform < 0.5, uniform < 0.55
+    sample = crossing.sampling_variance(a, b)
+    assert sample == pytest.approx(0.05 * 0.95, rel=0.1)
+    split = crossing.variance_split(a.mean(2), 16, b.mean(2), sample=sample)
+    assert split.of_mean(1, 60, 16) == pytest.approx((b.mean(2) - a.mean(2)).mean(1).var(ddof=1), rel=0.25)
+    independent = crossing.variance_split(a.mean(2), 16, b.mean(2))
+    assert independent.sample > 8 * sample
+
+
 def test_what_an_hour_buys():
     split = crossing.VarianceSplit(seed=0.0, problem=0.0, both=0.0, sample=0.4, seeds=6, problems=400, samples=4)
     best = crossing.next_hour(split, seconds_of_run=600, seconds_of_sample=5)[0]
@@ -147,6 +164,22 @@ def test_what_an_hour_buys():
     best, *others = crossing.next_hour(split, seconds_of_run=60, seconds_of_sample=5)
     assert (best.what, best.amount) == ("seeds of both arms", 30)
     assert best.standard_error < min(other.standard_error for other in others)
+
+
+def test_arms_at_the_margin_are_together_called_equivalent_in_a_twentieth():
+    """The inner intervals of all pairs: two one-sided tests of two arms, and wider of more."""
+    first, second = [0.7, 0.72, 0.69, 0.74, 0.7, 0.73], [0.71, 0.70, 0.72, 0.74, 0.69, 0.72]
+    (pair,) = max_t({"a": first, "b": second})
+    ninety = paired_t(np.subtract(second, first), level=0.1)
+    assert pair.inner == pytest.approx((ninety.low, ninety.high))
+    generator = np.random.default_rng(8)
+    together, alone = [], []
+    for _ in range(400):
+        scores = {"base": generator.normal(0, 0.4, 10)} | {n: generator.normal(1, 0.4, 10) for n in "abcd"}
+        tests = max_t(scores, "base")
+        together.append(any(t.inner[0] > -1 and t.inner[1] < 1 for t in tests))
+        alone.append(any(equivalence(np.subtract(scores[t.second], scores["base"]), 1.0) < 0.05 for t in tests))
+    assert np.mean(together) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400) < np.mean(alone)
 
 
 def test_arms_together_err_no_more_than_one_alone():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grouprl.statistics.seeds import paired_t
-from grouprl.statistics.sequential import look, nominal_level
+from grouprl.statistics.sequential import ending_of, look, nominal_level
 
 
 def test_one_look_at_two_arms_spends_all():
@@ -25,11 +25,17 @@ def test_three_arms_of_one_look_are_tukeys():
     assert nominal_level((6, 8, 10, 12), 3) < min(level, nominal_level((6, 8, 10, 12)))
 
 
-def first_ending(scores, looks, margin):
-    """The look at which every pair is decided, or the last one."""
+def endings_at(scores, looks, margin):
+    """What a look says of each pair."""
+    tests, level = look(scores, looks)
+    return [ending_of(test.single, level, margin) for test in tests]
+
+
+def last_endings(scores, looks, margin):
+    """Those of the look at which every pair is decided, or of the last one."""
     for seeds in looks:
-        found = look({name: values[:seeds] for name, values in scores.items()}, looks, margin)
-        if all(pair.ending != "undecided" for pair in found):
+        found = endings_at({name: values[:seeds] for name, values in scores.items()}, looks, margin)
+        if "undecided" not in found:
             break
     return found
 
@@ -40,7 +46,7 @@ def test_no_difference_is_called_one_in_at_most_a_twentieth():
     called = 0
     for _ in range(studies):
         scores = dict(zip("abc", rng.normal(0.7, 0.01, (3, 12)), strict=True))
-        called += any(pair.ending == "better" for pair in first_ending(scores, looks, 0.004))
+        called += "better" in last_endings(scores, looks, 0.004)
     assert called / studies < 0.05 + 3 * 0.0056
 
 
@@ -51,29 +57,28 @@ def test_a_difference_as_large_as_the_margin_is_called_equivalent_in_at_most_a_t
     called = 0
     for _ in range(studies):
         a = rng.normal(0.7, 0.01, 12)
-        (pair,) = first_ending({"a": a, "b": a + rng.normal(0.01, 0.005, 12)}, looks, 0.01)
-        called += pair.ending == "equivalent"
+        called += last_endings({"a": a, "b": a + rng.normal(0.01, 0.005, 12)}, looks, 0.01) == ["equivalent"]
     assert called / studies < 0.05 + 3 * 0.0056
 
 
-def test_a_clear_difference_ends_at_the_first_look_and_equal_arms_are_identical():
+def test_a_clear_difference_ends_at_the_first_look_and_one_that_does_not_vary_is_no_verdict():
     rng = np.random.default_rng(5)
     a = rng.normal(0.7, 0.01, 6)
-    (pair,) = look({"a": a, "b": a + 0.05 + rng.normal(0, 0.01, 6)}, (6, 8), 0.01)
-    assert (pair.ending, pair.test.value > 0) == ("better", True)
-    (same,) = look({"a": a, "b": a}, (6, 8), 0.01)
-    assert same.ending == "identical"
-    (close,) = look({"a": a, "b": a + rng.normal(0, 1e-4, 6)}, (6, 8), 0.01)
-    assert close.ending == "equivalent"
+    assert endings_at({"a": a, "b": a + 0.05 + rng.normal(0, 0.01, 6)}, (6, 8), 0.01) == ["better"]
+    assert endings_at({"a": a, "b": a + rng.normal(0, 1e-4, 6)}, (6, 8), 0.01) == ["equivalent"]
+    assert endings_at({"a": a, "b": a}, (6, 8), 0.01) == ["undecided"]
+    with pytest.raises(ValueError, match="margin"):
+        endings_at({"a": a, "b": a}, (6, 8), 0.0)
 
 
 def test_intervals_are_those_of_the_nominal_level():
     rng = np.random.default_rng(6)
     a, b = rng.normal(0.7, 0.01, (2, 8))
-    (pair,) = look({"a": a, "b": b}, (6, 8), 0.01)
-    alone = paired_t(b - a, nominal_level((6, 8)))
-    assert (pair.test.low, pair.test.high) == (alone.low, alone.high)
-    assert pair.test.high - pair.test.low > paired_t(b - a).high - paired_t(b - a).low
+    (pair,), level = look({"a": a, "b": b}, (6, 8))
+    assert level == nominal_level((6, 8))
+    alone = paired_t(b - a, level)
+    assert (pair.low, pair.high) == pair.inner == (alone.low, alone.high)
+    assert pair.high - pair.low > paired_t(b - a).high - paired_t(b - a).low
 
 
 @pytest.mark.parametrize("looks", [[], [1, 4], [6, 6], [8, 6]])
@@ -84,8 +89,8 @@ def test_looks_that_cannot_be_taken(looks):
 
 def test_a_look_that_was_not_planned_is_refused():
     with pytest.raises(ValueError, match="Looks are after"):
-        look({"a": [0.1] * 7, "b": [0.2] * 7}, (6, 8), 0.01)
+        look({"a": [0.1] * 9, "b": [0.2] * 9}, (6, 8))
+    with pytest.raises(ValueError, match="Looks are after"):
+        look({"a": [0.1] * 6, "b": [0.2] * 5}, (6, 8))
     with pytest.raises(ValueError, match="baseline"):
-        look({"a": [0.1] * 6, "b": [0.2] * 6}, (6, 8), 0.01, baseline="c")
-    with pytest.raises(ValueError, match="margin"):
-        look({"a": [0.1] * 6, "b": [0.2] * 6}, (6, 8), 0.0)
+        look({"a": [0.1] * 6, "b": [0.2] * 6}, (6, 8), baseline="c")

@@ -10,6 +10,8 @@ from grouprl.cli.compare import main as compare
 from grouprl.cli.tables import main as tables
 from grouprl.evaluation.results import write_results
 from grouprl.files import write_parquet
+from grouprl.statistics.questions import paired_difference
+from grouprl.studies.comparison import Comparison, describe, is_decided
 from grouprl.training.export import main as export
 from grouprl.training.records import write_result
 
@@ -53,10 +55,25 @@ def refused(main, arguments, capsys):
 
 
 def test_whole_evaluations_are_read(evaluations, capsys):
-    compare(["a", "b"])
+    with pytest.raises(SystemExit) as ended:
+        compare(["a", "b"])
+    assert ended.value.code == 3  # not told apart
     assert "| gsm8k/cot | 2 | 50.0 | 50.0 |" in capsys.readouterr().out
     tables(["a"])
     assert "50.0" in capsys.readouterr().out
+
+
+def test_a_benchmark_of_one_question_has_no_p_and_leaves_the_others_theirs():
+    def of(key, first, second):
+        difference = paired_difference([[x] for x in first], [[x] for x in second])
+        return Comparison(key, len(first), 0.0, 0.0, None, difference, difference.p_value)
+
+    clear, single = of("clear", [0.0] * 40, [1.0] * 40), of("single", [0.0], [1.0])
+    lines = describe([clear, single], "ab").splitlines()
+    assert next(line for line in lines if "clear" in line).endswith("| B is better |")
+    assert next(line for line in lines if "single" in line).endswith("| nan | nan | not distinguishable |")
+    assert is_decided([clear])
+    assert not is_decided([clear, single])
 
 
 def without(*places):

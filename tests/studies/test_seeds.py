@@ -95,6 +95,63 @@ def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, mon
     assert text.startswith("advantage=rank and advantage=zscore are equivalent within 30 points: ")
 
 
+def test_scores_that_tie_on_every_seed_decide_nothing_unless_the_completions_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    halves = np.tile([1.0, 0.0], 20)
+    for seed in (0, 1):
+        make_run(Path(f"s/rank-{seed}"), seed=seed, chances=halves)
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=1 - halves)
+        code, text = prints(compare.main, capsys)("s")
+        assert (code, "equivalent" in text) == (3, False)
+    assert "every seed differs by +0.0 points: no test is possible" in text
+    for seed in (0, 1):
+        make_run(Path(f"t/rank-{seed}"), seed=seed, chances=halves)
+        make_run(Path(f"t/zscore-{seed}"), advantage="zscore", seed=seed, chances=halves)
+    code, text = prints(compare.main, capsys)("t")
+    assert (code, text.splitlines()[0]) == (0, "advantage=rank and advantage=zscore are identical on every seed.")
+    assert "Variance of a seed's difference" not in text
+
+
+def test_the_interval_of_equivalence_lies_within_the_margin(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        make_run(Path(f"s/rank-{seed}"), seed=seed)
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed)
+    _, text = prints(compare.main, capsys)("s", "--json", "found.json")
+    (pair,) = json.loads(Path("found.json").read_text())["pairs"]
+    edge = 100 * max(map(abs, pair["test"]["inner"]))
+    assert edge < 100 * max(abs(pair["test"]["low"]), abs(pair["test"]["high"]))
+    code, text = prints(compare.main, capsys)("s", "--margin", str(edge + 0.01))
+    low, high = (f"{100 * end:+.1f}" for end in pair["test"]["inner"])
+    assert code == 0
+    assert f"[{low}, {high}] (90%)." in text.splitlines()[0]
+    assert prints(compare.main, capsys)("s", "--margin", str(edge - 0.01))[0] == 3
+
+
+def test_a_run_that_failed_early_holds_its_last_score_and_leaves_the_others_area_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        make_run(Path(f"s/rank-{seed}"), seed=seed, chances=0.9)
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=0.2)
+    _code, text = prints(compare.main, capsys)("s", "--metric", "area")
+    assert "advantage=rank is better" in text
+    failed = Path("s/zscore-5")
+    result = json.loads((failed / "result.json").read_text())
+    (failed / "result.json").write_text(json.dumps(result | {"state": "failed"}))
+    last = max((failed / "heldout").iterdir())
+    last.unlink()
+    run, whole = read_outcome(failed), read_outcome(Path("s/zscore-4"))
+    assert run.tokens[-1] < whole.tokens[-1]
+    end = float(whole.tokens[-1])
+    shares = [evaluation.shares.mean() for evaluation in run.evaluations]
+    held = (run.scores("area").mean() * run.tokens[-1] + shares[-1] * (end - run.tokens[-1])) / end
+    assert run.scores("area", end).mean() == pytest.approx(held)
+    _, text = prints(compare.main, capsys)("s", "--metric", "area", "--json", "found.json")
+    assert "advantage=rank is better" in text
+    (found,) = [arm for arm in json.loads(Path("found.json").read_text())["arms"] if "rank" in arm["name"]]
+    assert found["scores"][0] == pytest.approx(read_outcome(Path("s/rank-0")).scores("area", end).mean())
+
+
 def test_failed_runs_count_as_what_they_scored(study, capsys):
     import shutil
 

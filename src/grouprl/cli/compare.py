@@ -17,7 +17,7 @@ from typing import Any
 
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
-from grouprl.studies.comparison import ComparisonError, compare, describe, results_in
+from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
 from grouprl.studies.longtable import read_table, write_table
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
@@ -136,7 +136,7 @@ def _evaluations(folders: Sequence[Path]) -> tuple[str, Any, int]:
         }
         for c in comparisons
     ]
-    return describe(comparisons, names), rows, DECIDED
+    return describe(comparisons, names), rows, DECIDED if is_decided(comparisons) else UNDECIDED
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def crossed(differences: np.ndarray, level: float = LEVEL) -> SeedTest:
     values = _matrix(differences)
     seeds, problems = values.shape
     mean = float(values.mean())
-    if not values.any():
+    if seeds > 1 and not values.any():
         return SeedTest(0.0, 0.0, 0.0, 1.0, seeds - 1, 0.0, seeds)
     nothing = SeedTest(mean, math.nan, math.nan, math.nan, math.nan, math.nan, seeds)
     if min(seeds, problems) < 2:
@@ -100,7 +100,22 @@ class VarianceSplit:
         return per_seed / seeds + (self.problem / problems if problems_vary else 0.0)
 
 
-def variance_split(shares: np.ndarray, samples: int, second: np.ndarray | None = None) -> VarianceSplit:
+def sampling_variance(first: np.ndarray, second: np.ndarray) -> float:
+    """Variance of the difference of one sample of two arms, whose samples of a number may be drawn alike.
+
+    Runs of one seed draw a problem's held-out sample from the same random numbers, so that the difference varies less
+    than two independent samples do.
+
+    Args:
+        first: Right or wrong, [seeds, problems, samples]; at least two samples.
+        second: The other arm's.
+    """
+    return float((second.astype(float) - first.astype(float)).var(axis=2, ddof=1).mean())
+
+
+def variance_split(
+    shares: np.ndarray, samples: int, second: np.ndarray | None = None, *, sample: float | None = None
+) -> VarianceSplit:
     """Where the variance of one arm comes from, or of the difference of two.
 
     Args:
@@ -108,6 +123,7 @@ def variance_split(shares: np.ndarray, samples: int, second: np.ndarray | None =
         samples: Samples behind each share; of at least two the sampling variance is estimated, of one it stays with
             ``both``.
         second: The other arm's shares, of as many samples: the split is then of ``second - shares``.
+        sample: Variance of one sample of the difference (`sampling_variance`); None: of independent samples.
 
     Raises:
         ValueError: Fewer than two seeds or problems.
@@ -117,7 +133,8 @@ def variance_split(shares: np.ndarray, samples: int, second: np.ndarray | None =
     seeds, problems = values.shape
     if min(seeds, problems) < 2:
         raise ValueError(f"{seeds} seeds and {problems} problems: a split of the variance takes at least two of each.")
-    sample = sum(float((arm * (1 - arm)).mean()) * samples / (samples - 1) for arm in arms) if samples > 1 else 0.0
+    if sample is None:
+        sample = sum(float((arm * (1 - arm)).mean()) * samples / (samples - 1) for arm in arms) if samples > 1 else 0.0
     squares = mean_squares(values)
     return VarianceSplit(
         seed=max(0.0, (squares.seed - squares.both) / problems),

@@ -57,14 +57,14 @@ def paired_t(differences: Sequence[float], level: float = LEVEL) -> SeedTest:
 
     Returns:
         Mean and test. With one seed, or where all differences are one number other than 0, interval and p-value are
-        NaN; where all are 0, the arms are the same: 0 [0, 0], p 1.
+        NaN. Where all are 0 there is nothing to reject: 0 [0, 0], p 1, which says nothing of how near the arms are.
 
     Raises:
         ValueError: Without seeds, or with one whose difference is not finite.
     """
     values = _finite(differences)
     count, value = len(values), float(values.mean())
-    if not values.any():
+    if count > 1 and not values.any():
         return SeedTest(0.0, 0.0, 0.0, 1.0, count - 1, 0.0, count)
     if count < 2 or np.ptp(values) <= 1e-12 * abs(values).max():
         return SeedTest(value, math.nan, math.nan, math.nan, count - 1, 0.0 if count > 1 else math.nan, count)
@@ -125,8 +125,6 @@ def equivalence(differences: Sequence[float], margin: float) -> float:
     if not margin > 0:
         raise ValueError(f"margin={margin}: give a number above 0.")
     values = _finite(differences)
-    if not values.any():
-        return 0.0
     if len(values) < 2 or np.ptp(values) <= 1e-12 * abs(values).max():
         return math.nan
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue

@@ -12,13 +12,13 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from grouprl.statistics.seeds import LEVEL, SeedTest, paired_t
+from grouprl.statistics.several import PairTest, pairs_of
 
 Ending = Literal["better", "equivalent", "identical", "undecided"]
 _DRAWS = 200_000
@@ -46,9 +46,8 @@ def nominal_level(looks: tuple[int, ...], arms: int = 2, *, against_baseline: bo
         raise ValueError(f"{arms} arms: a comparison takes two.")
     if len(looks) == 1 and arms == 2:
         return LEVEL
-    pairs = (
-        [(0, other) for other in range(1, arms)] if against_baseline else list(itertools.combinations(range(arms), 2))
-    )
+    every = itertools.combinations(range(arms), 2)
+    pairs = [pair for pair in every if pair[0] == 0] if against_baseline else list(every)
     generator = np.random.default_rng(_SEED)
     found = [_smallest_p(looks, arms, pairs, generator) for _ in range(0, _DRAWS, _PART)]
     return float(np.quantile(np.concatenate(found), LEVEL))
@@ -82,60 +81,44 @@ def check_looks(looks: Sequence[int]) -> None:
         raise ValueError(f"looks={list(looks)}: give rising numbers of seeds, from 2 on, such as [6,8,10,12].")
 
 
-@dataclass(frozen=True)
-class Look:
-    """What one look says of a pair: ``second`` minus ``first``."""
-
-    first: str
-    second: str
-    test: SeedTest
-    """With the repeated confidence interval; its p-value is compared with ``level``."""
-    level: float
-    ending: Ending
-    """``better``: which of the two is, the sign of the difference says."""
-
-
 def look(
-    scores: Mapping[str, Sequence[float]],
-    looks: Sequence[int],
-    margin: float,
-    baseline: str | None = None,
-) -> list[Look]:
-    """Look at arms after as many seeds as they have, which is one of the looks.
+    scores: Mapping[str, Sequence[float]], looks: Sequence[int], baseline: str | None = None
+) -> tuple[list[PairTest], float]:
+    """Look at arms after as many seeds as they have: those of one of the looks, less what was lost.
 
     Args:
         scores: Of each arm one number a seed, the seeds in the same order.
         looks: All looks of the study, those to come included.
-        margin: The largest difference that does not matter, in the scores' unit.
         baseline: The arm that all others are compared with; None: all pairs.
 
     Returns:
-        One look for each pair. A pair is decided where its interval lies on one side of 0, or within the margin.
+        One test for each pair with its repeated confidence interval, from which `ending_of` reads what it says; and the
+        level that its p-value is compared with.
 
     Raises:
-        ValueError: Another number of seeds than a look has, no such baseline, or a margin that is not above 0.
+        ValueError: Arms of different numbers of seeds, more seeds than the last look has, or no such baseline.
     """
     counts = {name: len(values) for name, values in scores.items()}
-    if set(counts.values()) - set(looks) or len(set(counts.values())) != 1:
+    if len(set(counts.values())) != 1 or max(counts.values()) > looks[-1]:
         raise ValueError(f"Looks are after {list(looks)} seeds of every arm, not after {counts}.")
-    if baseline is not None and baseline not in scores:
-        raise ValueError(f"baseline={baseline}: the arms are {', '.join(scores)}.")
-    if not margin > 0:
-        raise ValueError(f"margin={margin}: give a number above 0.")
+    pairs = pairs_of(scores, baseline)
     level = nominal_level(tuple(looks), len(scores), against_baseline=baseline is not None)
-    names = itertools.combinations(scores, 2) if baseline is None else ((baseline, n) for n in scores if n != baseline)
     found = []
-    for first, second in names:
+    for first, second in pairs:
         test = paired_t([b - a for a, b in zip(scores[first], scores[second], strict=True)], level)
-        found.append(Look(first, second, test, level, ending_of(test, level, margin)))
-    return found
+        found.append(PairTest(first, second, test, test.low, test.high, test.p_value, (test.low, test.high)))
+    return found, level
 
 
 def ending_of(test: SeedTest, level: float, margin: float) -> Ending:
-    """What an interval says."""
-    if test.sd == 0 and test.value == 0:
-        return "identical"
-    if math.isnan(test.p_value):
+    """What a repeated confidence interval says: it lies on one side of 0, or within the margin, or neither.
+
+    Raises:
+        ValueError: The margin is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin={margin}: give a number above 0.")
+    if math.isnan(test.p_value) or not test.sd > 0:
         return "undecided"
     if test.p_value < level:
         return "better"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,23 @@ class PairTest:
     high: float
     p_value: float
     """Adjusted for the number of comparisons."""
+    inner: tuple[float, float]
+    """The interval of all pairs together at twice the level. Within a margin: equivalent, at the level (of one pair
+    that is two one-sided tests)."""
+
+
+def pairs_of(arms: Iterable[str], baseline: str | None = None) -> list[tuple[str, str]]:
+    """Pairs to compare: all, or those with a baseline.
+
+    Raises:
+        ValueError: There is no such baseline.
+    """
+    names = list(arms)
+    if baseline is None:
+        return list(itertools.combinations(names, 2))
+    if baseline not in names:
+        raise ValueError(f"baseline={baseline}: the arms are {', '.join(names)}.")
+    return [(baseline, name) for name in names if name != baseline]
 
 
 def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, level: float = LEVEL) -> list[PairTest]:
@@ -51,10 +68,7 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
     counts = {name: len(values) for name, values in scores.items()}
     if len(scores) < 2 or len(set(counts.values())) > 1:
         raise ValueError(f"Comparing takes at least two arms of the same seeds, not {counts}.")
-    if baseline is not None and baseline not in scores:
-        raise ValueError(f"baseline={baseline}: the arms are {', '.join(scores)}.")
-    names = itertools.combinations(scores, 2) if baseline is None else ((baseline, n) for n in scores if n != baseline)
-    pairs = list(names)
+    pairs = pairs_of(scores, baseline)
     differences = {pair: np.asarray(scores[pair[1]], float) - np.asarray(scores[pair[0]], float) for pair in pairs}
     single = {pair: paired_t(differences[pair], level) for pair in pairs}
     varying = [pair for pair in pairs if not math.isnan(single[pair].p_value) and single[pair].sd > 0]
@@ -63,16 +77,29 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
     for pair in pairs:
         test = single[pair]
         if pair not in varying:
-            found.append(PairTest(*pair, test, test.low, test.high, test.p_value))
+            found.append(PairTest(*pair, test, test.low, test.high, test.p_value, (test.low, test.high)))
             continue
-        error = test.sd / math.sqrt(test.seeds)
-        half = float(np.quantile(largest, 1 - level)) * error if len(varying) > 1 else test.high - test.value
-        beyond = float((largest >= abs(test.value) / error).mean()) if len(varying) > 1 else test.p_value
-        if test.seeds <= len(scores):  # correlations of so few seeds say nothing
-            wide = paired_t(differences[pair], level / len(varying))
-            half, beyond = max(half, wide.high - test.value), max(beyond, min(1.0, len(varying) * test.p_value))
-        found.append(PairTest(*pair, test, test.value - half, test.value + half, max(beyond, test.p_value)))
+        alone = len(varying) == 1
+        bound = len(varying) if test.seeds <= len(scores) else None  # correlations of so few seeds say nothing
+        half, inner = (
+            max(
+                0.0 if alone else float(np.quantile(largest, 1 - at)) * test.sd / math.sqrt(test.seeds),
+                _half(differences[pair], at / (bound or 1)) if alone or bound else 0.0,
+            )
+            for at in (level, 2 * level)
+        )
+        t = abs(test.value) * math.sqrt(test.seeds) / test.sd
+        beyond = max(test.p_value, 0.0 if alone else float((largest >= t).mean()))
+        beyond = max(beyond, min(1.0, (bound or 1) * test.p_value))
+        value = test.value
+        found.append(PairTest(*pair, test, value - half, value + half, beyond, (value - inner, value + inner)))
     return found
+
+
+def _half(differences: np.ndarray, level: float) -> float:
+    """Half the width of one pair's own interval."""
+    test = paired_t(differences.tolist(), level)
+    return test.high - test.value
 
 
 def _largest_t(differences: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from grouprl.evaluation.results import read_results
 from grouprl.files import read_parquet
 from grouprl.statistics.questions import Difference, PairedTest, holm, mcnemar, paired_difference
+from grouprl.statistics.seeds import LEVEL
 
 _SAME = ("grader", "limit", "extraction", "samples", "max_new_tokens", "shots", "temperature")
 
@@ -78,9 +80,20 @@ def _pair(
     return Comparison(key, len(pairs), mean_a, mean_b, test, difference, difference.p_value)
 
 
+def is_decided(comparisons: Sequence[Comparison]) -> bool:
+    """Whether A and B can be told apart on every benchmark, adjusted for their number."""
+    adjusted = _adjusted(comparisons)
+    return all(adjusted.get(c.key, math.nan) < LEVEL for c in comparisons)
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> dict[str, float]:
+    """Holm's p-values; a benchmark of one question has none."""
+    return holm({c.key: c.p_value for c in comparisons if not math.isnan(c.p_value)})
+
+
 def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     """A Markdown table and a verdict for each line, with p-values adjusted for their number (Holm)."""
-    adjusted = holm({c.key: c.p_value for c in comparisons})
+    adjusted = _adjusted(comparisons)
     lines = [
         f"A = {names[0]}, B = {names[1]}",
         "",
@@ -88,8 +101,8 @@ def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for c in comparisons:
-        d, p = c.difference, adjusted[c.key]
-        clear = p < 0.05
+        d, p = c.difference, adjusted.get(c.key, math.nan)
+        clear = p < LEVEL
         verdict = ("B is better" if d.value > 0 else "A is better") if clear else "not distinguishable"
         lines.append(
             f"| {c.key} | {c.questions} | {100 * c.first:.1f} | {100 * c.second:.1f} | "

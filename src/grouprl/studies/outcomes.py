@@ -83,14 +83,15 @@ class Outcome:
 
         Args:
             metric: Which one, named before the runs.
-            tokens: Of ``area``, up to how many sampled tokens; None: all of this run's.
+            tokens: Of ``area``, up to how many sampled tokens; None: all of this run's. A run that failed before
+                holds its last score up to there.
         """
         if metric == "final":
             return self.last.shares
         if not self.tokens[-1]:
             return self.last.shares  # it never came to train
         end = float(self.tokens[-1]) if tokens is None else tokens
-        if not 0 < end <= self.tokens[-1]:
+        if not end > 0 or (end > self.tokens[-1] and self.state == "finished"):
             raise OutcomeError(f"{self.name}: no area, since the run was not evaluated after {end:.0f} tokens.")
         shares = np.stack([evaluation.shares for evaluation in self.evaluations])
         at = np.append(self.tokens[self.tokens < end], end)

@@ -64,8 +64,8 @@ def details(found: StudyComparison) -> str:
                 f"Seen four times in five with {seeds} seeds: a difference of "
                 f"{100 * smallest_visible(spread, seeds, level=found.pairs[0].planned_level):.2f} points."
             )
-    if found.split is not None:
-        lines += ["", _split_line(found.split)]
+    splits = [f"{pair.second} - {pair.first}: {_split_line(pair.split)}" for pair in found.pairs if pair.split]
+    lines += ["", "Variance of a seed's difference on these problems:", *splits] if splits else []
     lines += [_purchase_line(purchase) for purchase in found.purchases]
     return "\n".join([*lines, *found.notes])
 
@@ -86,7 +86,11 @@ def _split_line(split: VarianceSplit) -> str:
     }
     total = sum(parts.values())
     shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
-    return f"Variance of a seed's difference on these problems: {shares} (sd {100 * math.sqrt(total):.2f} points)."
+    on_others = math.sqrt(split.problem / split.problems)
+    return (
+        f"{shares} (sd {100 * math.sqrt(total):.2f} points); other problems would move it by another "
+        f"{100 * on_others:.2f} (sd)."
+    )
 
 
 def _purchase_line(purchase: Purchase) -> str:

@@ -1,0 +1,123 @@
+"""Two arms over paired seeds: what the tests say, and the sentence that it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grouprl.statistics.crossed import VarianceSplit
+from grouprl.statistics.seeds import LEVEL, SeedTest, sd_interval, seeds_needed
+from grouprl.statistics.sequential import Ending, ending_of
+from grouprl.statistics.several import PairTest
+
+_MANY = 5000
+"""Seeds that nobody runs: what is needed is said as "at least"."""
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """Two arms over the seeds that both have: ``second`` minus ``first``, as shares."""
+
+    first: str
+    second: str
+    test: PairTest
+    """Student's t on these problems, alone and together with the other pairs."""
+    flips: float
+    """Exact p-value of sign flips."""
+    general: SeedTest
+    """On problems like these."""
+    unpaired: SeedTest | None
+    """Welch's t, where paired seeds hardly correlate."""
+    greedy: SeedTest | None
+    """None where it is not known."""
+    coverage: SeedTest
+    """Of pass@8."""
+    solved: int
+    """Problems that more than half of the second arm's runs solve at least once, and of the first arm's none."""
+    lost: int
+    """The other way."""
+    equivalence_p: float
+    """Of two one-sided tests of this pair alone."""
+    correlation: float
+    margin: float
+    level: float = LEVEL
+    """What the p-value of all pairs together is compared with."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds that the study looks after; empty: it looks once."""
+    same: bool = False
+    """Whether every problem has the same score in both arms, for every seed."""
+    pairs: int = 1
+    """How many are compared together."""
+    split: VarianceSplit | None = None
+    """Where the variance of the difference comes from; None: it is not known."""
+
+    @property
+    def ending(self) -> Ending:
+        """What the study says of the pair. With several looks one interval says all of it."""
+        if self.same:
+            return "identical"
+        if not self.test.single.sd > 0:
+            return "undecided"  # no variance between seeds, and so no test
+        if self.looks:
+            return ending_of(self.test.single, self.level, self.margin)
+        if self.test.p_value < self.level:
+            return "better"
+        low, high = self.test.inner
+        return "equivalent" if -self.margin < low and high < self.margin else "undecided"
+
+    @property
+    def better(self) -> str | None:
+        """The better arm, where one is."""
+        if self.ending != "better":
+            return None
+        return self.second if self.test.single.value > 0 else self.first
+
+    @property
+    def outcome(self) -> str:
+        """The ending in words that are the same on every base."""
+        return self.ending if self.better is None else f"{self.better} better"
+
+    @property
+    def more_seeds(self) -> tuple[int, int] | None:
+        """How many more would show a difference as large as the margin four times in five: a range, as the sd is one.
+
+        None where no number of seeds is known, or no more are needed.
+        """
+        seeds, sd = self.test.single.seeds, self.test.single.sd
+        if not sd > 0:
+            return None
+        low, high = (seeds_needed(self.margin, spread, level=self.planned_level) for spread in sd_interval(sd, seeds))
+        return (max(1, low - seeds), high - seeds) if high > seeds else None
+
+    @property
+    def planned_level(self) -> float:
+        """Of one test: that of the looks, or Bonferroni's share for all pairs."""
+        return self.level if self.looks else self.level / self.pairs
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        points, test = 100 * self.test.single.value, self.test
+        interval = f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]"
+        margin = f"{100 * self.margin:g} point{'s' if self.margin != 0.01 else ''}"
+        if self.ending == "identical":
+            return f"{self.first} and {self.second} are identical on every seed."
+        if self.better is not None:
+            worse = self.first if self.better == self.second else self.second
+            low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
+            return f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
+        if self.ending == "equivalent":
+            low, high = (f"{100 * end:+.1f}" for end in self.test.inner)
+            said = f"{points:+.1f} [{low}, {high}]{'' if self.looks else ' (90%)'}"
+            return f"{self.first} and {self.second} are equivalent within {margin}: {said}."
+        if test.single.seeds == 1:
+            return f"{self.first} against {self.second}: one seed decides nothing."
+        if not test.single.sd > 0:
+            return (
+                f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."
+            )
+        said = f"{self.second} against {self.first} is undecided: {points:+.1f} points {interval}"
+        if self.more_seeds is None:
+            return f"{said}; a difference of {margin} would most likely have been seen."
+        low, high = self.more_seeds
+        more = f"between {low} and {high}" if high < _MANY else f"at least {low}"
+        return f"{said}; {more} more seeds would show a difference of {margin} four times in five."
