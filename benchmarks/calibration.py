@@ -1,13 +1,14 @@
 """How often the comparisons over seeds err: simulated studies with the variance that runs of the embedded task have.
 
-    python benchmarks/calibration.py --from runs/SWEEP             # the variance structure of those runs
+    python benchmarks/calibration.py --from runs/A runs/B          # the variance structure of those runs
     python benchmarks/calibration.py --studies 10000               # that of the embedded task, as measured
 
 A study has two arms, n paired seeds and a number of held-out problems, each answered a number of times. A problem has a
 logit, to which a run adds what its seed, its arm and seed, and each of its problems with them add; samples are drawn
-with the probability that comes of it. Where runs collapse, one in ten answers a fifth as many problems as it would.
-The tests are those that `compare.py` calls. "These problems": their true difference is the mean over runs without end;
-"problems like these": over problems without end, too.
+with the probability that comes of it, of both arms independently. The standard deviations are fitted, so that simulated
+runs have the moments of real ones. Where runs collapse, each run of each arm answers a fifth as many problems as it
+would with a chance of a tenth. The tests are those that `compare.py` calls. "These problems": their true difference is
+the mean over runs without end; "problems like these": over problems without end, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import report
@@ -32,8 +33,9 @@ RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "variance.json"
 _COLLAPSED = 0.2
 """Share of its answers that a run which collapsed still gives."""
-_TRUTH = 400
-"""Runs of each arm from which a study's true difference on its problems is taken."""
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+_MANY_PROBLEMS, _MANY_RUNS, _ROUNDS = 2000, 300, 15
+"""Sizes of the simulations that the structure is fitted by, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,72 @@ class Structure:
     samples: int = 16
 
 
-def measured(shares: Sequence[np.ndarray], samples: int) -> Structure:
-    """The structure of runs: shares of right samples of each arm, [seeds, problems], the same seeds in each arm."""
+class Moments(NamedTuple):
+    """What runs and simulated ones are held against each other by."""
+
+    mean: float
+    """Share of right samples."""
+    problem: float
+    """Standard deviations, in shares, of problems,"""
+    seed: float
+    """of runs,"""
+    both: float
+    """and of a problem in a run, beyond sampling."""
+    correlation: float
+    """Of paired seeds; 0 where it is below."""
+    arm_problem: float
+    """Standard deviation of the arms' difference over problems."""
+
+
+def moments(shares: Sequence[np.ndarray], samples: int) -> Moments:
+    """Of the share of right samples of two arms, [seeds, problems] each, with the same seeds."""
     splits = [variance_split(arm, samples) for arm in shares]
-    slope = float(np.mean([(arm.mean(0) * (1 - arm.mean(0))).mean() for arm in shares]))
-    pooled = np.clip(np.mean([arm.mean(0) for arm in shares], axis=0), 0.02, 0.98)
-    seed = float(np.mean([split.seed for split in splits]))
-    means = np.stack([arm.mean(1) for arm in shares])
-    shared = max(0.0, float(np.corrcoef(means)[0, 1])) if len(shares) > 1 and means.shape[1] > 2 else 0.0
-    return Structure(
-        mean=float(logit(pooled).mean()),
-        problem=float(logit(pooled).std(ddof=1)),
-        pair=math.sqrt(shared * seed) / slope,
-        seed=math.sqrt((1 - shared) * seed) / slope,
-        both=math.sqrt(float(np.mean([split.both for split in splits]))) / slope,
-        problems=shares[0].shape[1],
+    difference = variance_split(shares[0], samples, shares[1])
+    first, second = (arm.mean(1) for arm in shares)
+    return Moments(
+        mean=float(np.mean(shares)),
+        problem=math.sqrt(np.mean([split.problem for split in splits])),
+        seed=math.sqrt(np.mean([split.seed for split in splits])),
+        both=math.sqrt(np.mean([split.both for split in splits])),
+        correlation=max(0.0, float(np.corrcoef(first, second)[0, 1])),
+        arm_problem=math.sqrt(difference.problem),
+    )
+
+
+def fitted(wanted: Moments, problems: int, samples: int) -> tuple[Structure, Moments]:
+    """A structure whose simulated runs have some moments, but for the arms' difference in the mean; and theirs."""
+    slope = wanted.mean * (1 - wanted.mean)
+    of_seeds = wanted.seed / slope
+    s = Structure(
+        mean=float(logit(wanted.mean)),
+        problem=wanted.problem / slope,
+        pair=of_seeds * math.sqrt(wanted.correlation),
+        seed=of_seeds * math.sqrt(1 - wanted.correlation),
+        both=wanted.both / slope,
+        arm_problem=wanted.arm_problem / slope,
+        problems=_MANY_PROBLEMS,
         samples=samples,
     )
+    for step in range(_ROUNDS):
+        rng = np.random.default_rng((9, step))
+        p = probabilities(s, draw_problems(s, s.problems, rng), _MANY_RUNS, rng)
+        found = moments(rng.binomial(samples, p) / samples, samples)
+
+        def scaled(name: str, now: float, found: Moments = found) -> float:
+            has = getattr(found, name)
+            return now * (min(2.0, getattr(wanted, name) / has) if has else 1.0)
+
+        total = scaled("seed", math.hypot(s.pair, s.seed))
+        s = replace(
+            s,
+            mean=s.mean + float(logit(wanted.mean) - logit(found.mean)),
+            problem=scaled("problem", s.problem),
+            both=scaled("both", s.both),
+            pair=total * math.sqrt(wanted.correlation),
+            seed=total * math.sqrt(1 - wanted.correlation),
+            arm_problem=scaled("arm_problem", s.arm_problem),
+        )
+    return replace(s, problems=problems), found
 
 
 def probabilities(s: Structure, problems: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
@@ -94,15 +145,20 @@ def draw_problems(s: Structure, count: int, rng: np.random.Generator) -> np.ndar
     return np.stack([ours, ours + s.effect + s.arm_problem * rng.standard_normal(count)])
 
 
+def true_difference(s: Structure, problems: np.ndarray) -> float:
+    """Over runs without end, on these problems: the mean of a logistic function of a normal variable, by quadrature."""
+    spread = math.sqrt(s.pair**2 + s.seed**2 + s.both**2)
+    means = expit(problems[..., None] + spread * _NODES) @ _WEIGHTS / math.sqrt(2 * math.pi)
+    return float(np.subtract(*means[::-1]).mean()) * (1 - s.collapse * (1 - _COLLAPSED))
+
+
 def study(s: Structure, seeds: int, population: float, rng: np.random.Generator) -> dict[str, bool]:
     """What the tests say of one study, and whether their intervals hold the truth."""
     problems = draw_problems(s, s.problems, rng)
     p = probabilities(s, problems, seeds, rng)
     differences = np.subtract(*(rng.binomial(s.samples, p) / s.samples)[::-1])
     means = differences.mean(axis=1)
-    truth = 0.0
-    if s.effect or s.arm_problem:
-        truth = float(np.subtract(*probabilities(s, problems, _TRUTH, rng)[::-1]).mean())
+    truth = true_difference(s, problems)
     t, c = paired_t(means), crossed(differences)
     found = {
         "t": t.p_value < LEVEL,
@@ -111,7 +167,7 @@ def study(s: Structure, seeds: int, population: float, rng: np.random.Generator)
         "t covers": t.low <= truth <= t.high,
         "crossed covers": c.low <= population <= c.high,
     }
-    if truth:
+    if s.effect:
         found["equivalent at the margin"] = equivalence(means, abs(truth)) < LEVEL
     return found
 
@@ -127,10 +183,8 @@ def _some(arguments: tuple[Structure, int, float, int, int]) -> dict[str, list[b
 
 def rates(s: Structure, seeds: int, studies: int, workers: int) -> dict[str, float]:
     """Shares of studies by what the tests said."""
-    rng, population = np.random.default_rng((8, seeds)), 0.0
-    if s.effect or s.arm_problem:
-        parts = [probabilities(s, draw_problems(s, 2000, rng), 100, rng) for _ in range(20)]
-        population = float(np.mean([np.subtract(*part[::-1]).mean() for part in parts]))
+    drawn = draw_problems(s, 200_000, np.random.default_rng((8, seeds)))
+    population = true_difference(s, drawn) if s.effect else 0.0  # else by symmetry
     size = 250
     jobs = [(s, seeds, population, first, min(size, studies - first)) for first in range(0, studies, size)]
     found: dict[str, list[bool]] = {}
@@ -141,16 +195,24 @@ def rates(s: Structure, seeds: int, studies: int, workers: int) -> dict[str, flo
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def structure_of(folders: Sequence[Path]) -> tuple[Structure, str]:
-    """The structure of finished runs, and what they were."""
+def structure_of(folders: Sequence[Path]) -> tuple[Structure, dict[str, Any]]:
+    """The structure of finished runs of two arms, and what it was fitted to."""
     from grouprl.studies.outcomes import arms_of, read_outcome
 
     outcomes = [read_outcome(folder) for folder in folders]
     arms = {name: runs for name, runs in arms_of(outcomes).items() if len(runs) > 2}
+    if len(arms) != 2:
+        raise SystemExit(f"--from: give the runs of two arms, not of {len(arms)} ({', '.join(arms)}).")
     shared = sorted(set.intersection(*(set(runs) for runs in arms.values())))
     shares = [np.stack([runs[seed].last.correct.mean(1) for seed in shared]) for runs in arms.values()]
     samples = next(iter(next(iter(arms.values())).values())).last.correct.shape[1]
-    return measured(shares, samples), f"{len(shared)} seeds of {', '.join(arms)}"
+    wanted = moments(shares, samples)
+    structure, found = fitted(wanted, shares[0].shape[1], samples)
+    return structure, {
+        "runs": f"{len(shared)} seeds of {', '.join(arms)}",
+        "measured": wanted._asdict(),
+        "simulated": found._asdict(),
+    }
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
@@ -160,8 +222,14 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     lines += [
         f"{found['studies']:,} simulated studies a row: {s['problems']} problems, {s['samples']} samples, variance as "
         f"measured ({found['runs']}): standard deviations of logits {s['problem']:.2f} of problems, {s['pair']:.3f} of "
-        f"what the arms of a seed share, {s['seed']:.3f} of a run, {s['both']:.2f} of a problem in a run. Percent; the "
-        f"standard error of a 5 is {100 * math.sqrt(0.05 * 0.95 / found['studies']):.2f}.",
+        f"what the arms of a seed share, {s['seed']:.3f} of a run, {s['both']:.2f} of a problem in a run, "
+        f"{s['arm_problem']:.2f} of a problem in an arm. Percent; the standard error of a 5 is "
+        f"{100 * math.sqrt(0.05 * 0.95 / found['studies']):.2f}.",
+        "",
+        *report.table(
+            ["in shares", *(name.replace("_", " ") for name in Moments._fields)],
+            [[name, *(f"{found[name][field]:.4f}" for field in Moments._fields)] for name in ("measured", "simulated")],
+        ),
         "",
     ]
     columns = [
@@ -185,9 +253,10 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
         rows.append([row["setting"], str(row["seeds"]), *("-" if c is None else f"{100 * c:.1f}" for c in cells)])
     lines += report.table(columns, rows)
     lines += [
-        "t, sign flip, crossed: studies called different, in the first two settings by error, and in the others "
-        "rightly. Covers: intervals that hold the true difference, on these problems (t) and on problems like these "
-        "(crossed). Equivalent: studies called equivalent within a margin that is the true difference.",
+        "t, sign flip, crossed: studies called different; by error where there is no difference. Where the arms differ "
+        "problem by problem they differ on these problems, and the t test rightly says so. Covers: intervals that hold "
+        "the true difference, on these problems (t) and on problems like these (crossed). Equivalent: studies called "
+        "equivalent within a margin that is the true difference.",
     ]
     return lines
 
@@ -204,23 +273,26 @@ def main() -> None:
     add("--out", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default="calibration")
     args = parser.parse_args()
+    saved = args.out / MEASURED.name
     if args.runs:
         folders = [file.parent for run in args.runs for file in sorted(run.rglob("result.json"))]
-        structure, runs = structure_of(folders)
-        (args.out / MEASURED.name).write_text(json.dumps({"runs": runs, **asdict(structure)}, indent=1) + "\n")
+        structure, about = structure_of(folders)
+        saved.write_text(json.dumps({**about, "structure": asdict(structure)}, indent=1) + "\n")
+    elif saved.is_file():
+        about = json.loads(saved.read_text())
+        structure = Structure(**about.pop("structure"))
     else:
-        saved = json.loads(MEASURED.read_text())
-        runs, structure = saved.pop("runs"), Structure(**saved)
+        raise SystemExit(f"{saved}: no measured structure. First: python benchmarks/calibration.py --from RUNS RUNS")
+    alike = replace(structure, arm_problem=0.0)
     settings = {
-        "no difference": structure,
-        "no difference, one run in ten collapses": replace(structure, collapse=0.1),
-        "a difference": replace(structure, effect=args.effect, arm_problem=structure.both),
-        "a difference, one run in ten collapses": replace(
-            structure, effect=args.effect, arm_problem=structure.both, collapse=0.1
-        ),
+        "no difference": alike,
+        "no difference, one run in ten collapses": replace(alike, collapse=0.1),
+        "none on problems like these, but problem by problem": structure,
+        "a difference": replace(structure, effect=args.effect),
+        "a difference, one run in ten collapses": replace(structure, effect=args.effect, collapse=0.1),
     }
     found = report.surroundings("cpu", 1)
-    found |= {"structure": asdict(structure), "runs": runs, "studies": args.studies, "rows": []}
+    found |= {**about, "structure": asdict(structure), "studies": args.studies, "rows": []}
     for name, setting in settings.items():
         for seeds in args.seeds:
             row = {"setting": name, "seeds": seeds, "rates": rates(setting, seeds, args.studies, args.workers)}

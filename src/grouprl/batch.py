@@ -119,6 +119,11 @@ class LossInputs:
     """The sampler's own, where those are not the old logprobs (see `grouprl.losses.corrections`)."""
 
 
+_DEVIATIONS = [10 ** (exponent / 4) for exponent in range(-16, 1)]
+RATIO_EDGES = (*(1 - deviation for deviation in reversed(_DEVIATIONS)), *(1 + deviation for deviation in _DEVIATIONS))
+"""Edges of the bins that ratios are counted in, from 0 to 2: the closer to 1, the finer."""
+
+
 @dataclass(frozen=True)
 class LossOutputs:
     """What a loss returns: the loss, and sums over trained tokens from which means are made by the caller."""
@@ -131,6 +136,8 @@ class LossOutputs:
     """Largest values over trained tokens by name."""
     tokens: Int[Tensor, ""]
     """Trained tokens."""
+    ratio_counts: Int[Tensor, " bins"] | None = None
+    """How many of them have a ratio between two of `RATIO_EDGES`, or beyond the last; None: not counted."""
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,8 @@ class GroupRLModule(L.LightningModule):
         """Prompts, rollouts, rewards and advantages of the latest iteration, for callbacks that show samples."""
         self.last_metrics: dict[str, float] = {}
         """What the latest iteration logged."""
+        self.last_ratio_counts: Tensor | None = None
+        """Its trained tokens by ratio (`grouprl.batch.RATIO_EDGES`), over all PPO epochs and ranks."""
         self._heldout: list[heldout.ProblemResult] = []
         self.last_evaluation: list[heldout.ProblemResult] = []
         """Results of the latest evaluation, of the problems of all ranks."""
@@ -158,7 +160,8 @@ class GroupRLModule(L.LightningModule):
         self.last_rollouts = (groups.prompts, groups.rollouts, groups.rewards, groups.advantages)
         metrics = describe_groups(groups) | describe_epochs(epochs) | mismatch.metrics()
         metrics |= self.memory.metrics() | peak_memory() | clock.metrics(groups, len(epochs)) | {"lr": Agreed(rate)}
-        self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration - 1)
+        self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration)
+        self.last_ratio_counts = Meter.sum_of(epochs).ratio_counts
 
     def draw(self, clock: Stopwatch, prompts: Prompts) -> Groups:
         """A scored group of completions for each prompt."""
@@ -329,10 +332,7 @@ class GroupRLModule(L.LightningModule):
         measure = partial(heldout.measure, samples=samples, seed=self.seed + 2**31, at_once=most)
         with self._validation.holding(self.trainer.world_size):
             self._heldout += self.memory.sample(
-                self.sampler,
-                prompts,
-                lambda sampler: measure(self.policy, sampler, prompts),
-                group=min(samples, most),
+                self.sampler, prompts, lambda sampler: measure(self.policy, sampler, prompts), group=min(samples, most)
             )
 
     def on_validation_epoch_end(self) -> None:
@@ -345,7 +345,9 @@ class GroupRLModule(L.LightningModule):
         estimates = heldout.summarize(results)
         self.evaluations[self.iteration] = estimates
         values = {f"heldout/{name}": estimate.value for name, estimate in estimates.items()}
-        self.log_dict(values, batch_size=1, sync_dist=True)  # the same on all ranks
+        self.log_dict(values, batch_size=1, sync_dist=True, logger=False)  # for callbacks; the same on all ranks
+        for logger in self.trainer.loggers:  # not by log_dict, which counts no step before training
+            logger.log_metrics(values, self.iteration)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         """The optimizer, and a schedule that is stepped once an iteration."""

@@ -192,9 +192,18 @@ def test_hugging_face_folder_and_jsonl(train, model_folder, problems_file, kind,
     assert (run / "policy" / "adapter_model.safetensors").exists() == bool(extra)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tags = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload().Tags()
+    events = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()
     assert {"reward", "reward/correct", "completion/length", "heldout/pass@1"} <= set(tags["scalars"])
     assert any(tag.startswith("samples/") for tag in tags["tensors"])
+    assert sorted(tags["scalars"])[0].startswith("Overview/")
+    assert len([tag for tag in tags["scalars"] if tag.startswith("Overview/")]) == 8
+    assert [event.step for event in events.Scalars("reward")] == [1, 2, 3]
+    assert {event.step for event in events.Scalars("heldout/pass@1")} <= {0, 1, 2, 3} > {1, 2}
+    assert tags["histograms"] == ["advantages", "ratios"]
+    histogram = events.Histograms("ratios")[0].histogram_value
+    assert histogram.min <= 1 <= histogram.max
+    assert histogram.num > 0
 
 
 @pytest.mark.parametrize("extra", [[], ["adapter=lora", "beta=0.04"]], ids=["full", "lora+kl"])

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from grouprl.training.callbacks import METRICS_FILE
-from grouprl.training.curves import plot_curves
+from grouprl.training.show.curves import plot_curves
 
 SAMPLED = [4_000, 9_000, 2_000]
 

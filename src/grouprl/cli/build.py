@@ -32,10 +32,11 @@ from grouprl.rewards.controls import WrongLabelReward
 from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import use_determinism, use_threads
 from grouprl.training import labels, selection
-from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, Samples, SavePolicy
+from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
 from grouprl.training.selection import benchmark_problems, check_overlap
+from grouprl.training.show.board import Overview, Samples
 from grouprl.training.stopping import GracefulStop
 
 
@@ -68,7 +69,7 @@ def build(
     folder: Path,
     *,
     config_hash: str = "",
-    resumed_after: int | None = None,
+    purge_step: int | None = None,
     threads: int | None = None,
 ) -> Run:
     """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`.
@@ -77,7 +78,7 @@ def build(
         config: The composed configuration.
         folder: Run folder.
         config_hash: Hash that its checkpoints carry.
-        resumed_after: Iterations that are done.
+        purge_step: From which iteration on TensorBoard does not show what was logged before; None: it shows all.
         threads: CPU threads where the configuration does not say: those of a run that is resumed.
     """
     _check_accelerator(config)
@@ -109,7 +110,7 @@ def build(
     stop = GracefulStop(config.stop_grace_s)
     evaluates = len(data.heldout_prompts) > 0
     # What an interrupted iteration drew in TensorBoard is not shown beside its repetition.
-    logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=resumed_after)
+    logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
     trainer = _build_trainer(config, logger, _callbacks(config, folder, stop, config_hash, evaluates), evaluates)
     return Run(module, data, trainer, stop, contamination)
 
@@ -277,6 +278,7 @@ def _callbacks(
         MetricsFile(folder),
         HeldoutFile(folder),
         RewardFailures(folder),
+        Overview(),
         Samples(every=config.eval_every or 25),
         SavePolicy(folder / "policies", every=config.save_policy_every),
         # Last, so that a checkpoint finds all that the others keep.

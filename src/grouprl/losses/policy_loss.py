@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from grouprl.batch import LossInputs, LossOutputs, PerToken
+from grouprl.batch import RATIO_EDGES, LossInputs, LossOutputs, PerToken
 from grouprl.losses.aggregations import Aggregation, GroupTokenMean
 from grouprl.losses.corrections import NoCorrection, SamplerCorrection, sampler_ratio
 from grouprl.losses.gates import ClipGate, Gate
@@ -81,7 +81,8 @@ class PolicyLoss:
             objective = objective * self.correction(sampler_ratio(inputs))
         weights = inputs.token_weights.to(objective.dtype).unsqueeze(-1)
         loss = -(weights * objective.masked_fill(~mask, 0.0)).sum()
-        return LossOutputs(loss, *self._measure(log_ratio.detach(), ratio.detach(), advantages, inputs))
+        ratio, log_ratio = ratio.detach(), log_ratio.detach()
+        return LossOutputs(loss, *self._measure(log_ratio, ratio, advantages, inputs), _counts(ratio[mask]))
 
     @torch.no_grad()
     def _measure(
@@ -127,3 +128,9 @@ def _check_shapes(logprobs: Tensor, inputs: LossInputs) -> None:
                 f"LossInputs.{name} has shape {list(tensor.shape)}; with logprobs [sequences, tokens] = "
                 f"{[sequences, tokens]} it must be {list(shape)}. Flatten [prompts, group] tensors."
             )
+
+
+def _counts(ratios: Tensor) -> Tensor:
+    """How many ratios lie between the edges."""
+    edges = torch.tensor(RATIO_EDGES, dtype=ratios.dtype, device=ratios.device)
+    return torch.bincount(torch.bucketize(ratios, edges), minlength=len(RATIO_EDGES) + 1)

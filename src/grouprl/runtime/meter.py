@@ -49,6 +49,7 @@ class Meter:
         self.steps = 0
         self.skipped = 0
         self.norms = 0.0
+        self.ratio_counts: Tensor | None = None
 
     def add(self, outputs: LossOutputs, entropy: Tensor) -> None:
         """Take in the outputs of one micro-batch and the entropy [sequences, tokens] of its tokens, in nats."""
@@ -58,6 +59,11 @@ class Meter:
             self.maxima[name] = largest([float(value), self.maxima.get(name, -math.inf)])
         self.sums["entropy"] += float(entropy.sum())
         self.tokens += float(outputs.tokens)
+        if outputs.ratio_counts is not None:
+            self._count(outputs.ratio_counts.cpu())
+
+    def _count(self, ratios: Tensor) -> None:
+        self.ratio_counts = ratios if self.ratio_counts is None else self.ratio_counts + ratios
 
     def end_step(self, norm: float) -> None:
         """Count an optimizer step, which is the same on all ranks."""
@@ -83,6 +89,8 @@ class Meter:
             total.steps += meter.steps
             total.skipped += meter.skipped
             total.norms += meter.norms
+            if meter.ratio_counts is not None:
+                total._count(meter.ratio_counts)
             for name, value in meter.sums.items():
                 total.sums[name] += value
             for name, value in meter.maxima.items():
@@ -156,7 +164,7 @@ def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int
     Args:
         trainer: It says how often to log, and to what.
         metrics: This rank's numbers by name. It may lack some: where a reward has failed, there are no parts of it.
-        step: Where they belong on the time axis, from 0.
+        step: Where they belong on the time axis: iterations that are done.
 
     Returns:
         Those of all ranks together, in float32 as Lightning logs them.
@@ -168,7 +176,7 @@ def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int
     trainer.callback_metrics.update(zip(names, values.to(trainer.strategy.root_device).unbind(), strict=True))
     rounded = dict(zip(names, values.tolist(), strict=True))
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if every and ((step + 1) % every == 0 or trainer.should_stop):
+    if every and (step % every == 0 or trainer.should_stop):
         trainer.logged_metrics.update({name: trainer.callback_metrics[name] for name in names})
         for logger in trainer.loggers:
             logger.log_metrics(rounded, step)

@@ -106,8 +106,8 @@ class PairComparison:
             low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
             return f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
         if self.ending == "equivalent":
-            low, high = (f"{100 * end:+.1f}" for end in self.test.inner)
-            said = f"{points:+.1f} [{low}, {high}]{'' if self.looks else ' (90%)'}"
+            low, high = self.test.inner
+            said = f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{'' if self.looks else ' (90%)'}"
             return f"{self.first} and {self.second} are equivalent within {margin}: {said}."
         if test.single.seeds == 1:
             return f"{self.first} against {self.second}: one seed decides nothing."

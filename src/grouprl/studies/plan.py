@@ -79,6 +79,12 @@ class StudyPlan:
         return (len(self.arms) + len(self.controls)) * len(self.bases) * len(self.seeds)
 
     @property
+    def swept(self) -> set[str]:
+        """The options in which runs of the study differ."""
+        sets = [*self.arms.values(), *self.bases.values(), *self.controls.values()]
+        return {REPETITION} | {override.partition("=")[0] for overrides in sets for override in overrides}
+
+    @property
     def compares(self) -> bool:
         """Whether there is anything to compare: two seeds of two arms, or of an arm and its controls."""
         return (len(self.arms) > 1 or bool(self.controls)) and len(self.seeds) > 1

@@ -1,4 +1,4 @@
-"""What is shown and kept of a run: progress, metric file, samples, failed rewards, saved policies."""
+"""What is shown and kept of a run: progress, metric file, failed rewards, saved policies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from grouprl.evaluation.heldout import rows_of
@@ -190,37 +189,6 @@ def _is_cut(path: Path) -> bool:
 def _estimate(values: list[Any]) -> Estimate:
     value, low, high = (math.nan if number is None else float(number) for number in values[:3])
     return Estimate(value, low, high, int(values[3]))
-
-
-class Samples(Callback):
-    """Shows groups with their rewards and advantages in TensorBoard's text tab."""
-
-    def __init__(self, every: int = 25, groups: int = 2) -> None:
-        self.every, self.groups = every, groups
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        assert isinstance(module, GroupRLModule)
-        logger = trainer.logger
-        due = module.iteration == 1 or module.iteration % self.every == 0
-        if (
-            not due
-            or not trainer.is_global_zero
-            or not isinstance(logger, TensorBoardLogger)
-            or not module.last_rollouts
-        ):
-            return
-        prompts, rollouts, rewards, advantages = module.last_rollouts
-        for row in range(min(self.groups, len(prompts))):
-            lines = [
-                f"**{prompts.problems[row]}** (gold {prompts.answers[row]})",
-                "",
-                "| reward | advantage | completion |",
-            ]
-            lines.append("|---|---|---|")
-            for sample, text in enumerate(rollouts.completions[row]):
-                cell = text.replace("|", r"\|").replace("\n", "<br>")
-                lines.append(f"| {rewards.values[row, sample]:.2f} | {advantages[row, sample]:+.2f} | {cell} |")
-            logger.experiment.add_text(f"samples/{row}", "\n".join(lines), module.iteration)
 
 
 class RewardFailures(Callback):

@@ -24,7 +24,7 @@ from grouprl.training import signals
 from grouprl.training.records import RESULT_FILE
 
 _HEAVY = (
-    *("grouprl.cli.build", "grouprl.policy.load", "grouprl.training.report"),
+    *("grouprl.cli.build", "grouprl.policy.load", "grouprl.training.show.report"),
     *("torch.utils.tensorboard", "transformers.generation.utils", "matplotlib.backends.backend_agg"),
 )
 LINGERS_S = 20.0

@@ -209,19 +209,20 @@ def _train(job: Job) -> tuple[int, str]:
     """Train; the exit code and what is to be said."""
     from grouprl.cli.build import build, quiet_libraries
     from grouprl.runtime import machine
+    from grouprl.studies.plan import read_plan
     from grouprl.studies.verification import digests_of
     from grouprl.training.checkpoint import iteration_of
-    from grouprl.training.report import describe_run, log_hyperparameters, metrics_of, seconds_of
     from grouprl.training.run import run_training
+    from grouprl.training.show.report import describe_run, log_hyperparameters, metrics_of, seconds_of
 
     quiet_libraries()
     config, folder = job.config, job.folder
     if is_first_process():
         print(f"run folder {shown(folder)}", flush=True)
     after = None if job.resume_from is None else iteration_of(job.resume_from)
-    purged = 0 if job.resumed and after is None else after
+    purged = None if not job.resumed else 0 if after is None else after + 1
     before = job.result.get("machine", {}) if job.resumed else {}
-    run = build(config, folder, config_hash=resume_hash(config), resumed_after=purged, threads=before.get("threads"))
+    run = build(config, folder, config_hash=resume_hash(config), purge_step=purged, threads=before.get("threads"))
     job.result["machine"] = machine.describe(run.trainer.precision)
     for key, (old, new) in machine.differences(before, job.result["machine"]).items():
         print(f"note: {key} is {new}, and was {old} before: the run goes on as well, but not bit for bit")
@@ -243,7 +244,8 @@ def _train(job: Job) -> tuple[int, str]:
     if config.save_merged and run.module.policy.has_adapter:
         run.module.policy.save(folder / "policy_merged", merged=True)
     metrics = metrics_of(report, folder)
-    log_hyperparameters(run.trainer, dict(config), job.result["choices"], metrics)
+    plan = read_plan(folder.parent)
+    log_hyperparameters(run.trainer, job.result["overrides"], metrics, swept=None if plan is None else plan.swept)
     state = "interrupted" if report.exit_code else "finished"
     ended = {"digests": digests_of(folder)} if state == "finished" else {}
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics, **ended)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -21,6 +20,7 @@ _SHOWN = {
     "correct_if_boxed": "correct, if boxed",
     "correct_if_stepped": "correct, if steps shown",
 }
+_OF_NO_RUN = ("study", "hydra.run.dir", "resume")
 _RUN_MEANS = ("ppo/clip_fraction/high", "ppo/clip_fraction/low", "groups/without_signal", "tokens_per_s")
 
 
@@ -48,17 +48,30 @@ def seconds_of(folder: Path, *, until: int) -> float:
 
 
 def log_hyperparameters(
-    trainer: L.Trainer, options: Mapping[str, Any], choices: Mapping[str, Any], metrics: Mapping[str, float]
+    trainer: L.Trainer, overrides: Sequence[str], metrics: Mapping[str, float], swept: Collection[str] | None = None
 ) -> None:
-    """Options, component choices and final numbers for TensorBoard's HPARAMS tab."""
+    """What tells a run from others and what it came to, for TensorBoard's HPARAMS tab.
+
+    Args:
+        trainer: Its logger is written to where it is TensorBoard's.
+        overrides: What the run's command line set.
+        metrics: Its final numbers, see `metrics_of`; those after training are shown.
+        swept: Options that a study varies; None: all of the command line's.
+    """
     if not isinstance(trainer.logger, TensorBoardLogger):
         return
-    scalars: dict[str, Any] = {
-        str(key): value for key, value in options.items() if isinstance(value, (int, float, str, bool))
-    }
-    finals = {f"hp/{name}": value for name, value in metrics.items() if name.endswith(("/before", "/after"))}
-    trainer.logger.log_hyperparams({**scalars, **choices}, finals or {"hp/none": 0.0})
+    pairs = (override.lstrip("+~").partition("=")[::2] for override in overrides)
+    shown = {key: _number(value) for key, value in pairs if (key not in _OF_NO_RUN if swept is None else key in swept)}
+    finals = {f"after/{name}": metrics[key] for name in _SHOWN if (key := f"heldout/{name}/after") in metrics}
+    trainer.logger.log_hyperparams(shown or {"options": "default"}, finals or {"after/none": 0.0})
     trainer.logger.save()
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def describe_run(report: RunReport, folder: Path, command_to_resume: str, evaluate: str) -> str:
