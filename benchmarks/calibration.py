@@ -131,12 +131,12 @@ def fitted(wanted: Moments, problems: int, samples: int) -> tuple[Structure, Mom
 
 
 def probabilities(s: Structure, problems: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
-    """Probabilities of a right sample, [arms, seeds, problems], for logits of problems in both arms, [2, problems]."""
-    shape = (2, seeds, problems.shape[1])
-    ours = s.seed * rng.standard_normal((2, seeds, 1))
+    """Probabilities of a right sample, [arms, seeds, problems], for logits of problems in arms, [arms, problems]."""
+    shape = (len(problems), seeds, problems.shape[1])
+    ours = s.seed * rng.standard_normal((*shape[:2], 1))
     logits = problems[:, None, :] + s.pair * rng.standard_normal((1, seeds, 1)) + ours
     found = expit(logits + s.both * rng.standard_normal(shape))
-    return np.where(rng.random((2, seeds, 1)) < s.collapse, _COLLAPSED, 1.0) * found
+    return np.where(rng.random((*shape[:2], 1)) < s.collapse, _COLLAPSED, 1.0) * found
 
 
 def draw_problems(s: Structure, count: int, rng: np.random.Generator) -> np.ndarray:

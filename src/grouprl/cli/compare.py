@@ -18,7 +18,8 @@ from typing import Any
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
-from grouprl.studies.longtable import read_table, write_table
+from grouprl.studies.longtable import Outcomes, read_table, write_table
+from grouprl.studies.others import read_arms
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
@@ -39,8 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Compare arms over paired seeds (a study's folder, or runs), or two evaluations.",
     )
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="a study, runs, two evaluations, or a table"
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="a study, runs, two evaluations, or a table"
     )
+    parser.add_argument(
+        "--arm",
+        nargs="+",
+        action="append",
+        metavar="NAME FILE",
+        help="an arm of lm-eval or TRL: its name, and its files or folders, one for each seed",
+    )
+    parser.add_argument("--correct", metavar="COLUMN", help="of --arm, which metric or reward is 0 or 1")
+    parser.add_argument("--filter", help="of --arm, which filter of lm-eval counts")
     parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
@@ -48,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--export", type=Path, help="also write the study's completions to this CSV file")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
+    if bool(options.folders) == bool(options.arm):
+        parser.error("give folders (a study, runs, two evaluations), a table, or arms (--arm NAME FILE FILE)")
     try:
         text, numbers, code = _compared(options)
         print(text, flush=True)
@@ -64,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     """Text, numbers and exit code."""
+    if options.arm:
+        return _bases(_arms(options), options)
     (first, *others) = options.folders
     if not others and first.is_file():
         return _table(first, options)
@@ -92,9 +106,21 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
 
 def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
     """A long table, of any trainer."""
+    return _bases(read_table(file), options)
+
+
+def _arms(options: argparse.Namespace) -> Outcomes:
+    """Files of lm-eval or TRL."""
+    arms = {name: [Path(file) for file in files] for name, *files in options.arm}
+    if len(arms) < len(options.arm) or not all(arms.values()):
+        raise ComparisonError("--arm: give each arm a name of its own, and a file or folder for each seed.")
+    return read_arms(arms, options.correct, options.filter)
+
+
+def _bases(bases: Outcomes, options: argparse.Namespace) -> tuple[str, Any, int]:
+    """A comparison for each base, of what was scored at the end."""
     if options.metric not in (None, METRICS[0]):
-        raise ComparisonError(f"--metric {options.metric}: a table holds what was scored at the end alone.")
-    bases = read_table(file)
+        raise ComparisonError(f"--metric {options.metric}: what is there was scored at the end alone.")
     margin = 1.0 if options.margin is None else options.margin
     texts, numbers, decided = [], {}, True
     for base, arms in bases.items():

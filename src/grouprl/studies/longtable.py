@@ -11,6 +11,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +25,8 @@ _TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
 
 Outcomes = dict[str, dict[str, dict[int, Outcome]]]
 """By base, arm and seed."""
+Marks = Mapping[str, Mapping[int, bool]]
+"""Right or wrong by problem and sample."""
 
 
 def read_table(file: Path) -> Outcomes:
@@ -44,11 +47,32 @@ def read_table(file: Path) -> Outcomes:
             raise FileError(f"{file}, row {number}: sample {sample} of problem {row['problem']} is there twice.")
         marks[run][row["problem"]][sample] = mark in _TRUE
         tokens[run] += _whole(row, "tokens", file, number) if row.get("tokens") else 0
+    if not marks:
+        raise FileError(f"{file}: it has no row.")
+    return outcomes_of(marks, str(file), tokens)
+
+
+def outcomes_of(
+    marks: Mapping[tuple[str, str, int], Marks],
+    where: str,
+    tokens: Mapping[tuple[str, str, int], int] = MappingProxyType({}),
+) -> Outcomes:
+    """Outcomes of runs.
+
+    Args:
+        marks: What each run got right, by base, arm and seed; sample -1 is the greedy one.
+        where: What is named in errors.
+        tokens: Of each run's completions together, where they are known.
+
+    Raises:
+        FileError: Runs have other problems, or other numbers of samples.
+    """
     found: Outcomes = {}
-    problems = sorted(next(iter(marks.values()), {}))
+    problems = sorted(next(iter(marks.values())))
     for run, of_run in marks.items():
         base, arm, seed = run
-        found.setdefault(base, {}).setdefault(arm, {})[seed] = _outcome(file, run, of_run, problems, tokens[run])
+        outcome = _outcome(where, run, of_run, problems, tokens.get(run, 0))
+        found.setdefault(base, {}).setdefault(arm, {})[seed] = outcome
     sizes = {
         run.last.correct.shape[1]: run.name
         for arms in found.values()
@@ -56,9 +80,7 @@ def read_table(file: Path) -> Outcomes:
         for run in runs.values()
     }
     if len(sizes) > 1:
-        raise FileError(f"{file}: {' and '.join(sizes.values())} have other numbers of samples: {sorted(sizes)}.")
-    if not found:
-        raise FileError(f"{file}: it has no row.")
+        raise FileError(f"{where}: {' and '.join(sizes.values())} have other numbers of samples: {sorted(sizes)}.")
     return found
 
 
@@ -84,22 +106,16 @@ def _whole(row: Mapping[str, str], column: str, file: Path, number: int) -> int:
         raise FileError(f"{file}, row {number}: {column}={row[column]!r}. Write a whole number.") from error
 
 
-def _outcome(
-    file: Path,
-    run: tuple[str, str, int],
-    marks: Mapping[str, Mapping[int, bool]],
-    problems: Sequence[str],
-    tokens: int,
-) -> Outcome:
+def _outcome(where: str, run: tuple[str, str, int], marks: Marks, problems: Sequence[str], tokens: int) -> Outcome:
     base, arm, seed = run
     name = f"{arm}, seed {seed}" if base == _ONLY_BASE else f"{base}, {arm}, seed {seed}"
     if sorted(marks) != list(problems):
         other = sorted(set(marks) ^ set(problems))[0]
-        raise FileError(f"{file}: {name} and the first run differ in problem {other}. Runs are paired by problem.")
+        raise FileError(f"{where}: {name} and the first run differ in problem {other}. Runs are paired by problem.")
     drawn = [[mark for sample, mark in sorted(marks[p].items()) if sample != GREEDY] for p in problems]
     greedy = [marks[p][GREEDY] for p in problems if GREEDY in marks[p]]
     if len({len(row) for row in drawn}) > 1 or not drawn[0] or len(greedy) not in (0, len(problems)):
-        raise FileError(f"{file}: {name} has not as many samples of every problem, or none.")
+        raise FileError(f"{where}: {name} has not as many samples of every problem, or none.")
     evaluation = Evaluation(0, np.array(drawn, dtype=bool), np.array(greedy, dtype=bool), tokens)
     return Outcome(
         name=name,

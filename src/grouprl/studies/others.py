@@ -1,0 +1,93 @@
+"""Per-sample files of lm-eval and TRL as outcomes: an arm is a list of them, a file or folder for each seed.
+
+lm-eval writes ``samples_TASK_TIME.jsonl`` with ``--log_samples``: a row for each question and filter, with the metrics
+under their names. TRL's `GRPOTrainer` writes ``completions/completions_STEP.parquet`` with ``log_completions``: a row
+for each completion, with what each reward function gave it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grouprl.files import FileError, read_jsonl, read_parquet
+from grouprl.studies.longtable import Outcomes, outcomes_of
+
+_BASE = "the one base"
+_OF_TRL = ("step", "prompt", "completion")
+_OF_A_ROW = {"step", "prompt", "completion", "advantage", "completion_length"}
+
+
+def read_arms(arms: Mapping[str, Sequence[Path]], column: str | None = None, chosen: str | None = None) -> Outcomes:
+    """Outcomes of others' files.
+
+    Args:
+        arms: Files or folders of each arm, one for each seed, in the same order of seeds.
+        column: Where 0 or 1 stands: a metric of lm-eval (``exact_match``), a reward function of TRL. None: the only
+            one.
+        chosen: Filter of lm-eval (``flexible-extract``). None: the only one.
+
+    Raises:
+        FileError: A file is none of theirs, has no such column, or runs have other questions.
+    """
+    marks = {
+        (_BASE, arm, seed): _marks(path, column, chosen)
+        for arm, paths in arms.items()
+        for seed, path in enumerate(paths)
+    }
+    return outcomes_of(marks, "the files of --arm")
+
+
+def _marks(path: Path, column: str | None, chosen: str | None) -> dict[str, dict[int, bool]]:
+    files = sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")]) if path.is_dir() else [path]
+    if not files:
+        raise FileError(f"{path}: no file of lm-eval (*.jsonl) or TRL (*.parquet) is here.")
+    found: dict[str, dict[int, bool]] = defaultdict(dict)
+    for file in files:
+        rows = _of_trl(file, column) if file.suffix == ".parquet" else _of_lm_eval(file, column, chosen)
+        for problem, mark in rows:
+            found[problem][len(found[problem])] = mark
+    return found
+
+
+def _of_lm_eval(file: Path, column: str | None, chosen: str | None) -> Iterator[tuple[str, bool]]:
+    task, filters = file.stem.removeprefix("samples_").rpartition("_")[0], set()
+    for number, row in read_jsonl(file):
+        where = f"{file}, line {number}"
+        if "doc_id" not in row or "resps" not in row:
+            raise FileError(f"{where}: not a row of lm-eval's samples (--log_samples): it has no doc_id or resps.")
+        name = str(row.get("filter", "none"))
+        filters.add(name)
+        if chosen is None and len(filters) > 1:
+            raise FileError(f"{where}: the filters {' and '.join(sorted(filters))} are there. Choose one: --filter.")
+        if chosen not in (None, name):
+            continue
+        metrics = row.get("metrics") or []
+        yield f"{task}/{row['doc_id']}", _mark(row, _column(column, metrics, where), where)
+    if chosen is not None and chosen not in filters:
+        raise FileError(f"{file}: no filter {chosen}; there are {', '.join(sorted(filters))}.")
+
+
+def _of_trl(file: Path, column: str | None) -> Iterator[tuple[str, bool]]:
+    for number, row in enumerate(read_parquet(file, _OF_TRL, remedy="Give a file that TRL wrote"), start=1):
+        where = f"{file}, row {number}"
+        name = _column(column, sorted(row.keys() - _OF_A_ROW), where)
+        yield f"step {row['step']}, {row['prompt']}", _mark(row, name, where)
+
+
+def _column(column: str | None, there: Sequence[str], where: str) -> str:
+    if column is None and len(there) == 1:
+        return there[0]
+    if column is None or column not in there:
+        asked = "" if column is None else f"no {column}; "
+        raise FileError(f"{where}: {asked}there are {', '.join(there) or 'none'}. Say which one is 0 or 1: --correct.")
+    return column
+
+
+def _mark(row: Mapping[str, Any], column: str, where: str) -> bool:
+    value = row[column]
+    if value not in (0, 1):
+        raise FileError(f"{where}: {column}={value!r} is neither 0 nor 1.")
+    return bool(value)

@@ -1,0 +1,102 @@
+"""Files of lm-eval and TRL, as they write them: the comparison is that of the same marks in a long table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import prints
+
+from grouprl.cli import compare
+from grouprl.files import write_parquet
+
+QUESTIONS, SEEDS = 30, 5
+
+
+@pytest.fixture
+def marks(tmp_path, monkeypatch):
+    """Right or wrong, [arms, seeds, questions], and the same as a long table."""
+    monkeypatch.chdir(tmp_path)
+    found = np.random.default_rng(0).random((2, SEEDS, QUESTIONS)) < np.array([0.4, 0.8])[:, None, None]
+    rows = ["arm,seed,problem,sample,correct"]
+    rows += [f"{arm},{s},{q},0,{int(found['ab'.index(arm), s, q])}" for arm in "ab" for s in range(SEEDS)
+             for q in range(QUESTIONS)]  # fmt: skip
+    Path("table.csv").write_text("\n".join(rows))
+    return found
+
+
+def lm_eval(file, marks, filters=("flexible-extract",), metrics=("exact_match",)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"doc_id": q, "doc": {"question": f"q{q}"}, "target": "1", "arguments": {}, "resps": [["1"]], "filter": name}
+        | {"metrics": list(metrics)} | {metric: float(mark) for metric in metrics}
+        for name in filters
+        for q, mark in enumerate(marks)
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def trl(folder, marks, reward="accuracy_reward"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in range(2):
+        part = range(step * QUESTIONS // 2, (step + 1) * QUESTIONS // 2)
+        rows = [
+            {"step": step, "prompt": f"q{q}", "completion": "1", reward: float(marks[q]), "advantage": 0.5}
+            for q in part
+        ]
+        write_parquet(folder / f"completions_{step:05d}.parquet", rows)
+    return str(folder)
+
+
+WRITERS = {
+    "lm-eval": lambda name, marks: lm_eval(Path(name) / "samples_gsm8k_2026-01-01T00.jsonl", marks),
+    "TRL": lambda name, marks: trl(Path(name) / "completions", marks),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_they_say_what_the_same_marks_in_a_table_say(marks, capsys, kind):
+    files = {
+        arm: [WRITERS[kind](f"{arm}{s}", row) for s, row in enumerate(of)] for arm, of in zip("ab", marks, strict=True)
+    }
+    call = prints(compare.main, capsys)
+    code, text = call("--arm", "a", *files["a"], "--arm", "b", *files["b"])
+    assert (code, text) == call("table.csv")
+    assert text.startswith("b is better than a by ")
+
+
+def test_what_they_leave_open_is_asked(marks, capsys):
+    call = prints(compare.main, capsys)
+    two = [
+        lm_eval(Path(f"{arm}/samples_x_1.jsonl"), of[0], ("strict", "flexible"), ("exact_match", "f1"))
+        for arm, of in zip("ab", marks, strict=True)
+    ]
+    arms = ["--arm", "a", two[0], "--arm", "b", two[1]]
+    assert "Say which one is 0 or 1: --correct." in call(*arms, "--filter", "strict")[1]
+    assert "Choose one: --filter." in call(*arms, "--correct", "f1")[1]
+    assert "no filter other; there are flexible, strict" in call(*arms, "--correct", "f1", "--filter", "other")[1]
+    assert "no bleu; there are exact_match, f1" in call(*arms, "--filter", "strict", "--correct", "bleu")[1]
+    code, text = call(*arms, "--filter", "strict", "--correct", "f1")
+    assert (code, "one seed decides nothing" in text) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"doc_id": 1}, "not a row of lm-eval's samples"),
+        ({"doc_id": 1, "resps": [], "metrics": ["m"], "m": 0.5}, "m=0.5 is neither 0 nor 1"),
+    ],
+)
+def test_what_is_no_file_of_theirs_is_named(tmp_path, monkeypatch, capsys, row, wanted):
+    monkeypatch.chdir(tmp_path)
+    Path("s.jsonl").write_text(json.dumps(row) + "\n")
+    Path("empty").mkdir()
+    call = prints(compare.main, capsys)
+    code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl")
+    assert (code, wanted in text) == (1, True), text
+    assert "no file of lm-eval" in call("--arm", "a", "empty", "--arm", "b", "s.jsonl")[1]
+    assert "a name of its own" in call("--arm", "a", "s.jsonl", "--arm", "a", "s.jsonl")[1]
+    assert call("--arm", "a")[0] == 1
+    assert call()[0] == 2
+    assert call("x", "--arm", "a", "s.jsonl")[0] == 2
