@@ -1,7 +1,7 @@
 """Comparisons: ``python compare.py STUDY`` (the verdict), ``RUN...`` (arms over seeds), ``A B`` (two evaluations).
 
 A study is what ``train.py -m`` wrote, runs are folders of ``train.py``, evaluations those of ``evaluate.py``; a CSV
-file holds completions of any trainer, a row each (`grouprl.studies.longtable`).
+file holds completions of any trainer, a row each (`grouprl.studies.exchange.longtable`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
-from grouprl.studies.longtable import Outcomes, read_table, write_table
-from grouprl.studies.others import read_arms
+from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
+from grouprl.studies.exchange.others import read_arms
 from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
 from grouprl.studies.plan import METRICS, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from grouprl.files import FileError
+from grouprl.studies.exchange.published import publish
 from grouprl.studies.table import collect, read_csv, table_of, write_csv
 from grouprl.training.records import RESULT_FILE
 
@@ -15,6 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Table of the runs of a sweep.")
     parser.add_argument("source", type=Path, help="folder of run folders, or a results.csv")
     parser.add_argument("--csv", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER", help="write plan, rows and held-out completions there, and no runs"
+    )
     arguments = parser.parse_args()
     try:
         results = read_csv(arguments.source) if arguments.source.is_file() else collect(arguments.source)
@@ -25,6 +29,11 @@ def main() -> None:
     print(table_of(results))
     if arguments.csv:
         write_csv(results, arguments.csv)
+    if arguments.publish:
+        try:
+            publish(arguments.source, arguments.publish)
+        except (FileError, OSError) as error:
+            parser.error(str(error))
 
 
 if __name__ == "__main__":

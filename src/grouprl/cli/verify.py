@@ -8,14 +8,14 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, read_json
-from grouprl.studies.table import run_folders
-from grouprl.studies.verification import differing, digests_of, edited
-from grouprl.training.records import RESULT_FILE, WITHHELD, read_result, shown
+from grouprl.studies.records import Record, records_in
+from grouprl.studies.verification import differing, digests_of
+from grouprl.training.records import RESULT_FILE, WITHHELD, shown
 
 HOLDS, FAILS = 0, 1
 
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"verify.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     faults = []
-    for run, again in chosen:
+    for record, again in chosen:
         try:
-            faults += _faults(run, again=again)
+            faults += _faults(record, again=again)
         except (FileError, OSError) as error:
-            faults.append(f"{run.name}: {error}")
+            faults.append(f"{record.place.name}: {error}")
     print("\n".join(faults) if faults else "all as recorded")
     raise SystemExit(FAILS if faults else HOLDS)
 
@@ -48,17 +48,17 @@ def _option(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Path, bool]]:
+def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Record, bool]]:
     """All finished runs of a study, and which of them are run again."""
-    runs = [run for run in run_folders(study) if (read_result(run) or {}).get("state") == "finished"]
+    runs = [record for record in records_in(study) if record.result.get("state") == "finished"]
     if not runs:
         raise ValueError(f"{study}: no finished run is here.")
     if "runs" in options:
-        names = options["runs"].split(",")
-        unknown = [name for name in names if name not in {run.name for run in runs}]
+        names, there = options["runs"].split(","), [run.place.name for run in runs]
+        unknown = [name for name in names if name not in there]
         if unknown:
-            raise ValueError(f"runs={unknown[0]}: no finished run of {study}. Runs: {', '.join(r.name for r in runs)}.")
-        drawn = [run for run in runs if run.name in names]
+            raise ValueError(f"runs={unknown[0]}: no finished run of {study}. Runs: {', '.join(there)}.")
+        drawn = [run for run in runs if run.place.name in names]
     else:
         count = options.get("n", "2")
         if not count.isdigit():
@@ -67,12 +67,12 @@ def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Path, bool]]:
     return [(run, run in drawn) for run in runs]
 
 
-def _faults(run: Path, *, again: bool) -> list[str]:
+def _faults(record: Record, *, again: bool) -> list[str]:
     """What is wrong with a run, in lines."""
-    result: dict[str, Any] = read_result(run) or {}
+    result, run = record.result, record.place
     if not result.get("digests"):
         return [f"{run.name}: it records no digests of what it ended with"]
-    faults = [f"{run.name}: its {name} is not what the run wrote" for name in edited(run, result)]
+    faults = [f"{run.name}: its {name} is not what the run wrote" for name in record.edited()]
     if not again:
         return faults
     withheld = [override for override in result["overrides"] if WITHHELD in override]
@@ -98,7 +98,7 @@ def _faults(run: Path, *, again: bool) -> list[str]:
     return [*faults, f"{run.name}: run again, other {' and '.join(other)} ({why})"]
 
 
-def _repeat(result: dict[str, Any], folder: Path) -> str:
+def _repeat(result: Mapping[str, Any], folder: Path) -> str:
     """Run it again; what went wrong, or nothing."""
     threads = result.get("machine", {}).get("threads")
     own = [o for o in result["overrides"] if not o.startswith(("threads=", "study="))]

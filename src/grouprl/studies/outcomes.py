@@ -18,6 +18,8 @@ from grouprl.studies.plan import Metric
 from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
 from grouprl.training.records import read_result
 
+HELDOUT_COLUMNS = ("problem", "sample", "correct", "tokens")
+_TIMES = ("time/sampling", "time/scoring", "time/training")
 _OF_A_REPETITION = frozenset({"seed", "study", "resume", "resume_fall_back", "accept_changed"})
 
 
@@ -67,6 +69,10 @@ class Outcome:
     """What its command line set."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
     """Digests of the package and of the user's files, threads, precision, processor, versions of torch."""
+    seconds_at: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """Seconds of sampling, scoring and training before each evaluation."""
+    texts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the last evaluation, the greedy completion of each problem with its question, where it was kept."""
 
     @property
     def seconds_of_sample(self) -> float:
@@ -115,36 +121,60 @@ def read_outcome(folder: Path) -> Outcome:
             f"{folder}: the run has kept no held-out results ({HELDOUT_FOLDER}/*.parquet). Run it again, with "
             "data.heldout_size above 0."
         )
-    evaluations = tuple(_evaluation(iteration, file) for iteration, file in files.items())
+    rows = {iteration: read_parquet(file, HELDOUT_COLUMNS, remedy="Run it again") for iteration, file in files.items()}
+    return outcome_of(
+        result,
+        rows,
+        settings=_flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
+        tokens=_tokens(folder, config, list(files)),
+        seconds_at=_seconds_at(folder, list(files)),
+        seconds_of_token=_seconds_of_token(folder, config),
+        folder=folder,
+    )
+
+
+def outcome_of(
+    result: Mapping[str, Any], rows: Mapping[int, Sequence[Mapping[str, Any]]], *, folder: Path, **measured: Any
+) -> Outcome:
+    """What a run scored.
+
+    Args:
+        result: Its ``result.json``.
+        rows: Its held-out completions by iteration; at least one evaluation.
+        folder: Where they lie, for errors.
+        measured: Further fields of `Outcome`.
+
+    Raises:
+        OutcomeError: An evaluation has not all its samples.
+    """
+    evaluations = tuple(_evaluation(iteration, rows[iteration], folder) for iteration in sorted(rows))
+    identity = result.get("identity", {})
+    greedy = [row for row in rows[max(rows)] if row["sample"] == GREEDY and row.get("text") is not None]
     return Outcome(
         name=str(result["run"]),
         seed=int(result.get("seed", 0)),
         state=result["state"],
-        settings=_flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
         heldout=result.get("loaded", {}).get("heldout", ""),
         evaluations=evaluations,
-        tokens=_tokens(folder, config, list(files)),
         seconds=float(result.get("seconds", 0.0)),
-        seconds_of_token=_seconds_of_token(folder, config),
         folder=folder,
         overrides=tuple(result.get("overrides", ())),
-        conditions=_conditions(result),
+        conditions=result.get("machine", {}) | {"package": identity.get("package"), "inputs": identity.get("inputs")},
+        texts={row["problem"]: row for row in greedy},
+        **measured,
     )
 
 
-def _conditions(result: Mapping[str, Any]) -> dict[str, Any]:
-    identity = result.get("identity", {})
-    return result.get("machine", {}) | {"package": identity.get("package"), "inputs": identity.get("inputs")}
-
-
-def _evaluation(iteration: int, file: Path) -> Evaluation:
-    rows = read_parquet(file, ("problem", "sample", "correct", "tokens"), remedy="Run it again")
+def _evaluation(iteration: int, rows: Sequence[Mapping[str, Any]], folder: Path) -> Evaluation:
     samples: dict[int, dict[int, bool]] = defaultdict(dict)
     for row in rows:
         samples[row["problem"]][row["sample"]] = row["correct"]
     sizes = {len(found) for found in samples.values()}
     if len(sizes) != 1 or any(GREEDY not in found for found in samples.values()) or min(sizes) < 2:
-        raise OutcomeError(f"{file}: not every problem has a greedy completion and as many samples. Run it again.")
+        raise OutcomeError(
+            f"{folder}: in the evaluation after iteration {iteration} not every problem has a greedy completion and as "
+            "many samples. Run it again."
+        )
     ordered = [samples[problem] for problem in sorted(samples)]
     correct = np.array([[found[n] for n in sorted(found) if n != GREEDY] for found in ordered], dtype=bool)
     greedy = np.array([found[GREEDY] for found in ordered], dtype=bool)
@@ -163,6 +193,15 @@ def _drawn(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[int, float
         if "completion/length" in row:
             # A run of an earlier version did not say what it sampled; it gave up no group.
             yield row["iteration"], row.get("tokens/sampled", row["completion/length"] * completions)
+
+
+def _seconds_at(folder: Path, iterations: Sequence[int]) -> np.ndarray:
+    spent = [
+        (row["iteration"], sum(row.get(name) or 0.0 for name in _TIMES))
+        for row in read_metrics(folder)
+        if "completion/length" in row
+    ]
+    return np.array([sum(seconds for at, seconds in spent if at <= iteration) for iteration in iterations])
 
 
 def _seconds_of_token(folder: Path, config: Mapping[str, Any]) -> float:

@@ -12,12 +12,12 @@ from typing import Any
 
 from grouprl.files import finite, write_json, write_text
 from grouprl.studies.decomposition import Term, decompose, table
-from grouprl.studies.outcomes import Outcome, OutcomeError, differing_settings, read_outcome
+from grouprl.studies.outcomes import Outcome, OutcomeError, differing_settings
 from grouprl.studies.plan import REPETITION, StudyPlan, is_of_reward
+from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
 from grouprl.studies.show import text
-from grouprl.studies.table import run_folders
-from grouprl.training.records import portable_override, read_result
+from grouprl.training.records import portable_override
 
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
@@ -204,15 +204,15 @@ def runs_of(
     }
     found: dict[tuple[str, str], dict[int, Outcome]] = {}
     without: dict[tuple[str, str, int], str] = {}
-    for run in run_folders(folder):
-        result = read_result(run) or {}
+    for record in records_in(folder):
+        result, run = record.result, record.place
         place, seed = wanted.get(_options(result.get("overrides", ()))), result.get(REPETITION)
         if place is None or seed not in plan.seeds or result["state"] not in _ENDED:
             continue
         if seed in found.get(place, {}) or (*place, seed) in without:
             raise OutcomeError(f"{run} and another folder hold the same run: {place[1]}, {REPETITION} {seed}.")
         try:
-            found.setdefault(place, {})[seed] = read_outcome(run)
+            found.setdefault(place, {})[seed] = record.outcome()
         except OutcomeError as error:
             without[(*place, seed)] = f"{result['state']}: {error}"
     return found, without

@@ -26,12 +26,13 @@ def digests_of(run: Path) -> dict[str, str]:
     heldout = {iteration: read_parquet(file) for iteration, file in evaluations_in(run).items()}
     return {
         "weights": weights.hexdigest()[:_DIGITS],
-        "metrics": _digest(metrics),
-        "heldout": _digest(heldout),
+        "metrics": digest(metrics),
+        "heldout": digest(heldout),
     }
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Of what can be written as JSON."""
     return hashlib.sha256(json.dumps(finite(content), sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 

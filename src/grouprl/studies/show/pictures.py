@@ -12,11 +12,9 @@ import numpy as np
 from grouprl.files import replacing
 from grouprl.studies.outcomes import Outcome
 from grouprl.studies.seeds import StudyComparison
-from grouprl.training.callbacks import read_metrics
 
 AXES = {"iterations": 1.0, "sampled tokens, thousands": 1e-3, "seconds of sampling, scoring and training": 1.0}
 """What the curves are drawn over, and the factor of what is counted."""
-_TIMES = ("time/sampling", "time/scoring", "time/training")
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,8 @@ class Curve:
 
 def curve_of(outcome: Outcome) -> Curve:
     """The curve of a run."""
-    steps = {row["iteration"]: row for row in read_metrics(outcome.folder) if "completion/length" in row}
-    spent = {0: 0.0}
-    for iteration in sorted(steps):
-        spent[iteration] = max(spent.values()) + sum(steps[iteration].get(name) or 0.0 for name in _TIMES)
-    at = [evaluation.iteration for evaluation in outcome.evaluations]
-    counted = ([float(i) for i in at], outcome.tokens.tolist(), [spent.get(i, max(spent.values())) for i in at])
+    at = [float(evaluation.iteration) for evaluation in outcome.evaluations]
+    counted = (at, outcome.tokens.tolist(), outcome.seconds_at.tolist())
     places = {name: [factor * x for x in values] for (name, factor), values in zip(AXES.items(), counted, strict=True)}
     return Curve(places, [100 * float(evaluation.shares.mean()) for evaluation in outcome.evaluations])
 

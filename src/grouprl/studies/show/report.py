@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grouprl.evaluation.heldout import GREEDY
-from grouprl.files import read_parquet, write_text
+from grouprl.files import write_text
 from grouprl.studies import decomposition
 from grouprl.studies.outcomes import Outcome
 from grouprl.studies.show import text
 from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
 from grouprl.studies.verdict import StudyVerdict
-from grouprl.training.callbacks import evaluations_in
 
 REPORT_FILE = "report.html"
 PICTURES = "pictures"
@@ -99,7 +97,7 @@ def _settings(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
 
 def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
     """Greedy completions of some problems, one run of each arm, side by side: those first on which the arms differ."""
-    found = {name: _greedy(next(iter(arm.values()))) for name, arm in runs.items()}
+    found = {name: next(iter(arm.values())).texts for name, arm in runs.items()}
     problems = set.intersection(*(set(rows) for rows in found.values())) if found else set()
     order = sorted(problems, key=lambda p: (len({rows[p]["correct"] for rows in found.values()}) == 1, p))
     if not order:
@@ -116,12 +114,6 @@ def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
 
 def _completion(row: Mapping[str, object]) -> str:
     return f'<td class="{"right" if row["correct"] else "wrong"}"><pre>{_text(row["text"])}</pre></td>'
-
-
-def _greedy(outcome: Outcome) -> dict[int, dict[str, object]]:
-    files = evaluations_in(outcome.folder)
-    rows = read_parquet(files[max(files)], ("problem", "sample", "correct"))
-    return {row["problem"]: row for row in rows if row["sample"] == GREEDY and row.get("text") is not None}
 
 
 def _plan(verdict: StudyVerdict) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, read_jsonl, read_parquet
-from grouprl.studies.longtable import Outcomes, outcomes_of
+from grouprl.studies.exchange.longtable import Outcomes, outcomes_of
 
 _BASE = "the one base"
 _OF_TRL = ("step", "prompt", "completion")

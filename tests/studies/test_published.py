@@ -1,0 +1,117 @@
+"""A study published without its run folders: the same verdict and report, and what is edited in it is named."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import prints
+from helpers.studies import make_run
+
+from grouprl.cli import compare, verify
+from grouprl.cli import study as tables
+from grouprl.files import read_parquet, write_parquet
+from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.verification import digests_of
+from grouprl.training.records import read_result, write_result
+
+HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A study of two bases, and the folder that it was published to."""
+    monkeypatch.chdir(tmp_path)
+    for base, gain in (("tiny", 0.2), ("tiny_b", 0.0)):
+        for seed in range(4):
+            for advantage, more in (("rank", 0.0), ("zscore", gain)):
+                run = Path(f"s/{base}-{advantage}-{seed}")
+                make_run(run, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
+                (run / "policy").mkdir()
+                (run / "policy" / "model.safetensors").write_bytes(f"{advantage} {seed}".encode())
+                write_result(run, read_result(run) | {"digests": digests_of(run)})
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, []), Path("s"))
+    monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", "p"])
+    tables.main()
+    return Path("p")
+
+
+def verified(capsys, *arguments):
+    return prints(verify.main, capsys)(*arguments)
+
+
+def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
+    call = prints(compare.main, capsys)
+    whole = call("s", "--json", "s.json", "--report")
+    shutil.rmtree("s")
+    assert call("p", "--json", "p.json", "--report") == whole
+    assert json.loads(Path("p.json").read_text()) == json.loads(Path("s.json").read_text())
+    assert "<b>zscore</b>".replace("<", "&lt;").replace(">", "&gt;") in (published / "report.html").read_text()
+    assert {file.name for file in published.iterdir()} >= {"study.json", "results.csv", "heldout.parquet"}
+
+
+def test_its_rows_say_what_the_runs_scored(published):
+    rows = list(csv.DictReader((published / "results.csv").open()))
+    assert len(rows) == 16
+    heldout = read_parquet(published / "heldout.parquet")
+    for row in rows:
+        marks = [r["correct"] for r in heldout if (r["run"], r["iteration"]) == (row["run"], 4) and r["sample"] >= 0]
+        assert float(row["pass@1"]) == pytest.approx(np.mean(marks), abs=1e-6)
+        assert json.loads(row["digests"]).keys() == {"weights", "metrics", "heldout"}
+
+
+def test_as_published_all_is_as_recorded(published, capsys):
+    assert verified(capsys, "p", "n=0") == (0, "all as recorded\n")
+
+
+def test_an_edited_row_is_named(published, capsys):
+    file = published / "results.csv"
+    rows = list(csv.DictReader(file.open()))
+    rows[3]["pass@1"] = "0.999"
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert verified(capsys, "p", "n=0") == (1, f"{rows[3]['run']}: its row is not what the run wrote\n")
+
+
+def test_an_edited_completion_is_named(published, capsys):
+    file = published / "heldout.parquet"
+    rows = read_parquet(file)
+    rows[77]["correct"] = not rows[77]["correct"]
+    write_parquet(file, rows)
+    assert verified(capsys, "p", "n=0") == (1, f"{rows[77]['run']}: its heldout is not what the run wrote\n")
+
+
+def test_what_was_edited_before_is_not_published(published, tmp_path, monkeypatch, capsys):
+    metrics = Path("s/tiny-rank-0/metrics.jsonl")
+    metrics.write_text(metrics.read_text().replace("10.0", "11.0"))
+    monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", "q"])
+    with pytest.raises(SystemExit):
+        tables.main()
+    assert "its metrics is not what the run wrote" in capsys.readouterr().err
+    assert not Path("q").exists()
+
+
+@pytest.mark.parametrize("name", ["results.csv", "heldout.parquet", "study.json"])
+def test_a_damaged_file_is_named(published, capsys, name):
+    (published / name).write_bytes(b"run,state\nx,y\n")
+    code, text = prints(compare.main, capsys)("p")
+    assert (code, name in text, "Traceback" in text) == (1, True, False), text
+
+
+def test_a_failed_run_without_an_evaluation_is_said(published, capsys):
+    run = Path("s/tiny-rank-3")
+    shutil.rmtree(run / "heldout")
+    (run / "heldout").mkdir()
+    write_result(run, read_result(run) | {"state": "failed"})
+    sys.argv = ["study", "s", "--publish", "q"]
+    tables.main()
+    call = prints(compare.main, capsys)
+    code, text = call("q")
+    assert "policy=tiny, seed 3: failed: " in text
+    assert code == 3
