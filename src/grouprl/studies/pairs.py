@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grouprl.statistics.crossed import VarianceSplit
+from grouprl.statistics.saturation import SaturationTest
 from grouprl.statistics.seeds import LEVEL, SeedTest, sd_interval, seeds_needed
 from grouprl.statistics.sequential import Ending, ending_of
 from grouprl.statistics.several import PairTest
@@ -49,6 +50,8 @@ class PairComparison:
     """How many are compared together."""
     split: VarianceSplit | None = None
     """Where the variance of the difference comes from; None: it is not known."""
+    saturation: SaturationTest | None = None
+    """Efficiency and ceiling apart; None: too few evaluations, or curves that do not level off."""
 
     @property
     def ending(self) -> Ending:

@@ -18,6 +18,7 @@ from grouprl.statistics.crossed import (
     variance_split,
 )
 from grouprl.statistics.proportions import pass_at_k
+from grouprl.statistics.saturation import Saturation, compare_saturation, fit_saturation
 from grouprl.statistics.seeds import LEVEL, correlation, equivalence, paired_t, sign_flip, welch
 from grouprl.statistics.sequential import look
 from grouprl.statistics.several import PairTest, max_t
@@ -45,6 +46,8 @@ class Arm:
     """pass@8 for each problem, [seeds, problems]; of fewer samples pass@k of all k."""
     marks: np.ndarray | None
     """Right or wrong, [seeds, problems, samples], where the metric is their mean; else None."""
+    curves: tuple[Saturation | None, ...]
+    """Of each seed, where its evaluations identify one."""
     samples: int
     seconds: float
     """Mean of a run."""
@@ -150,6 +153,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, size
         greedy=np.array([run.last.greedy.mean() if run.last.greedy.size else math.nan for run in runs]),
         coverage=np.array(covered),
         marks=marks if metric == "final" and len({run.last.correct.shape for run in runs}) == 1 else None,
+        curves=tuple(_curve(run) for run in runs),
         samples=samples,
         seconds=float(np.mean([run.seconds for run in runs])),
         seconds_of_sample=float(np.mean([run.seconds_of_sample for run in runs])),
@@ -183,7 +187,12 @@ def _pair(
         same=same,
         pairs=pairs,
         split=None if same else _split(first, second),
+        saturation=None if same else compare_saturation(first.curves, second.curves),
     )
+
+
+def _curve(run: Outcome) -> Saturation | None:
+    return fit_saturation(run.tokens.tolist(), [float(evaluation.shares.mean()) for evaluation in run.evaluations])
 
 
 def _split(first: Arm, second: Arm) -> VarianceSplit | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from grouprl.statistics.crossed import Purchase, VarianceSplit
+from grouprl.statistics.saturation import SaturationTest
 from grouprl.statistics.seeds import SeedTest, smallest_p, smallest_visible
 from grouprl.studies.seeds import COVERAGE, StudyComparison
 
@@ -64,6 +65,9 @@ def details(found: StudyComparison) -> str:
                 f"Seen four times in five with {seeds} seeds: a difference of "
                 f"{100 * smallest_visible(spread, seeds, level=found.pairs[0].planned_level):.2f} points."
             )
+    for pair in found.pairs:
+        if pair.saturation is not None:
+            lines.append(_saturation_line(pair.second, pair.first, pair.saturation))
     splits = [f"{pair.second} - {pair.first}: {_split_line(pair.split)}" for pair in found.pairs if pair.split]
     lines += ["", "Variance of a seed's difference on these problems:", *splits] if splits else []
     lines += [_purchase_line(purchase) for purchase in found.purchases]
@@ -76,6 +80,14 @@ def _share(value: float) -> str:
 
 def _points(test: SeedTest) -> str:
     return f"{100 * test.value:+.2f} [{100 * test.low:+.2f}, {100 * test.high:+.2f}]"
+
+
+def _saturation_line(second: str, first: str, test: SaturationTest) -> str:
+    ratio, low, high = (math.exp(x) for x in (test.constant.value, test.constant.low, test.constant.high))
+    return (
+        f"{second} - {first}, of curves that level off: ceiling {_points(test.ceiling)}; tokens to 63% of the way "
+        f"{ratio:.2f} times as many [{low:.2f}, {high:.2f}]."
+    )
 
 
 def _split_line(split: VarianceSplit) -> str:
