@@ -54,6 +54,25 @@ def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
     assert {file.name for file in published.iterdir()} >= {"study.json", "results.csv", "heldout.parquet"}
 
 
+def test_the_tables_for_a_paper_say_what_the_verdict_does(published, capsys):
+    prints(compare.main, capsys)("p", "--json", "p.json", "--report")
+    lines = (published / "paper.md").read_text().splitlines()
+    found = json.loads(Path("p.json").read_text())["bases"]["policy=tiny"]
+    (row,) = [line for line in lines if line.endswith("| advantage=zscore is better |")]
+    (pair,) = found["pairs"]
+    value, low, high = (100 * x for x in (pair["test"]["single"]["value"], pair["test"]["low"], pair["test"]["high"]))
+    assert f"| {value:+.2f} | [{low:+.2f}, {high:+.2f}] |" in row
+    scores = 100 * np.array(found["arms"][0]["scores"])
+    assert any(
+        line.startswith(f"| advantage=rank | {scores.mean():.1f} ± {scores.std(ddof=1):.1f} |") for line in lines
+    )
+    caption = next(
+        line for line in lines if line.startswith("Pass@1 after training on 40 held-out problems, 8 samples")
+    )
+    assert "mean and standard deviation over 4 seeds" in caption
+    assert "no difference of 1 points" in caption
+
+
 def test_its_rows_say_what_the_runs_scored(published):
     rows = list(csv.DictReader((published / "results.csv").open()))
     assert len(rows) == 16

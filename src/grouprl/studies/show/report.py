@@ -12,7 +12,7 @@ from pathlib import Path
 from grouprl.files import write_text
 from grouprl.studies import decomposition
 from grouprl.studies.outcomes import Outcome
-from grouprl.studies.show import text
+from grouprl.studies.show import paper, text
 from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
 from grouprl.studies.verdict import StudyVerdict
 
@@ -33,7 +33,7 @@ pre { white-space: pre-wrap; margin: 0; font: 12px/1.4 ui-monospace, monospace; 
 
 
 def write_report(verdict: StudyVerdict, folder: Path) -> Path:
-    """Write ``report.html`` and its pictures to a study's folder; the page's path."""
+    """Write ``report.html`` with its pictures, and ``paper.md``, to a study's folder; the page's path."""
     question = verdict.plan.question
     body = [f"<h1>{_text(question[:1].upper() + question[1:])}</h1>", *_verdicts(verdict)]
     for number, base in enumerate(verdict.plan.bases):
@@ -51,6 +51,7 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
         f"</head><body>\n{page}\n</body></html>\n"
     )
     write_text(folder / REPORT_FILE, whole)
+    write_text(folder / paper.PAPER_FILE, paper.describe(verdict))
     return folder / REPORT_FILE
 
 

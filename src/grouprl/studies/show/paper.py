@@ -1,0 +1,77 @@
+"""A study for a paper: tables of arms and differences for each base, and the caption that says how they were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from grouprl.studies.pairs import PairComparison
+from grouprl.studies.seeds import StudyComparison
+from grouprl.studies.verdict import StudyVerdict
+
+PAPER_FILE = "paper.md"
+_METRICS = {"final": "pass@1 after training", "area": "pass@1 in the mean over the sampled tokens"}
+
+
+def describe(verdict: StudyVerdict) -> str:
+    """Markdown: for each base the arms, the differences, and the caption."""
+    lines = [f"# {verdict.plan.question}", ""]
+    for base, found in verdict.bases.items():
+        lines += [f"## {base}", ""] if len(verdict.plan.bases) > 1 else []
+        lines += [*_arms(found), "", *_differences(found), "", caption(verdict, found), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _arms(found: StudyComparison) -> Iterator[str]:
+    yield "| arm | pass@1, % | greedy, % |"
+    yield "|---|---|---|"
+    for arm in found.arms:
+        several = len(arm.seeds) > 1
+        cells = [
+            f"{100 * values.mean():.1f} ± {100 * values.std(ddof=1):.1f}" if several else f"{100 * values.mean():.1f}"
+            for values in (arm.scores, arm.greedy)
+        ]
+        yield f"| {arm.name} | {' | '.join(cells)} |"
+
+
+def _differences(found: StudyComparison) -> Iterator[str]:
+    yield "| difference | points | interval | p | verdict |"
+    yield "|---|---|---|---|---|"
+    for pair in found.pairs:
+        low, high = 100 * pair.test.low, 100 * pair.test.high
+        value, said = 100 * pair.test.single.value, _said(pair)
+        yield f"| {pair.second} - {pair.first} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {_p(pair)} | {said} |"
+
+
+def _said(pair: PairComparison) -> str:
+    return f"{pair.better} is better" if pair.better is not None else pair.ending
+
+
+def _p(pair: PairComparison) -> str:
+    p = pair.test.p_value
+    return "-" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
+    """What was measured, over what, and by which tests."""
+    plan, arm, metric = verdict.plan, found.arms[0], _METRICS[found.metric]
+    problems, seeds, level = arm.shares.shape[1], len(arm.seeds), found.pairs[0].level
+    if plan.looks:
+        how = (
+            f"The study looked after {', '.join(map(str, plan.looks))} seeds, as was decided before it began. Intervals "
+            "are repeated confidence intervals (Jennison and Turnbull 1989) of Student's t over seeds at a nominal "
+            f"level of {100 * level:.2g}% a look and pair, at which all of them together err in 5% of studies"
+        )
+    elif len(found.pairs) > 1:
+        how = (
+            "Intervals and p-values are of Student's t over seeds and hold for all pairs together (single-step max-t; "
+            "Hothorn, Bretz and Westfall 2008)"
+        )
+    else:
+        how = "Interval and p-value are of Student's t over the seeds' differences"
+    return (
+        f"{metric[0].upper()}{metric[1:]} on {problems} held-out problems, {arm.samples} samples each; mean and "
+        f"standard deviation over {seeds} seeds, which all arms share. {how}. Arms are equivalent where two one-sided "
+        f"tests (Schuirmann 1987) leave no difference of {plan.margin:g} points. Metric, margin, seeds and arms were "
+        f"written down before the first run (plan {plan.digest}). The statements hold for these problems and this base."
+    )
