@@ -4,8 +4,8 @@
     python benchmarks/assay.py table
 
 Doses of three kinds make training worse: wrong training answers, a smaller learning rate, groups left out by lot. Each
-run is `python train.py` with the dose's option, `threads=1` and 32 samples of a problem at the end. Seeds 200 and on are the assay's: the task was tuned on
-others.
+run is `python train.py` with the dose's option, `threads=1` and 32 samples of a problem at the end. Seeds 200 and on
+are the assay's: the task was tuned on others.
 More seeds of the default arm say how often runs that do not differ are called different.
 """
 
@@ -20,12 +20,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from grouprl.files import read_json, read_jsonl
-from grouprl.statistics.seeds import LEVEL, SeedTest, paired_t, power, smallest_visible
+from grouprl.statistics.seeds import LEVEL, Power, SeedTest, paired_t, power, sd_interval, smallest_visible
 from grouprl.statistics.several import max_t
 from grouprl.studies.outcomes import read_outcome
 from grouprl.training.callbacks import METRICS_FILE
@@ -57,6 +58,10 @@ QUESTIONS: dict[str, list[str]] = {
 }
 """Whose order is not known: each beside the default arm. Groups of 2 are as many completions as those of 8."""
 BESIDE, QUESTION = "beside", "question"
+METRICS = ("pass@1", "greedy")
+SEEDS, CHANCE = (6, 10), 0.8
+LEAST_RUNS = 20
+"""Of the default arm, to draw pairs from."""
 
 
 def arms() -> Iterator[tuple[str, str, list[str]]]:
@@ -150,9 +155,9 @@ def points(test: SeedTest) -> str:
 
 
 def seen_in_draws(differences: Sequence[float], size: int) -> float:
-    """Share of the draws of so many seeds in which a difference is called one."""
-    draws = list(itertools.combinations(differences, size))
-    return statistics.mean(paired_t(draw).p_value < LEVEL for draw in draws)
+    """Share of the draws of so many seeds in which the harm is called one."""
+    tests = [paired_t(draw) for draw in itertools.combinations(differences, size)]
+    return statistics.mean(test.p_value < LEVEL and test.value < 0 for test in tests)
 
 
 def called_different(values: Sequence[float], size: int = 6, draws: int = 10_000) -> float:
@@ -165,84 +170,157 @@ def called_different(values: Sequence[float], size: int = 6, draws: int = 10_000
     return found / draws
 
 
-def dose_lines(name: str, doses: Mapping[str, Mapping[int, float]], base: Mapping[int, float]) -> list[str]:
-    """Dose and response of a kind."""
-    shared = sorted(set(base).intersection(*doses.values()))
-    table = {NONE: [base[s] for s in shared]} | {dose: [runs[s] for s in shared] for dose, runs in doses.items()}
-    head = ["| dose | pass@1 | against none | seen by 6 seeds | by 10 |", "|---|---|---|---|---|"]
-    lines = [f"### {name[0].upper()}{name[1:]}", "", *head]
-    smallest = {6: "none of them", 10: "none of them"}
-    for dose, values in table.items():
-        mean = f"{100 * statistics.mean(values):.1f}"
-        if dose == NONE:
-            lines.append(f"| {dose} | {mean} | | | |")
-            continue
-        test = paired_t([value - none for value, none in zip(values, table[NONE], strict=True)])
-        chances = {n: power(test.value, test.sd, n, estimated_from=len(shared)) for n in (6, 10)}
-        for n, chance in chances.items():
-            if chance.value >= 0.8 and smallest[n] == "none of them":
-                smallest[n] = f"{dose} ({abs(100 * test.value):.1f} points)"
-        cells = " | ".join(f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" for c in chances.values())
-        lines.append(f"| {dose} | {mean} | {points(test)} | {cells} |")
-    step = np.arange(len(table)) - (len(table) - 1) / 2
-    slopes = [float(step @ np.array(column) / (step @ step)) for column in zip(*table.values(), strict=True)]
-    pairs = max_t(table)
-    order = list(table)
-    reversed_pairs = [
-        f"{p.first} / {p.second}" for p in pairs
-        if p.p_value < LEVEL and (p.single.value > 0) == (order.index(p.second) > order.index(p.first))
-    ]  # fmt: skip
-    strongest = [table[order[-1]][i] - table[NONE][i] for i in range(len(shared))]
-    lines += [
-        "",
-        f"{len(shared)} seeds. Trend over the doses in their order: {points(paired_t(slopes))} a step. "
-        f"Significantly reversed pairs (max-t): {', '.join(reversed_pairs) or 'none'}. Smallest dose "
-        f"seen with a chance of 0.8: by six seeds {smallest[6]}, by ten {smallest[10]}.",
-    ]
-    if len(shared) > 6:
-        lines.append(f"The largest dose is seen in {100 * seen_in_draws(strongest, 6):.0f}% of the draws of six seeds.")
-    return [*lines, ""]
+@dataclass(frozen=True)
+class Response:
+    """What a kind of harm does over its doses, over the seeds that all of them have."""
+
+    kind: str
+    scores: Mapping[str, Sequence[float]]
+    """Of each dose, `NONE` first and the largest last, one number a seed."""
+
+    @property
+    def doses(self) -> list[str]:
+        """The doses, the smaller first."""
+        return list(self.scores)[1:]
+
+    def against_none(self, dose: str) -> SeedTest:
+        """The paired difference of a dose."""
+        return paired_t(self._differences(dose))
+
+    def _differences(self, dose: str) -> list[float]:
+        return [value - none for value, none in zip(self.scores[dose], self.scores[NONE], strict=True)]
+
+    @property
+    def trend(self) -> SeedTest:
+        """Slope over the doses in their order, a step, over seeds."""
+        step = np.arange(len(self.scores)) - (len(self.scores) - 1) / 2
+        columns = zip(*self.scores.values(), strict=True)
+        return paired_t([float(step @ np.array(column) / (step @ step)) for column in columns])
+
+    @property
+    def is_reversed(self) -> list[str]:
+        """Pairs of doses of which the larger is significantly better (max-t)."""
+        order = list(self.scores)
+        tests = [t for t in max_t(self.scores) if t.p_value < LEVEL]
+        return [
+            f"{t.first} / {t.second}" for t in tests
+            if (t.single.value > 0) == (order.index(t.second) > order.index(t.first))
+        ]  # fmt: skip
+
+    def chance(self, dose: str, seeds: int) -> Power:
+        """That so many seeds call the harm one, were it as large as it came out."""
+        test = self.against_none(dose)
+        if not test.value < 0 or not test.sd > 0:
+            return Power(math.nan, math.nan, math.nan)
+        return power(test.value, test.sd, seeds, estimated_from=test.seeds)
+
+    def smallest_seen(self, seeds: int) -> str | None:
+        """The smallest dose from which on every dose is seen four times in five."""
+        seen = [self.chance(dose, seeds).value >= CHANCE for dose in self.doses]
+        first = next((place for place in range(len(seen)) if all(seen[place:])), None)
+        return None if first is None else self.doses[first]
+
+    def lines(self, metric: str) -> list[str]:
+        """Dose and response as Markdown."""
+        rows = [
+            f"### {self.kind[0].upper()}{self.kind[1:]}, {metric}", "",
+            "| dose | mean | against none | sd of that | seen by 6 seeds | by 10 |", "|---|---|---|---|---|---|",
+            f"| {NONE} | {100 * statistics.mean(self.scores[NONE]):.1f} | | | | |",
+        ]  # fmt: skip
+        for dose in self.doses:
+            test = self.against_none(dose)
+            chances = [self.chance(dose, seeds) for seeds in SEEDS]
+            cells = [f"{c.value:.2f} ({c.low:.2f} to {c.high:.2f})" if c.value >= 0 else "-" for c in chances]
+            mean = f"{100 * statistics.mean(self.scores[dose]):.1f}"
+            rows.append(f"| {' | '.join([dose, mean, points(test), f'{100 * test.sd:.2f}', *cells])} |")
+        smallest = []
+        for seeds in SEEDS:
+            dose = self.smallest_seen(seeds)
+            size = "" if dose is None else f" ({abs(100 * self.against_none(dose).value):.1f} points)"
+            smallest.append(f"by {seeds} seeds {dose or 'none of them'}{size}")
+        largest, count = self.doses[-1], len(self.scores[NONE])
+        rows += [
+            "",
+            f"{count} seeds. Trend over the doses in their order: {points(self.trend)} a step. Significantly reversed "
+            f"pairs (max-t): {', '.join(self.is_reversed) or 'none'}. Smallest dose that is seen with a chance of "
+            f"{CHANCE}, as all larger ones are: {', '.join(smallest)}.",
+        ]
+        if count > SEEDS[0]:
+            share = 100 * seen_in_draws(self._differences(largest), SEEDS[0])
+            rows.append(f"The largest dose, {largest}, is seen in {share:.0f}% of the draws of {SEEDS[0]} seeds.")
+        return [*rows, ""]
 
 
-def table(rows: Sequence[Mapping[str, str]], metric: str = "pass@1") -> str:
-    """The whole report, as Markdown."""
-    found = scores(rows, metric)
-    base, lines = found[NONE, NONE], []
+def responses(found: Mapping[tuple[str, str], Mapping[int, float]]) -> list[Response]:
+    """Of every kind of which all doses were run."""
+    made = []
     for kind, doses in DOSES.items():
-        of_kind = {dose: found[kind, dose] for dose in doses if (kind, dose) in found}
-        if of_kind:
-            lines += dose_lines(kind, of_kind, base)
-    values = list(base.values())
-    sd = statistics.stdev(values) * math.sqrt(2)
-    visible = {n: 100 * smallest_visible(sd, n) for n in (6, 10)}
-    lines += [
-        "### What can be seen",
+        arms_of_kind = {NONE: found[NONE, NONE]} | {dose: found.get((kind, dose), {}) for dose in doses}
+        shared = sorted(set.intersection(*(set(runs) for runs in arms_of_kind.values())))
+        if len(shared) > 1:
+            made.append(Response(kind, {dose: [runs[s] for s in shared] for dose, runs in arms_of_kind.items()}))
+    return made
+
+
+def sensitivity(found: Mapping[tuple[str, str], Mapping[int, float]], metric: str) -> list[str]:
+    """What the task can see of any difference, beside what lies between the reward and a random one."""
+    values = list(found[NONE, NONE].values())
+    sd, count = statistics.stdev(values), len(values)
+    ends = sd_interval(sd, count)
+    said = []
+    for seeds in SEEDS:
+        at, low, high = (100 * smallest_visible(math.sqrt(2) * spread, seeds) for spread in (sd, *ends))
+        said.append(f"{at:.2f} points ({low:.2f} to {high:.2f}) by {seeds} seeds")
+    lines = [
+        f"### What can be seen, {metric}",
         "",
-        f"{len(values)} runs of the default arm: {100 * statistics.mean(values):.1f}, standard deviation over seeds "
-        f"{100 * statistics.stdev(values):.2f} points. The smallest difference that is seen with a chance of 0.8, arms "
-        f"unpaired in what their seeds do: {visible[6]:.1f} points by six seeds, {visible[10]:.1f} by ten.",
+        f"{count} runs of the default arm: {100 * statistics.mean(values):.1f}, standard deviation over seeds "
+        f"{100 * sd:.2f} points ({100 * ends[0]:.2f} to {100 * ends[1]:.2f}). The smallest difference that is seen "
+        f"with a chance of {CHANCE} between two arms like it, whose seeds do not correlate: {', '.join(said)}.",
     ]
-    if len(values) >= 12:
+    if count >= LEAST_RUNS:
         lines.append(
             f"Of 10,000 random pairings of twelve of them, {100 * called_different(values):.1f}% are called different."
+            " (That says that the test fits runs that are spread like these; how often it errs: the calibration.)"
         )
     for dose in CONTROLS:
         runs = found.get((BESIDE, dose), {})
         if runs:
             distance = 100 * (statistics.mean(values) - statistics.mean(runs.values()))
-            lines.append(f"{dose.capitalize()} ends {distance:.1f} points lower ({len(runs)} seeds).")
+            lines.append(
+                f"{dose.capitalize()} ends {distance:.1f} points lower ({len(runs)} seeds); a twentieth of that is "
+                f"{distance / 20:.2f} points."
+            )
+    return [*lines, ""]
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The whole report, as Markdown."""
+    lines = []
+    for metric in METRICS:
+        found = scores(rows, metric)
+        for response in responses(found):
+            lines += response.lines(metric)
+    for metric in ("pass@1", f"pass@1 of {DEFAULT_SAMPLES}", "greedy"):
+        lines += sensitivity(scores(rows, metric), metric)
+    found, tokens = scores(rows, "pass@1"), scores(rows, "tokens")
+    levels = list(scores(rows, "three levels")[NONE, NONE].values())
+    lines += [
+        f"Groups with three or more levels in the last quarter of training: {100 * statistics.mean(levels):.0f}% in "
+        f"the mean of the default runs, {100 * min(levels):.0f}% in the lowest.",
+        "",
+    ]
     asked = [dose for kind, dose in found if kind == QUESTION]
     if asked:
-        lines += ["", "### Questions", "", "| beside the default arm | seeds | pass@1, paired difference | tokens |"]
+        lines += ["### Questions", "", "| beside the default arm | seeds | pass@1, paired difference | tokens |"]
         lines.append("|---|---|---|---|")
-    tokens = scores(rows, "tokens")
     for dose in asked:
-        runs = found[QUESTION, dose]
+        runs, base = found[QUESTION, dose], found[NONE, NONE]
         shared = sorted(runs.keys() & base.keys())
         test = paired_t([runs[seed] - base[seed] for seed in shared])
         cost = statistics.mean(tokens[QUESTION, dose][s] / tokens[NONE, NONE][s] for s in shared)
         lines.append(f"| {dose} | {len(shared)} | {points(test)} | {cost:.2f} times |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def main() -> None:

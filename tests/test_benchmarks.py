@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers.paths import ROOT
 
@@ -61,6 +65,62 @@ def test_determinism_is_timed_in_pairs():
 def test_intervals_are_simulated(tmp_path):
     found, _ = run(tmp_path, "coverage.py", "--studies", "40")
     assert all(row["covers"] > 0.8 for row in found["rows"].values())
+
+
+@pytest.fixture
+def assay(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("assay")
+
+
+def planted(assay, *means, sd=0.01, seeds=10):
+    """A kind of harm of three doses with these means, and the same noise in each dose's differences."""
+    noise = np.random.default_rng(0).normal(0, 1, seeds)
+    noise = sd * (noise - noise.mean()) / noise.std(ddof=1)
+    none = np.full(seeds, means[0])
+    return assay.Response("harm", {assay.NONE: none} | {f"{n}": none + m - means[0] + noise for n, m in
+                          enumerate(means[1:], 1)})  # fmt: skip
+
+
+def test_the_assay_finds_what_is_planted(assay):
+    harm = planted(assay, 0.7, 0.699, 0.68, 0.65)
+    assert harm.trend.value == pytest.approx((-1.5 * 0.7 - 0.5 * 0.699 + 0.5 * 0.68 + 1.5 * 0.65) / 5)
+    assert harm.against_none("2").value == pytest.approx(-0.02)
+    assert harm.against_none("2").sd == pytest.approx(0.01)
+    assert harm.chance("1", 10).value < 0.1 < 0.99 < harm.chance("2", 10).value
+    assert harm.smallest_seen(10) == "2"
+    assert harm.is_reversed == []
+    assert "The largest dose, 3, is seen in 100% of the draws of 6 seeds." in "\n".join(harm.lines("pass@1"))
+
+
+def test_a_dose_that_helps_is_not_seen_and_makes_a_pair_reversed(assay):
+    harm = planted(assay, 0.7, 0.76, 0.68, 0.65)
+    assert harm.smallest_seen(10) == "2"
+    assert math.isnan(harm.chance("1", 10).value)
+    assert harm.is_reversed == [f"{assay.NONE} / 1"]
+    assert planted(assay, 0.7, 0.68, 0.699, 0.65).smallest_seen(10) == "3"  # the second is not
+    assert planted(assay, 0.7, 0.6, 0.6, 0.76).smallest_seen(10) is None
+    assert assay.seen_in_draws([0.06, 0.061, 0.059, 0.06, 0.062, 0.058, 0.06], 6) == 0
+    assert assay.seen_in_draws([-0.06, -0.061, -0.059, -0.06, -0.062, -0.058, -0.06], 6) == 1
+
+
+def test_the_calibration_simulates_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    calibration = importlib.import_module("calibration")
+    wanted = calibration.Moments(0.72, 0.2, 0.02, 0.1, 0.3, 0.05)
+    structure, found = calibration.fitted(wanted, 100, 16)
+    assert (found.mean, found.problem, found.both) == pytest.approx((0.72, 0.2, 0.1), rel=0.05)
+    assert (found.seed, found.correlation, found.arm_problem) == pytest.approx((0.02, 0.3, 0.05), rel=0.3)
+    problems = np.array([[-1.0, 0.5], [-0.5, 1.5]])
+    many = calibration.probabilities(structure, problems, 200_000, np.random.default_rng(0)).mean(1)
+    assert calibration.true_difference(structure, problems) == pytest.approx((many[1] - many[0]).mean(), abs=1e-3)
+    about = {"runs": "r", "measured": wanted._asdict(), "simulated": found._asdict()}
+    saved = about | {"structure": dataclasses.asdict(structure)}
+    (tmp_path / "variance.json").write_text(json.dumps(saved))
+    rows, _ = run(tmp_path, "calibration.py", "--studies", "100", "--seeds", "6", "--workers", "1")
+    rates = {row["setting"]: row["rates"] for row in rows["rows"]}
+    assert rates["no difference"]["t"] < 0.15
+    assert rates["a difference"]["t covers"] > 0.85 < rates["a difference"]["crossed covers"]
 
 
 def test_the_table_of_the_assay_is_that_of_its_results(tmp_path):

@@ -190,6 +190,12 @@ def test_files_that_are_spoken_of_are_there():
             assert any(f"/{there}".endswith(f"/{name}") for there in names), f"{file.name} names {name}"
 
 
+def test_links_lead_somewhere():
+    for file in (file for file in prose() if file.suffix == ".md"):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+
+
 def test_names_of_the_package_that_are_spoken_of_are_there():
     for file in prose():
         for name in re.findall(r"`(grouprl(?:\.\w+)+)", file.read_text()):

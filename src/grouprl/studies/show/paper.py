@@ -58,7 +58,7 @@ def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
     problems, seeds, level = arm.shares.shape[1], len(arm.seeds), found.pairs[0].level
     if plan.looks:
         how = (
-            f"The study looked after {', '.join(map(str, plan.looks))} seeds, as was decided before it began. Intervals "
+            f"The study looked after {', '.join(map(str, plan.looks))} seeds, as decided before it began. Intervals "
             "are repeated confidence intervals (Jennison and Turnbull 1989) of Student's t over seeds at a nominal "
             f"level of {100 * level:.2g}% a look and pair, at which all of them together err in 5% of studies"
         )
