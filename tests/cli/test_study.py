@@ -35,6 +35,11 @@ def test_options_of_a_study_are_none_of_a_run():
         (["baseline=rank"], "no arm of this study"),
         (["arms=[seed]", "seed=0,1"], "seeds are repetitions"),
         (["arms=[lr]"], "lr is not swept"),
+        (["tune_grid=[1,2,3]"], "belong to tune=lr"),
+        (["tune=lr", "lr=1e-3,2e-3"], "tune=lr: it is swept already"),
+        (["tune=loss"], "Name an option that is a number above 0"),
+        (["tune=lr", "tune_grid=[1,2]"], "three or more multiples"),
+        (["tune=lr", "seed=999,1000"], "seed 1000 is the study's"),
     ],
 )
 def test_what_cannot_be_is_said(overrides, wanted):

@@ -101,3 +101,36 @@ def test_repetitions_differ_in_their_draws_alone(train, capfd):
     rows = [next(row for row in read_metrics(folder) if "reward" in row) for folder in (first, second)]
     assert read_result(first)["loaded"] == read_result(second)["loaded"]  # weights, problems, prompts
     assert rows[0]["completion/length"] != rows[1]["completion/length"]
+
+
+def test_every_arm_tries_the_same_values_before_and_takes_its_best(train, capfd):
+    options = ["-m", "advantage=rank,zscore", "lr=1e-3", "seed=0,1", "max_new_tokens=40", "threads=1", "steps=1"]
+    tune = ["tune=lr", "tune_grid=[0.5,1,2]", "tune_seeds=[7]", "study=t"]
+    code = train(*options, *tune)
+    text = capfd.readouterr().out
+    assert code in (0, 3), text
+    assert "2 arms, 2 seeds: 10 runs at most." in text
+    plan = json.loads(Path("runs/t", PLAN_FILE).read_text())
+    assert plan["tuning"] == {"option": "lr", "values": ["0.0005", "0.001", "0.002"], "seeds": [7]}
+    (best,) = plan["tuned"].values()
+    found = {name: read_result(folder) for name, folder in runs("t").items()}
+    assert len(found) == 10
+    for arm in ("rank", "zscore"):
+        tried = {
+            o: result["metrics"]["heldout/pass@1/after"]
+            for result in found.values()
+            for o in result["overrides"]
+            if result["seed"] == 7 and f"advantage={arm}" in result["overrides"] and o.startswith("lr=")
+        }
+        assert {float(value.partition("=")[2]) for value in tried} == {0.0005, 0.001, 0.002}
+        chosen = best[f"advantage={arm}"]
+        assert tried[f"lr={chosen}"] == max(tried.values())
+        own = [result for result in found.values() if f"advantage={arm}" in result["overrides"] and result["seed"] < 7]
+        assert [f"lr={chosen}" in result["overrides"] for result in own] == [True, True]
+    verdict = Path("runs/t/verdict.md").read_text()
+    assert "Tuned before the study: lr, the same values for every arm, seeds 7." in verdict
+    assert ("not tuned: the best lr of" in verdict) == any(value != "0.001" for value in best.values())
+    assert train(*options, *tune) == code
+    assert capfd.readouterr().out.count("finished before, skipped") == 10
+    assert train(*options, *tune, "tune_grid=[0.5,1,4]") == 2
+    assert "its study tunes lr=0.0005,0.001,0.002" in capfd.readouterr().err

@@ -13,7 +13,8 @@ from helpers.studies import make_run
 
 from grouprl.cli import compare
 from grouprl.statistics.seeds import paired_t
-from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
+from grouprl.studies.outcomes import arms_of, read_outcome
+from grouprl.studies.plan import OutcomeError
 
 
 @pytest.fixture

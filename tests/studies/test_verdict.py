@@ -13,8 +13,8 @@ from helpers.studies import make_run
 from grouprl.cli import compare
 from grouprl.statistics.seeds import paired_t
 from grouprl.statistics.sequential import nominal_level
-from grouprl.studies.outcomes import OutcomeError, read_outcome
-from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.outcomes import read_outcome
+from grouprl.studies.plan import OutcomeError, begin, plan_of
 from grouprl.studies.verdict import judge
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)

@@ -20,8 +20,8 @@ from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import read_arms
-from grouprl.studies.outcomes import OutcomeError, arms_of, read_outcome
-from grouprl.studies.plan import METRICS, StudyPlan, read_plan
+from grouprl.studies.outcomes import arms_of, read_outcome
+from grouprl.studies.plan import METRICS, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
 from grouprl.studies.show.report import write_report
 from grouprl.studies.table import run_folders

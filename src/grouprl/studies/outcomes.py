@@ -14,17 +14,13 @@ from scipy.integrate import trapezoid
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
-from grouprl.studies.plan import Metric
+from grouprl.studies.plan import Metric, OutcomeError
 from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
 from grouprl.training.records import read_result
 
 HELDOUT_COLUMNS = ("problem", "sample", "correct", "tokens")
 _TIMES = ("time/sampling", "time/scoring", "time/training")
 _OF_A_REPETITION = frozenset({"seed", "study", "resume", "resume_fall_back", "accept_changed"})
-
-
-class OutcomeError(ValueError):
-    """Runs that cannot be compared; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from grouprl.files import FileError, Shape, check_shape, read_json, write_json
 from grouprl.statistics.seeds import smallest_visible
 from grouprl.statistics.sequential import check_looks
+from grouprl.training.records import portable_override
 
 Metric = Literal["final", "area"]
 """``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
@@ -24,15 +25,32 @@ _SHAPE: Shape = {
     **{"question": str, "arms": dict, "seeds": list, "bases": dict, "metric": str, "margin": (int, float)},
     **{"looks": list, "baseline": (str, type(None)), "common": list, "controls": dict, "conditions": dict},
     **{"digest": str, "seal": str, "changes": list, "later_seeds": list, "ended_after": (int, type(None))},
+    **{"tuning": (dict, type(None)), "tuned": dict},
 }
-_LATER = ("changes", "conditions", "later_seeds", "ended_after")
+_LATER = ("changes", "conditions", "later_seeds", "ended_after", "tuned")
 """What is not decided before the first run."""
 _AS_WRITTEN = ("question", "metric", "margin", "baseline", "conditions", "ended_after")
+_OF_NO_ARM = (REPETITION, "study")
 _REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
 
 
 class StudyError(ValueError):
     """A folder that holds another study; the text says which."""
+
+
+class OutcomeError(ValueError):
+    """Runs that cannot be compared; the text says why."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What every arm tries before the study."""
+
+    option: str
+    values: tuple[str, ...]
+    """Rising."""
+    seeds: tuple[int, ...]
+    """None of the study's."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,10 @@ class StudyPlan:
     """The arm that the others are compared with; None: all pairs."""
     controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Runs of the first arm with a reward that does not know the answer, by the option of ``reward``."""
+    tuning: Tuning | None = None
+    """What is tuned before; None: nothing."""
+    tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The best value by base and arm, once it is known."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
     """Threads, precision, processor, package and versions when it began."""
     changes: tuple[str, ...] = ()
@@ -76,7 +98,8 @@ class StudyPlan:
     @property
     def runs(self) -> int:
         """The most that the study takes."""
-        return (len(self.arms) + len(self.controls)) * len(self.bases) * len(self.seeds)
+        tuning = len(self.arms) * len(self.tuning.values) * len(self.tuning.seeds) if self.tuning else 0
+        return ((len(self.arms) + len(self.controls)) * len(self.seeds) + tuning) * len(self.bases)
 
     @property
     def swept(self) -> set[str]:
@@ -137,16 +160,29 @@ def read_plan(folder: Path) -> StudyPlan | None:
             common=tuple(content["common"]),
             changes=tuple(content["changes"]),
             later_seeds=tuple(content["later_seeds"]),
+            tuning=_tuning(content["tuning"]),
+            tuned=content["tuned"],
             **{
                 name: content[name]
                 for name in ("question", "metric", "margin", "baseline", "conditions", "ended_after")
             },
         )
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{file}: {error} {_REMEDY}.") from error
     if (plan.digest, _digest(asdict(plan))) != (content["digest"], content["seal"]):
         raise FileError(f"{file}: it was changed after it was written (its digest is another one). {_REMEDY}.")
     return plan
+
+
+def _tuning(content: Mapping[str, Any] | None) -> Tuning | None:
+    if content is None:
+        return None
+    return Tuning(str(content["option"]), tuple(map(str, content["values"])), tuple(map(int, content["seeds"])))
+
+
+def options_of(overrides: Sequence[str]) -> frozenset[str]:
+    """What of a run's overrides says to which arm and base it belongs."""
+    return frozenset(portable_override(o) for o in overrides if o.partition("=")[0] not in _OF_NO_ARM)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -172,6 +208,8 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
         ours, theirs = (" ".join(some) or "none of them" for some in options)
         said = f"; its runs have {ours}, these {theirs}" if any(options) else ""
         raise StudyError(f"{folder} holds another study ({first.question}{said}). Give this one a name: study=NAME")
+    if first.tuning != plan.tuning:
+        raise StudyError(f"{folder}: its study tunes {_tried(first.tuning)}. Give that command again: study=NAME")
     if first.looks != plan.looks or (first.looks and first.seeds != plan.seeds):
         looks = f"after {_shown(first.looks)} seeds" if first.looks else "once, after all its seeds"
         raise StudyError(
@@ -184,6 +222,10 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
         first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *later))
         first.write(folder)
     return first
+
+
+def _tried(tuning: Tuning | None) -> str:
+    return "nothing" if tuning is None else f"{tuning.option}={','.join(tuning.values)} on seeds {tuning.seeds}"
 
 
 def _only(these: Sequence[str], those: Sequence[str]) -> list[str]:

@@ -22,9 +22,9 @@ from grouprl.statistics.saturation import Saturation, compare_saturation, fit_sa
 from grouprl.statistics.seeds import LEVEL, correlation, equivalence, paired_t, sign_flip, welch
 from grouprl.statistics.sequential import look
 from grouprl.statistics.several import PairTest, max_t
-from grouprl.studies.outcomes import Outcome, OutcomeError
+from grouprl.studies.outcomes import Outcome
 from grouprl.studies.pairs import PairComparison
-from grouprl.studies.plan import Metric
+from grouprl.studies.plan import Metric, OutcomeError
 
 COVERAGE = 8
 """Samples of which one has to be right for a problem to count as covered."""

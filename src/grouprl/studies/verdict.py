@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import finite, write_json, write_text
+from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
-from grouprl.studies.outcomes import Outcome, OutcomeError, differing_settings
-from grouprl.studies.plan import REPETITION, StudyPlan, is_of_reward
+from grouprl.studies.outcomes import Outcome, differing_settings
+from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, is_of_reward, options_of
 from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
 from grouprl.studies.show import text
-from grouprl.training.records import portable_override
+from grouprl.studies.tuning import Tried
 
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
@@ -32,7 +33,6 @@ _CONDITIONS = {
     **{name: f"other {name}" for name in ("threads", "precision", "deterministic", "gpu")},
 }
 """What runs have to share, where it is not what is asked."""
-_OF_NO_ARM = (REPETITION, "study")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class StudyVerdict:
     """What the plan names and the folder does not hold, and what the runs were made on, one line each."""
     complete: bool = True
     """Whether every planned run has come to its end. Before, nothing is decided."""
+    attempts: tuple[Tried, ...] = ()
+    """What was tried with each arm before, where the study tunes."""
     exploratory: StudyVerdict | None = None
     """The same with the seeds that were added after the study began."""
 
@@ -101,6 +103,7 @@ class StudyVerdict:
                 lines += [text.details(self.bases[base]), ""]
             if base in self.terms:
                 lines += [f"What {next(iter(self.plan.arms))} gains is made of:", "", *table(self.terms[base]), ""]
+        lines += tuning.table(self.plan, self.attempts)
         lines += [f"exploratory: {change}" for change in self.plan.changes]
         if self.exploratory is not None:
             lines += [f"exploratory, with the seeds added later: {line}" for line in self.exploratory.lines()]
@@ -177,7 +180,8 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     if plan.later_seeds and not plan.looks:
         every = replace(plan, seeds=(*plan.seeds, *plan.later_seeds), later_seeds=(), changes=())
         more = judge(every, folder)
-    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, more)
+    attempts = tuple(tuning.tried(plan, folder))
+    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, attempts, more)
 
 
 def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Outcome]]) -> int:
@@ -197,7 +201,7 @@ def runs_of(
     """
     of_controls = {f"{_CONTROL}{name}": overrides for name, overrides in plan.controls.items()}
     wanted = {
-        _options((*_without_reward(plan.common, in_arm), *in_base, *in_arm)): (base, arm)
+        options_of((*_without_reward(plan.common, in_arm), *in_base, *in_arm, *_tuned(plan, base, arm))): (base, arm)
         for (base, in_base), (arm, in_arm) in itertools.product(
             plan.bases.items(), [*plan.arms.items(), *of_controls.items()]
         )
@@ -206,7 +210,7 @@ def runs_of(
     without: dict[tuple[str, str, int], str] = {}
     for record in records_in(folder):
         result, run = record.result, record.place
-        place, seed = wanted.get(_options(result.get("overrides", ()))), result.get(REPETITION)
+        place, seed = wanted.get(options_of(result.get("overrides", ()))), result.get(REPETITION)
         if place is None or seed not in plan.seeds or result["state"] not in _ENDED:
             continue
         if seed in found.get(place, {}) or (*place, seed) in without:
@@ -224,9 +228,11 @@ def _without_reward(common: Sequence[str], in_arm: Sequence[str]) -> list[str]:
     return [override for override in common if not (own and is_of_reward(override))]
 
 
-def _options(overrides: Sequence[str]) -> frozenset[str]:
-    """What of a run's overrides says to which arm and base it belongs."""
-    return frozenset(portable_override(o) for o in overrides if o.partition("=")[0] not in _OF_NO_ARM)
+def _tuned(plan: StudyPlan, base: str, arm: str) -> list[str]:
+    """The tuned option of an arm's runs; a control has the first arm's."""
+    best = plan.tuned.get(base, {})
+    value = best.get(arm, best.get(next(iter(plan.arms))))
+    return [f"{plan.tuning.option}={value}"] if plan.tuning is not None and value is not None else []
 
 
 def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
@@ -244,7 +250,7 @@ def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
             raise OutcomeError(f"{said}. They cannot be compared; give the study's command again.")
     arms: dict[frozenset[str], list[Outcome]] = {}
     for outcome in outcomes:
-        arms.setdefault(_options(outcome.overrides), []).append(outcome)
+        arms.setdefault(options_of(outcome.overrides), []).append(outcome)
     for runs in arms.values():
         if keys := differing_settings(runs):
             names = " and ".join(run.name for run in runs[:2])

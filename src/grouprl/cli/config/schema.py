@@ -163,6 +163,12 @@ class StudyConfig:
     """numbers of seeds to look after"""
     controls: bool = False
     """rewards that do not know"""
+    tune: str | None = None
+    """lr: the same grid for each arm"""
+    tune_grid: list[float] = field(default_factory=list)
+    """multiples that are tried"""
+    tune_seeds: list[int] = field(default_factory=list)
+    """none of the study's"""
     on_noop: str = "refuse"
     """or warn: arms that cannot differ"""
     question: str = ""

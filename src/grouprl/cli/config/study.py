@@ -16,11 +16,12 @@ from grouprl.cli.config.preflight import check_job, choices_of
 from grouprl.cli.config.schema import StudyConfig
 
 if TYPE_CHECKING:
-    from grouprl.studies.plan import StudyPlan
+    from grouprl.studies.plan import StudyPlan, Tuning
 
 DECIDED, SEED, REFUSE, WARN = "decided", "seed", "refuse", "warn"
 _NAMED_AFTER = "hydra.job.config.override_dirname"
 _TEXTS = ("baseline", "question")
+TUNE_GRID, TUNE_SEEDS = (0.25, 0.5, 1.0, 2.0, 4.0), (1000, 1001)
 LOOKS = (6, 8, 10, 12)
 """Numbers of seeds that until=decided looks after."""
 
@@ -60,18 +61,24 @@ def _check(study: StudyConfig) -> None:
         raise UsageError(f"until={study.until}: write until={DECIDED}, or leave it out.")
     if study.on_noop not in (REFUSE, WARN):
         raise UsageError(f"on_noop={study.on_noop}: choose {REFUSE} or {WARN}.")
+    if study.tune is None and (study.tune_grid or study.tune_seeds):
+        raise UsageError("tune_grid and tune_seeds belong to tune=lr. Add it.")
     if study.looks and not study.until:
         raise UsageError(f"looks={study.looks}: they belong to until={DECIDED}. Add it.")
 
 
-def short_names(overrides: Sequence[str]) -> list[str]:
-    """The override with which run folders are named after what is swept, and not after what all runs share."""
+def short_names(overrides: Sequence[str], shared: Sequence[str] | None = None) -> list[str]:
+    """The override with which run folders are named after what is swept, and not after what all runs share.
+
+    Args:
+        overrides: Of a batch.
+        shared: Those of them that all runs of the study share; None: those that the batch does not sweep.
+    """
     if any(override.startswith(_NAMED_AFTER) for override in overrides):
         return []
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
-    shared = [o.key_or_group for o in parsed if o.key_or_group not in swept and not o.key_or_group.startswith("hydra")]
-    return [f"{_NAMED_AFTER}.exclude_keys=[{','.join(dict.fromkeys([SEED, 'study', *shared]))}]"] if shared else []
+    parsed = OverridesParser.create().parse_overrides(list(overrides if shared is None else shared))
+    keys = [o.key_or_group for o in parsed if not o.is_sweep_override() and not o.key_or_group.startswith("hydra")]
+    return [f"{_NAMED_AFTER}.exclude_keys=[{','.join(dict.fromkeys([SEED, 'study', *keys]))}]"] if keys else []
 
 
 def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:
@@ -123,10 +130,12 @@ def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
         swept[SEED] = swept[SEED][: looks[-1]]
     if SEED in study.arms:
         raise UsageError("arms=[seed]: seeds are repetitions of an arm.")
+    common = [override for override in common if not override.startswith("hydra")]
+    tuning = _tuning(study, swept, common)
     try:
         return plan_of(
             swept,
-            [override for override in common if not override.startswith("hydra")],
+            [override for override in common if tuning is None or override.partition("=")[0] != tuning.option],
             arm_keys=study.arms,
             question=study.question,
             controls=CONTROLS if study.controls else (),
@@ -134,9 +143,31 @@ def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
             margin=study.margin,
             looks=looks,
             baseline=study.baseline,
+            tuning=tuning,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _tuning(study: StudyConfig, swept: dict[str, list[str]], common: list[str]) -> Tuning | None:
+    """What every arm tries before: multiples of the value that the first one has."""
+    from grouprl.studies.plan import Tuning
+
+    if study.tune is None:
+        return None
+    if study.tune in swept:
+        raise UsageError(f"tune={study.tune}: it is swept already. Leave one of them out.")
+    first = [f"{key}={values[0]}" for key, values in swept.items()]
+    value = OmegaConf.select(check_job("train", [*common, *first]), study.tune)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise UsageError(f"tune={study.tune}: it is {value}. Name an option that is a number above 0, such as lr.")
+    grid, seeds = sorted(study.tune_grid or TUNE_GRID), tuple(study.tune_seeds or TUNE_SEEDS)
+    if len(grid) < 3 or len(set(grid)) < len(grid) or grid[0] <= 0:
+        raise UsageError(f"tune_grid={grid}: give three or more multiples above 0, such as [0.5,1,2].")
+    shared = [seed for seed in seeds if str(seed) in swept.get(SEED, ())]
+    if shared or not seeds:
+        raise UsageError(f"tune_seeds={list(seeds)}: seed {shared[0] if shared else ''} is the study's. Give others.")
+    return Tuning(study.tune, tuple(f"{value * factor:g}" for factor in grid), seeds)
 
 
 def _looks(study: StudyConfig, swept: dict[str, list[str]]) -> tuple[int, ...]:

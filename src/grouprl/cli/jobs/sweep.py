@@ -15,17 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from grouprl.checks import on_one_device
-from grouprl.cli.config.folders import pinned, prepare_folder, prepare_sweep, sweep_folder, sweep_folders
+from grouprl.cli.config.folders import prepare_folder, prepare_sweep, sweep_folder
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import SEED, StudyConfig, check_arms, launcher, planned, short_names
+from grouprl.cli.config.study import StudyConfig, check_arms, launcher, planned
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
+from grouprl.cli.jobs.batches import Batch, batches_of, tuning_batches
 from grouprl.cli.jobs.job import Job
 from grouprl.files import FileError
-from grouprl.studies.plan import StudyError, StudyPlan, begin, is_of_reward
+from grouprl.studies.plan import OutcomeError, StudyError, StudyPlan, begin
 from grouprl.studies.table import progress, table_of
 from grouprl.training import signals
 from grouprl.training.records import read_result, settle, shown, versions
@@ -39,23 +40,14 @@ _begun: dict[Path, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Runs that are given to a launcher together."""
-
-    overrides: tuple[str, ...]
-    jobs: tuple[DictConfig, ...]
-    folders: tuple[Path, ...]
-    seeds: int
-    """How many seeds of the study are done after it."""
-
-
-@dataclass(frozen=True)
 class Sweep:
     """A command line of several runs, checked and not begun."""
 
     plan: StudyPlan
     folder: Path
     batches: tuple[Batch, ...]
+    """Those that tune, where it tunes: the others are made when the best values are known."""
+    overrides: tuple[str, ...]
     flags: tuple[str, ...]
     notes: tuple[str, ...]
     """What is said before it begins."""
@@ -81,37 +73,11 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     mine = [*overrides, *launcher(study, overrides)]
     plan = planned(study, mine)
     notes = check_arms(study, plan) if plan.compares else []
-    batches = [_batch([*part, *(short_names(part) if plan.compares else [])], n) for part, n in _parts(plan, mine)]
+    batches = tuning_batches(plan, mine) or batches_of(plan, mine)
     folders = [folder for batch in batches for folder in batch.folders]
     if len(set(folders)) < len(folders):
         raise UsageError("hydra.sweep.subdir: runs of several batches would write to one folder. Leave it out.")
-    return Sweep(plan, sweep_folder(batches[0].jobs[0]), tuple(batches), tuple(flags), tuple(notes))
-
-
-def _parts(plan: StudyPlan, overrides: Sequence[str]) -> list[tuple[list[str], int]]:
-    """The overrides of each batch, and how many seeds are done after it."""
-    looks = plan.looks or (len(plan.seeds),)
-    others = [o for o in overrides if o.partition("=")[0] != SEED] if plan.looks else list(overrides)
-    parts = []
-    for done, look in zip((0, *looks), looks, strict=False):
-        seeds = [f"{SEED}={','.join(map(str, plan.seeds[done:look]))}"] if plan.looks else []
-        parts.append(([*others, *seeds], look))
-        if plan.controls:
-            parts.append((_with_controls(plan, [*others, *seeds]), look))
-    return parts
-
-
-def _with_controls(plan: StudyPlan, overrides: Sequence[str]) -> list[str]:
-    """The overrides of the first arm's runs with the rewards of the controls."""
-    (first, *_), arms = plan.controls.values(), {o.partition("=")[0] for arm in plan.arms.values() for o in arm}
-    shared = [o for o in overrides if o.partition("=")[0] not in arms and not is_of_reward(o)]
-    own = [o for o in first if not is_of_reward(o)]
-    return [*shared, *own, f"reward={','.join(plan.controls)}"]
-
-
-def _batch(overrides: list[str], seeds: int) -> Batch:
-    jobs = check_command("train", overrides, multirun=True, quiet=True)
-    return Batch((*overrides, *pinned(jobs[0])), tuple(jobs), tuple(sweep_folders(jobs)), seeds)
+    return Sweep(plan, sweep_folder(batches[0].jobs[0]), tuple(batches), tuple(mine), tuple(flags), tuple(notes))
 
 
 def _refuse_many_devices(jobs: Sequence[DictConfig]) -> None:
@@ -157,15 +123,24 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
     if sweep.plan.compares:
         print("\n".join([*sweep.plan.describe(), *sweep.notes]), flush=True)
     folders: list[Path] = []
-    for batch in sweep.batches:
+    waiting = list(sweep.batches)
+    while waiting:
+        batch = waiting.pop(0)
         # Flags first: Hydra's parser takes no flag between overrides.
         sys.argv = [sys.argv[0], *sweep.flags, *batch.overrides]
         _used.clear()
         code = _run_batch(run, batch) or code
         folders += [_used.get(number, folder) for number, folder in enumerate(batch.folders)]
-        if signals.received or (
-            sweep.plan.looks and _is_last_of_look(sweep, batch) and _is_decided(sweep, batch.seeds)
-        ):
+        if signals.received:
+            break
+        if not batch.seeds and not waiting:
+            try:
+                sweep = _tuned(sweep)
+            except OutcomeError as error:
+                print(f"no study: {error}", file=sys.stderr)
+                break
+            waiting = list(sweep.batches)
+        elif sweep.plan.looks and (not waiting or waiting[0].seeds > batch.seeds) and _is_decided(sweep, batch.seeds):
             break
     ended = _close(folders, started, command) or code
     if signals.received or not sweep.plan.compares:
@@ -175,8 +150,18 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
     return _conclude(plan, sweep.folder)
 
 
-def _is_last_of_look(sweep: Sweep, batch: Batch) -> bool:
-    return batch is [other for other in sweep.batches if other.seeds == batch.seeds][-1]
+def _tuned(sweep: Sweep) -> Sweep:
+    """The sweep with the batches of the study itself, after those that tune."""
+    from grouprl.studies import tuning
+
+    plan = tuning.tuned(sweep.plan, sweep.folder)
+    plan.write(sweep.folder)
+    print("\n".join(["", *tuning.table(plan, tuning.tried(plan, sweep.folder))]), flush=True)
+    batches = batches_of(plan, list(sweep.overrides))
+    for batch in batches:
+        for folder, job in zip(batch.folders, batch.jobs, strict=True):
+            prepare_folder(folder, job)
+    return replace(sweep, plan=plan, batches=tuple(batches))
 
 
 def _run_batch(run: Callable[[], None], batch: Batch) -> int:
@@ -243,7 +228,6 @@ def _result_of(folder: Path) -> dict[str, Any]:
 
 def _is_decided(sweep: Sweep, seeds: int) -> bool:
     """Whether a study ends at a look; what the look says is shown."""
-    from grouprl.studies.outcomes import OutcomeError
     from grouprl.studies.verdict import judge
 
     try:
@@ -257,7 +241,6 @@ def _is_decided(sweep: Sweep, seeds: int) -> bool:
 
 def _conclude(plan: StudyPlan, folder: Path) -> int:
     """Say the verdict of a study, in which failed runs count as what they scored; the exit code."""
-    from grouprl.studies.outcomes import OutcomeError
     from grouprl.studies.show.report import write_report
     from grouprl.studies.verdict import judge
 

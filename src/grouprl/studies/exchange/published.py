@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from grouprl.files import FileError, read_parquet, write_parquet, write_text
-from grouprl.studies.outcomes import HELDOUT_COLUMNS, Outcome, OutcomeError, outcome_of, read_outcome
-from grouprl.studies.plan import read_plan
+from grouprl.studies.outcomes import HELDOUT_COLUMNS, Outcome, outcome_of, read_outcome
+from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.table import run_folders
 from grouprl.studies.verification import digest, edited
 from grouprl.training.callbacks import evaluations_in
