@@ -68,6 +68,8 @@ WRONG = [
     (["lr=fast"], ["lr=fast", "expected a number"]),
     (["lr_decay=perhaps"], ["lr_decay=perhaps", "expected true or false"]),
     (["steps=0"], ["steps=0", "at least 1"]),
+    (["filter.drop=1.5"], ["filter.drop=1.5", "below 1"]),
+    (["filter=informative", "filter.rounds=0"], ["filter.rounds=0", "at least 1"]),
     (["policy.fast=flase"], ["policy.fast=flase", "give true or false"]),
     (["policy.compile=2"], ["policy.compile=2", "give true or false"]),
     (["sampler.max_sequences=0"], ["sampler.max_sequences=0", "at least 1"]),

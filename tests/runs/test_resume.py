@@ -47,7 +47,7 @@ def test_a_run_folder_with_a_link_that_leads_elsewhere_is_refused(run_copy, caps
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["lr=1"], ["lr=1", "lr=0.0005", "What may change", "steps"]),
+        (["lr=1"], ["lr=1", "lr=0.0002", "What may change", "steps"]),
         (["advantage.ties=min"], ["advantage.ties=min", "advantage.ties=average"]),
         (["eps_hihg=1"], ["eps_hihg", "no such option"]),
         (["steps=1"], ["steps=1", "has done 2 iterations"]),
@@ -67,7 +67,7 @@ def test_a_finished_run_is_left_alone_or_given_more_steps(run_copy, capsys):
     code, shown = resume(capsys, "resume=runs/a")
     assert code == 0
     assert "nothing to do" in shown
-    code, shown = resume(capsys, "resume=runs/a", "steps=3", "lr=0.0005")
+    code, shown = resume(capsys, "resume=runs/a", "steps=3", "lr=0.0002")
     assert code == 0, shown
     assert read_result(run_copy)["iterations"] == 3
 

@@ -200,6 +200,7 @@ def test_hugging_face_folder_and_jsonl(train, model_folder, problems_file, kind,
     assert len([tag for tag in tags["scalars"] if tag.startswith("Overview/")]) == 8
     assert [event.step for event in events.Scalars("reward")] == [1, 2, 3]
     assert {event.step for event in events.Scalars("heldout/pass@1")} <= {0, 1, 2, 3} > {1, 2}
+    assert not any(tag.startswith("after") for tag in tags["scalars"])  # hparams shows what is there
     assert tags["histograms"] == ["advantages", "ratios"]
     histogram = events.Histograms("ratios")[0].histogram_value
     assert histogram.min <= 1 <= histogram.max

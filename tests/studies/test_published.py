@@ -46,9 +46,11 @@ def verified(capsys, *arguments):
 
 def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
     call = prints(compare.main, capsys)
-    whole = call("s", "--json", "s.json", "--report")
+    code, whole = call("s", "--json", "s.json", "--report")
     shutil.rmtree("s")
-    assert call("p", "--json", "p.json", "--report") == whole
+    assert whole.endswith("written: s/report.html\nwritten: s.json\n")
+    again = whole.replace("written: s", "written: p", 1).replace("written: s.json", "written: p.json")
+    assert call("p", "--json", "p.json", "--report") == (code, again)
     assert json.loads(Path("p.json").read_text()) == json.loads(Path("s.json").read_text())
     assert "<b>zscore</b>".replace("<", "&lt;").replace(">", "&gt;") in (published / "report.html").read_text()
     assert {file.name for file in published.iterdir()} >= {"study.json", "results.csv", "heldout.parquet"}

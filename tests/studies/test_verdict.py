@@ -15,6 +15,7 @@ from grouprl.statistics.seeds import paired_t
 from grouprl.statistics.sequential import nominal_level
 from grouprl.studies.outcomes import read_outcome
 from grouprl.studies.plan import OutcomeError, begin, plan_of
+from grouprl.studies.table import progress
 from grouprl.studies.verdict import judge
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
@@ -55,7 +56,12 @@ def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
 def test_exit_codes(study, capsys):
     study({"tiny": 0.2})
     assert prints(compare.main, capsys)("s")[0] == 0
-    assert prints(compare.main, capsys)("nowhere")[0] == 1
+    code, text = prints(compare.main, capsys)("nowhere")
+    assert (code, text) == (1, "compare.py: nowhere: there is no such folder or file. Give a study (runs/NAME), runs, "
+                               "two evaluations, or a table (*.csv).\n")  # fmt: skip
+    Path("runs").mkdir()
+    Path("s").rename("runs/s")
+    assert "Studies here: runs/s." in prints(compare.main, capsys)("nowhere")[1]
 
 
 def test_a_study_that_looks_twice_has_wider_intervals_and_one_test(study):
@@ -237,6 +243,8 @@ def test_seeds_that_were_added_are_exploratory(study, capsys):
             make_run(folder, advantage=advantage, seed=seed, chances=HARD + gain, policy="tiny")
     later = begin(more, Path("s"))
     assert later.seeds == plan.seeds
+    assert "4 seeds and 2 added later, which are exploratory: 12 runs at most." in later.describe()[1]
+    assert progress(Path("s")).startswith("study: 12 of 12 runs done")
     found = judge(later, Path("s"))
     assert found.bases["policy=tiny"].arms[0].seeds == (0, 1, 2, 3)
     assert found.exploratory.bases["policy=tiny"].arms[0].seeds == tuple(range(6))

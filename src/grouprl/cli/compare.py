@@ -21,9 +21,9 @@ from grouprl.studies.comparison import ComparisonError, compare, describe, is_de
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import read_arms
 from grouprl.studies.outcomes import arms_of, read_outcome
-from grouprl.studies.plan import METRICS, OutcomeError, StudyPlan, read_plan
+from grouprl.studies.plan import METRICS, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
-from grouprl.studies.show.report import write_report
+from grouprl.studies.show.report import REPORT_FILE, write_report
 from grouprl.studies.table import run_folders
 from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
 from grouprl.training.records import RESULT_FILE
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(text, flush=True)
         if options.json:
             write_named(options.json, json.dumps(finite(numbers), indent=2) + "\n")
+        written = [options.folders[0] / REPORT_FILE] if options.report else []
+        for file in [*written, *filter(None, (options.export, options.json))]:
+            print(f"written: {file}", file=sys.stderr)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ComparisonError, OutcomeError, FileError, OSError, ValueError) as error:
@@ -79,6 +82,9 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     if options.arm:
         return _bases(_arms(options), options)
     (first, *others) = options.folders
+    lacking = [str(folder) for folder in options.folders if not folder.exists()]
+    if lacking:
+        raise ComparisonError(f"{lacking[0]}: there is no such folder or file. {_studies()}")
     if not others and first.is_file():
         return _table(first, options)
     plan = None if others else read_plan(first)
@@ -87,6 +93,14 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     if options.report or options.export:
         raise ComparisonError("--report and --export are of a study: python compare.py STUDY.")
     return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
+
+
+def _studies() -> str:
+    """What could have been meant."""
+    there = sorted(str(file.parent) for file in Path("runs").glob(f"*/{PLAN_FILE}"))
+    if not there:
+        return "Give a study (runs/NAME), runs, two evaluations, or a table (*.csv)."
+    return f"Studies here: {', '.join(there)}."
 
 
 def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[str, Any, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from grouprl.files import FileError
@@ -32,6 +33,7 @@ def main() -> None:
     if arguments.publish:
         try:
             publish(arguments.source, arguments.publish)
+            print(f"\nwritten: {arguments.publish}. Again: python compare.py {shlex.quote(str(arguments.publish))}")
         except (FileError, OSError) as error:
             parser.error(str(error))
 

@@ -16,3 +16,11 @@ def halve_on_one_device(on_out_of_memory: str, devices: Any, key: str = "trainer
             f"on_out_of_memory=halve: {key}={devices}, and devices cannot halve their micro-batches each by itself. "
             "Use on_out_of_memory=stop, or trainer.devices=1."
         )
+
+
+def group_filter(rounds: int, drop: float) -> None:
+    """Arguments of `grouprl.runtime.groups.GroupFilter`."""
+    if rounds < 1:
+        raise ValueError(f"filter.rounds={rounds}: give at least 1, the first draw.")
+    if not 0 <= drop < 1:
+        raise ValueError(f"filter.drop={drop}: give a share of the groups, at least 0 and below 1.")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grouprl.batch import Prompts, Rollouts
 from grouprl.rewards.base import Rewards
-from grouprl.sampling.checks import group_filter
+from grouprl.runtime.checks import group_filter
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,6 @@ def group_sampler(group_size: int, max_new_tokens: int, max_sequences: int, top_
         )
 
 
-def group_filter(rounds: int, drop: float) -> None:
-    """Arguments of `grouprl.runtime.groups.GroupFilter`."""
-    if rounds < 1:
-        raise ValueError(f"filter.rounds={rounds}: give at least 1, the first draw.")
-    if not 0 <= drop < 1:
-        raise ValueError(f"filter.drop={drop}: give a share of the groups, at least 0 and below 1.")
-
-
 def vllm_sampler(
     group_size: int,
     max_new_tokens: int,

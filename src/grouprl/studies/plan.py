@@ -19,6 +19,8 @@ Metric = Literal["final", "area"]
 METRICS: tuple[Metric, ...] = ("final", "area")
 PLAN_FILE = "study.json"
 REPETITION = "seed"
+_FEW = 6
+"""Seeds below which sign flips can never decide, and t takes more than two standard deviations."""
 BASES = ("policy", "data.seed")
 """Options whose values are bases where they are swept: a verdict on one is a verdict on that one."""
 _SHAPE: Shape = {
@@ -99,7 +101,8 @@ class StudyPlan:
     def runs(self) -> int:
         """The most that the study takes."""
         tuning = len(self.arms) * len(self.tuning.values) * len(self.tuning.seeds) if self.tuning else 0
-        return ((len(self.arms) + len(self.controls)) * len(self.seeds) + tuning) * len(self.bases)
+        seeds = len(self.seeds) + len(self.later_seeds)
+        return ((len(self.arms) + len(self.controls)) * seeds + tuning) * len(self.bases)
 
     @property
     def swept(self) -> set[str]:
@@ -129,12 +132,16 @@ class StudyPlan:
         seeds, bases = len(self.seeds), len(self.bases)
         over = f", on {bases} bases ({', '.join(self.bases)})" if bases > 1 else ""
         beside = f" and {len(self.controls)} controls" if self.controls else ""
-        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{over}: {self.runs} runs at most.")
+        later = f" and {len(self.later_seeds)} added later, which are exploratory" if self.later_seeds else ""
+        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{later}{over}: {self.runs} runs at most.")
         if self.compares:
+            points = f"{self.margin:g} point{'s' * (self.margin != 1)}"
             lines.append(
                 f"Seen four times in five: a difference of {smallest_visible(1.0, seeds):.2f} standard deviations of "
-                f"the seeds' differences. Differences within {self.margin:g} points do not matter."
+                f"the seeds' differences. Differences within {points} do not matter."
             )
+        if self.compares and seeds < _FEW:
+            lines.append(f"{seeds} seeds most likely end undecided: give {_FEW} or more, or until=decided.")
         return lines
 
 

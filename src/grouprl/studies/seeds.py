@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def compare_arms(
         for test in tests
     )
     asked = next((pair for pair in pairs if pair.ending == "undecided"), pairs[0])
-    return StudyComparison(metric, made, pairs, _purchases(asked.split, by_name[asked.first]), tuple(notes))
+    return StudyComparison(metric, made, pairs, _purchases(asked, by_name[asked.first]), tuple(notes))
 
 
 def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, size: int) -> Arm:
@@ -203,7 +203,11 @@ def _split(first: Arm, second: Arm) -> VarianceSplit | None:
     return variance_split(first.shares, first.samples, second.shares, sample=sampling_variance(a, b))
 
 
-def _purchases(split: VarianceSplit | None, arm: Arm) -> tuple[Purchase, ...]:
-    if split is None or not (arm.seconds > 0 and arm.seconds_of_sample > 0):
+def _purchases(pair: PairComparison, arm: Arm) -> tuple[Purchase, ...]:
+    """What an hour more buys, in proportion to the standard error that was seen: the split's parts are rough."""
+    if pair.split is None or not (arm.seconds > 0 and arm.seconds_of_sample > 0):
         return ()
-    return tuple(next_hour(split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds_of_sample))
+    found = next_hour(pair.split, seconds_of_run=arm.seconds, seconds_of_sample=arm.seconds_of_sample)
+    now = next(purchase.standard_error for purchase in found if not purchase.amount)
+    seen = pair.test.single.sd / math.sqrt(pair.test.single.seeds)
+    return tuple(replace(one, standard_error=one.standard_error * seen / now) for one in found) if now else ()

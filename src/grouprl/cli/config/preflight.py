@@ -20,6 +20,7 @@ from grouprl.cli.config.messages import UsageError, explain, first_line, unknown
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
 from grouprl.cli.config.values import check_components, check_values, takes
 from grouprl.files import FileError
+from grouprl.training import signals
 
 _FLAGS = ("-h --help", "-m --multirun", "-r --run", "--hydra-help", "--version", "--resolve")
 _FLAGS_WITH_VALUES = (
@@ -255,5 +256,6 @@ def guarded(check: Callable[[], Any], program: str) -> Any:
     try:
         return check()
     except (UsageError, FileError) as error:
+        signals.raise_if_received()  # it may be what a signal left half done
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -249,7 +249,8 @@ def _train(job: Job) -> tuple[int, str]:
     state = "interrupted" if report.exit_code else "finished"
     ended = {"digests": digests_of(folder)} if state == "finished" else {}
     job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics, **ended)
-    return report.exit_code, describe_run(report, folder, job.command_to_resume, program("evaluate")) + "\n"
+    again = "" if job.sweeping else job.command_to_resume
+    return report.exit_code, describe_run(report, folder, again, program("evaluate")) + "\n"
 
 
 def _note_inputs(job: Job, digests: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from grouprl.cli.config.folders import prepare_folder, prepare_sweep, sweep_fold
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import StudyConfig, check_arms, launcher, planned
+from grouprl.cli.config.study import LOOKS, StudyConfig, check_arms, launcher, planned
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
@@ -147,7 +147,7 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
         return ended
     plan = replace(sweep.plan, ended_after=batch.seeds) if sweep.plan.looks else sweep.plan
     plan.write(sweep.folder)
-    return _conclude(plan, sweep.folder)
+    return _conclude(plan, sweep.folder, command)
 
 
 def _tuned(sweep: Sweep) -> Sweep:
@@ -239,7 +239,7 @@ def _is_decided(sweep: Sweep, seeds: int) -> bool:
     return verdict.decided
 
 
-def _conclude(plan: StudyPlan, folder: Path) -> int:
+def _conclude(plan: StudyPlan, folder: Path, command: Sequence[str]) -> int:
     """Say the verdict of a study, in which failed runs count as what they scored; the exit code."""
     from grouprl.studies.show.report import write_report
     from grouprl.studies.verdict import judge
@@ -253,4 +253,16 @@ def _conclude(plan: StudyPlan, folder: Path) -> int:
     report = write_report(verdict, folder)
     print(f"\n{verdict.describe()}\n\nTo look at: {shlex.quote(str(shown(report)))}")
     print(f"Again: python compare.py {shlex.quote(str(shown(folder)))}")
+    if not verdict.decided:
+        print(f"To decide it, a study that looks several times, on other seeds: {_next(plan, folder, command)}")
     return verdict.exit_code
+
+
+def _next(plan: StudyPlan, folder: Path, command: Sequence[str]) -> str:
+    """The command of a study that goes on where one ended undecided: its own seeds are spent on its one verdict."""
+    ours = ("seed", "study", "until", "looks")
+    kept = [option for option in command if option.partition("=")[0] not in ours]
+    first = max(*plan.seeds, *plan.later_seeds, 0) + 1
+    last = first + max(plan.looks or LOOKS)
+    more = ["until=decided", f"seed=range({first},{last})", f"study={folder.name}_2"]
+    return f"{program('train')} {shlex.join([*kept, *more])}"

@@ -109,7 +109,11 @@ def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
         cells = "".join(_completion(rows[problem]) for rows in found.values())
         lines.append(f"<tr><td>{_text(question)}</td>{cells}</tr>")
     seeds_shown = ", ".join(f"{name}: seed {next(iter(arm))}" for name, arm in runs.items())
-    note = f"Greedy completions after training ({_text(seeds_shown)}), problems first on which the arms differ."
+    apart = sum(len({rows[p]["correct"] for rows in found.values()}) > 1 for p in problems)
+    note = (
+        f"Greedy completions after training ({_text(seeds_shown)}). One is right and another wrong on {apart} of "
+        f"{len(problems)} problems, which stand first."
+    )
     return "".join([*lines, f'</table><p class="small">{note}</p>'])
 
 

@@ -27,9 +27,14 @@ def details(found: StudyComparison) -> str:
         sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
         each = " ".join(f"{score:.1f}" for score in scores)
         lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {_share(float(arm.greedy.mean()))} | {each} |")
+    if seeds == 1:
+        differences = [f"{pair.second} - {pair.first}: {100 * pair.test.single.value:+.1f}" for pair in found.pairs]
+        several = "seed=0,1,2,3,4,5"
+        lines += ["", f"One seed has no interval ({'; '.join(differences)}). Run more: {several}."]
+        return "\n".join([*lines, *found.notes])
     lines += [
         "",
-        "| B - A | difference, these problems | p | all pairs together | p | sign flips p | problems like these | p |",
+        "| difference | these problems | p | all pairs together | p | sign flips p | problems like these | p |",
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for pair in found.pairs:
@@ -41,7 +46,8 @@ def details(found: StudyComparison) -> str:
         )
     lines += [
         "",
-        f"| B - A | greedy | pass@{min(COVERAGE, samples)} | solved by B alone, A alone | correlation of seeds |",
+        f"| difference | greedy | pass@{min(COVERAGE, samples)} | problems solved by one alone, the other alone | "
+        "correlation of seeds |",
     ]
     lines.append("|---|---|---|---|---|")
     for pair in found.pairs:
@@ -51,6 +57,11 @@ def details(found: StudyComparison) -> str:
             f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
         )
     lines.append("")
+    if any(_width(pair.general) < _width(pair.test.single) for pair in found.pairs):
+        lines.append(
+            "Where the interval on problems like these is narrower than the one on these problems, few seeds made it "
+            "so by chance: what holds for more cannot be surer. Read the first."
+        )
     for pair in found.pairs:
         if pair.unpaired is not None:
             lines.append(
@@ -68,7 +79,11 @@ def details(found: StudyComparison) -> str:
     for pair in found.pairs:
         if pair.saturation is not None:
             lines.append(_saturation_line(pair.second, pair.first, pair.saturation))
-    splits = [f"{pair.second} - {pair.first}: {_split_line(pair.split)}" for pair in found.pairs if pair.split]
+    splits = [
+        f"{pair.second} - {pair.first}: {_split_line(pair.split, pair.test.single.sd)}"
+        for pair in found.pairs
+        if pair.split
+    ]
     lines += ["", "Variance of a seed's difference on these problems:", *splits] if splits else []
     lines += [_purchase_line(purchase) for purchase in found.purchases]
     return "\n".join([*lines, *found.notes])
@@ -90,7 +105,11 @@ def _saturation_line(second: str, first: str, test: SaturationTest) -> str:
     )
 
 
-def _split_line(split: VarianceSplit) -> str:
+def _width(test: SeedTest) -> float:
+    return test.high - test.low
+
+
+def _split_line(split: VarianceSplit, sd: float) -> str:
     parts = {
         "seed": split.seed,
         "seed and problem": split.both / split.problems,
@@ -99,12 +118,9 @@ def _split_line(split: VarianceSplit) -> str:
     total = sum(parts.values())
     shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
     on_others = math.sqrt(split.problem / split.problems)
-    return (
-        f"{shares} (sd {100 * math.sqrt(total):.2f} points); other problems would move it by another "
-        f"{100 * on_others:.2f} (sd)."
-    )
+    return f"{shares} (sd {100 * sd:.2f} points); other problems would move it by another {100 * on_others:.2f} (sd)."
 
 
 def _purchase_line(purchase: Purchase) -> str:
-    what = f"{purchase.amount} more {purchase.what}" if purchase.amount else "as it is"
-    return f"- an hour more, {what}: standard error {100 * purchase.standard_error:.2f} points"
+    what = f"an hour more, {purchase.amount} more {purchase.what}" if purchase.amount else "now"
+    return f"- {what}: standard error {100 * purchase.standard_error:.2f} points"

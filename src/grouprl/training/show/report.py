@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
 from grouprl.statistics.proportions import Estimate
 from grouprl.training.callbacks import read_metrics
@@ -20,6 +21,8 @@ _SHOWN = {
     "correct_if_boxed": "correct, if boxed",
     "correct_if_stepped": "correct, if steps shown",
 }
+_FINAL = {"heldout_pass_at_1": "heldout/pass@1/after", "heldout_greedy": "heldout/greedy/after"}
+"""Tags of `grouprl.training.show.board.Overview` and the metrics that end there."""
 _OF_NO_RUN = ("study", "hydra.run.dir", "resume")
 _RUN_MEANS = ("ppo/clip_fraction/high", "ppo/clip_fraction/low", "groups/without_signal", "tokens_per_s")
 
@@ -62,8 +65,11 @@ def log_hyperparameters(
         return
     pairs = (override.lstrip("+~").partition("=")[::2] for override in overrides)
     shown = {key: _number(value) for key, value in pairs if (key not in _OF_NO_RUN if swept is None else key in swept)}
-    finals = {f"after/{name}": metrics[key] for name in _SHOWN if (key := f"heldout/{name}/after") in metrics}
-    trainer.logger.log_hyperparams(shown or {"options": "default"}, finals or {"after/none": 0.0})
+    # Tags that are logged anyway: the tab shows the last value of each.
+    finals = {f"Overview/{tag}": value for tag, key in _FINAL.items() if (value := metrics.get(key)) is not None}
+    writer = trainer.logger.experiment._get_file_writer()
+    for summary in hparams(shown or {"options": "default"}, finals):
+        writer.add_summary(summary)
     trainer.logger.save()
 
 
@@ -75,7 +81,14 @@ def _number(text: str) -> float | str:
 
 
 def describe_run(report: RunReport, folder: Path, command_to_resume: str, evaluate: str) -> str:
-    """What a user sees last: what was learned, where it lies, what to try next."""
+    """What a user sees last: what was learned, where it lies, what to try next.
+
+    Args:
+        report: Of the run.
+        folder: Its folder.
+        command_to_resume: Empty in a sweep, which says how it goes on as a whole.
+        evaluate: The evaluation script as it is called.
+    """
     lines = ["", f"{report.iterations} iteration{'s' * (report.iterations != 1)} in {report.seconds:.0f} s"]
     if report.before:
         lines.append(f"held-out, {report.before['pass@1'].questions} problems, 95% intervals:")
@@ -91,7 +104,7 @@ def describe_run(report: RunReport, folder: Path, command_to_resume: str, evalua
     ]
     if report.exit_code:
         lines.insert(1, "stopped by a signal; the policy of the last finished iteration is saved")
-        lines.append(f"to go on     {command_to_resume}")
+        lines += [f"to go on     {command_to_resume}"] if command_to_resume else []
     return "\n".join(lines)
 
 
