@@ -77,7 +77,8 @@ def short_names(overrides: Sequence[str], shared: Sequence[str] | None = None) -
     if any(override.startswith(_NAMED_AFTER) for override in overrides):
         return []
     parsed = OverridesParser.create().parse_overrides(list(overrides if shared is None else shared))
-    keys = [o.key_or_group for o in parsed if not o.is_sweep_override() and not o.key_or_group.startswith("hydra")]
+    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
+    keys = [o.key_or_group for o in parsed if o.key_or_group not in swept and not o.key_or_group.startswith("hydra")]
     return [f"{_NAMED_AFTER}.exclude_keys=[{','.join(dict.fromkeys([SEED, 'study', *keys]))}]"] if keys else []
 
 
