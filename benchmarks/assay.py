@@ -302,14 +302,15 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
         for response in responses(found):
             lines += response.lines(metric)
     for metric in ("pass@1", f"pass@1 of {DEFAULT_SAMPLES}", "greedy"):
-        lines += sensitivity(scores(rows, metric), metric)
+        lines += sensitivity(scores(rows, metric), metric) if metric in rows[0] else []
     found, tokens = scores(rows, "pass@1"), scores(rows, "tokens")
-    levels = list(scores(rows, "three levels")[NONE, NONE].values())
-    lines += [
-        f"Groups with three or more levels in the last quarter of training: {100 * statistics.mean(levels):.0f}% in "
-        f"the mean of the default runs, {100 * min(levels):.0f}% in the lowest.",
-        "",
-    ]
+    if "three levels" in rows[0]:
+        levels = list(scores(rows, "three levels")[NONE, NONE].values())
+        lines += [
+            f"Groups with three or more levels in the last quarter of training: {100 * statistics.mean(levels):.0f}% "
+            f"in the mean of the default runs, {100 * min(levels):.0f}% in the lowest.",
+            "",
+        ]
     asked = [dose for kind, dose in found if kind == QUESTION]
     if asked:
         lines += ["### Questions", "", "| beside the default arm | seeds | pass@1, paired difference | tokens |"]
