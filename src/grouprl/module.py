@@ -119,9 +119,7 @@ class GroupRLModule(L.LightningModule):
         self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed, self.sampling_seed = eval_samples, seed, sampling_seed(seed, repeat)
         self.final_eval_samples = final_eval_samples or eval_samples
-        self.iteration = 0
-        self.stop_requested = False
-        """Whether the iteration under way is the last."""
+        self.iteration, self.stop_requested = 0, False  # whether the iteration under way is the last
         self.evaluations: dict[int, dict[str, Estimate]] = {}
         """Held-out estimates by the number of finished iterations."""
         self.last_rollouts: tuple[Prompts, Rollouts, Rewards, Tensor] | None = None
@@ -130,6 +128,7 @@ class GroupRLModule(L.LightningModule):
         """What the latest iteration logged."""
         self.last_ratio_counts: Tensor | None = None
         """Its trained tokens by ratio (`grouprl.batch.RATIO_EDGES`), over all PPO epochs and ranks."""
+        self.measure_heldout: Callable[..., list[heldout.ProblemResult]] = heldout.measure
         self._heldout: list[heldout.ProblemResult] = []
         self.last_evaluation: list[heldout.ProblemResult] = []
         """Results of the latest evaluation, of the problems of all ranks."""
@@ -329,7 +328,7 @@ class GroupRLModule(L.LightningModule):
         samples = self.final_eval_samples if self.iteration == self.steps else self.eval_samples
         # No more of a problem at once than training samples: memory that was enough for it is enough here.
         most = max(self.sampler.group_size, self.eval_samples)
-        measure = partial(heldout.measure, samples=samples, seed=self.seed + 2**31, at_once=most)
+        measure = partial(self.measure_heldout, samples=samples, seed=self.seed + 2**31, at_once=most)
         with self._validation.holding(self.trainer.world_size):
             self._heldout += self.memory.sample(
                 self.sampler, prompts, lambda sampler: measure(self.policy, sampler, prompts), group=min(samples, most)

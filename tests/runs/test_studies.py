@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.runs import weights
+from helpers.runs import same, weights
 
+from grouprl.files import read_parquet
 from grouprl.studies.plan import PLAN_FILE
 from grouprl.training.callbacks import read_metrics
 from grouprl.training.records import read_result
@@ -134,3 +135,33 @@ def test_every_arm_tries_the_same_values_before_and_takes_its_best(train, capfd)
     assert capfd.readouterr().out.count("finished before, skipped") == 10
     assert train(*options, *tune, "tune_grid=[0.5,1,4]") == 2
     assert "its study tunes lr=0.0005,0.001,0.002" in capfd.readouterr().err
+
+
+def test_the_evaluation_before_training_is_made_once_for_all_arms_of_a_seed(train, monkeypatch):
+    options = ["max_new_tokens=40", "threads=1", "steps=1", "seed=0", "eval_every=0"]
+    assert train("-m", "lr=1e-3,2e-3", *options, "study=h") in (0, 3)
+    (file,) = Path("runs/h/shared").iterdir()
+    first, second = runs("h").values()
+    before = "heldout/iteration-00000.parquet"
+    assert read_parquet(first / before) == read_parquet(second / before)
+    assert train("lr=1e-3", *options, "hydra.run.dir=alone") == 0
+    assert read_parquet(Path("alone", before)) == read_parquet(first / before)
+    assert same(weights("alone"), weights(first))
+    assert read_result(Path("alone"))["digests"] == read_result(first)["digests"]
+    # What is there is taken, and not what is damaged; other samples are other work.
+    content = json.loads(file.read_text())
+    content["results"][0]["greedy_correct"] = not content["results"][0]["greedy_correct"]
+    file.write_text(json.dumps(content))
+    copy = Path("runs/i/shared", file.name)
+    copy.parent.mkdir(parents=True)
+    copy.write_text(file.read_text())
+    assert train("-m", "lr=4e-3,5e-3", *options, "study=i") in (0, 3)
+    third = next(iter(runs("i").values()))
+    assert read_parquet(third / before)[0]["correct"] != read_parquet(first / before)[0]["correct"]
+    damaged = Path("runs/j/shared", file.name)
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    assert train("-m", "lr=4e-3,5e-3", *options, "eval_samples=3", "study=i2") in (0, 3)
+    assert [f.name for f in Path("runs/i2/shared").iterdir()] != [file.name]
+    assert train("-m", "lr=6e-3,7e-3", *options, "study=j") in (0, 3)
+    assert read_parquet(next(iter(runs("j").values())) / before) == read_parquet(first / before)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
 from grouprl.batch import Prompts, Rollouts
+from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.schema import GROUPS
 from grouprl.evaluation.benchmarks import BenchmarkProblem
@@ -30,14 +31,30 @@ from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.controls import WrongLabelReward
 from grouprl.rewards.isolation import IsolatedReward, load_object
-from grouprl.runtime.machine import use_determinism, use_threads
+from grouprl.runtime.machine import describe, use_determinism, use_threads
+from grouprl.studies.plan import read_plan
 from grouprl.training import labels, selection
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
 from grouprl.training.selection import benchmark_problems, check_overlap
+from grouprl.training.shared import SharedStart
 from grouprl.training.show.board import Overview, Samples
 from grouprl.training.stopping import GracefulStop
+
+_OF_THE_START = (
+    "policy",
+    "adapter",
+    "sampler",
+    "prompt",
+    "temperature",
+    "max_new_tokens",
+    "group_size",
+    "eval_samples",
+    "seed",
+    "trainer",
+)
+"""Options that samples of the untrained policy depend on, beside its weights and the problems."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +125,27 @@ def build(
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
+    shared = [SharedStart(folder.parent, _start_key(config, module, data))] if read_plan(folder.parent) else []
     evaluates = len(data.heldout_prompts) > 0
     # What an interrupted iteration drew in TensorBoard is not shown beside its repetition.
     logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
-    trainer = _build_trainer(config, logger, _callbacks(config, folder, stop, config_hash, evaluates), evaluates)
+    callbacks = [*shared, *_callbacks(config, folder, stop, config_hash, evaluates)]
+    trainer = _build_trainer(config, logger, callbacks, evaluates)
     return Run(module, data, trainer, stop, contamination)
+
+
+def _start_key(config: DictConfig, module: GroupRLModule, data: PromptDataModule) -> str:
+    """Digest of all that the evaluation before training depends on."""
+    options: Any = OmegaConf.to_container(config, resolve=True)
+    return digest(
+        {
+            "options": {name: options[name] for name in _OF_THE_START},
+            "weights": [weights_digest(module.policy), config_digest(module.policy)],
+            "heldout": [data.heldout_prompts.token_ids, data.heldout_prompts.answers],
+            "machine": describe(str(options["trainer"].get("precision"))),
+            "package": package_digest(),
+        }
+    )
 
 
 def _devices(config: DictConfig) -> int:
