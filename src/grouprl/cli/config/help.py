@@ -27,7 +27,7 @@ _EXAMPLES = {
         ("python train.py -m advantage=rank,zscore eps_high=0.2,0.28", "a sweep of four runs"),
         ("python train.py -m loss=repo,grpo until=decided jobs=2", "a study, and its verdict"),
         ("python train.py loss=dapo loss/gate=cispo steps=300", "a preset, and another choice on an axis"),
-        ("python train.py policy=hf policy.path=DIR data=jsonl", "your own model and data (data.path=FILE)"),
+        ("python train.py policy=hf policy.path=DIR data=jsonl", "your own model, and a data.path=FILE"),
         ("python train.py --cfg job --resolve", "show the configuration and stop"),
     ),
     "evaluate": (
