@@ -66,7 +66,12 @@ def test_looks_take_their_seeds_from_the_command_line_or_from_zero_on():
 def test_several_runs_at_once_divide_the_cores(monkeypatch):
     monkeypatch.setattr("grouprl.runtime.machine.cores", lambda: 8)
     study, others = split_study([*ARMS, "jobs=3"], multirun=True)
-    assert launcher(study, others) == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "threads=2"]
+    assert launcher(study, others) == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "threads=1"]
+    monkeypatch.setattr("grouprl.policy.folder.weights_in", {"tiny": 10**9, "tiny_b": 10**9, "x/y": None}.get)
+    assert launcher(study, others)[-1] == "threads=2"  # a large model, and one that is not here
+    assert launcher(study, [*others, "policy=hf", "policy.path=x/y"])[-1] == "threads=2"
+    monkeypatch.setattr("grouprl.policy.folder.weights_in", {"tiny": 10**9, "tiny_b": 10**5}.get)
+    assert launcher(study, [*others, "policy=tiny,tiny_b"])[-1] == "threads=1"  # the smallest decides for all
     assert launcher(study, [*others, "threads=1"])[-1] == "hydra.launcher.n_jobs=3"
     with pytest.raises(UsageError, match="hydra/launcher is given as well"):
         launcher(study, [*others, "hydra/launcher=joblib"])

@@ -314,3 +314,14 @@ def test_an_adapter_that_the_library_would_put_on_unasked_is_refused(adapter, mo
     monkeypatch.setattr(weights, "ADAPTER_CONFIG", "not in a folder here")
     with pytest.raises(ValueError, match=r"an adapter on the hub\. Download it"):
         weights.load_model(str(adapter))
+
+
+def test_weights_are_counted_from_headers(model_folder, tmp_path):
+    from grouprl.policy.folder import weights_in
+
+    assert weights_in("tiny") == load_policy("tiny").weights
+    folder = model_folder("qwen2")
+    assert weights_in(str(folder)) == load_policy(str(folder)).weights
+    assert weights_in("some/hub-id") is weights_in(str(tmp_path)) is None
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    assert weights_in(str(tmp_path)) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,6 +76,29 @@ def _check_folder(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
     eos = _object(what, folder / "generation_config.json").get("eos_token_id")
     if not all(isinstance(token, int) for token in (eos if isinstance(eos, list) else [eos or 0])):
         raise ValueError(f"{what}: generation_config.json has eos_token_id={eos!r}. Give a number, or several.")
+
+
+def weights_in(path: str) -> int | None:
+    """How many weights a policy has, from the headers of its files; None where they are not here.
+
+    Args:
+        path: Local folder, hub id, or the name of an embedded policy.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from grouprl.data import tiny
+
+    folder = Path(tiny.__file__).parent / EMBEDDED[path] if path in EMBEDDED else Path(os.path.expanduser(path))
+    files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
+    total = 0
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                names = tensors.keys()
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+        except (SafetensorError, OSError):
+            return None
+    return total or None
 
 
 def _check_adapter(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:

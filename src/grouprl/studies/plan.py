@@ -21,7 +21,7 @@ PLAN_FILE = "study.json"
 REPETITION = "seed"
 _FEW = 6
 """Seeds below which sign flips can never decide, and t takes more than two standard deviations."""
-BASES = ("policy", "data.seed")
+BASES = ("policy", "policy.path", "data.seed")
 """Options whose values are bases where they are swept: a verdict on one is a verdict on that one."""
 _SHAPE: Shape = {
     **{"question": str, "arms": dict, "seeds": list, "bases": dict, "metric": str, "margin": (int, float)},

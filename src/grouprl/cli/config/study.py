@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 DECIDED, SEED, REFUSE, WARN = "decided", "seed", "refuse", "warn"
 _NAMED_AFTER = "hydra.job.config.override_dirname"
 _TEXTS = ("baseline", "question")
+_POLICY = ("policy", "policy.path")
 TUNE_GRID, TUNE_SEEDS = (0.25, 0.5, 1.0, 2.0, 4.0), (1000, 1001)
 LOOKS = (6, 8, 10, 12)
 """Numbers of seeds that until=decided looks after."""
@@ -184,12 +186,26 @@ def _looks(study: StudyConfig, swept: dict[str, list[str]]) -> tuple[int, ...]:
 
 def launcher(study: StudyConfig, overrides: Sequence[str]) -> list[str]:
     """Overrides with which Hydra does several runs at once, the cores divided among them."""
-    from grouprl.runtime.machine import cores
-
     keys = {override.partition("=")[0] for override in overrides}
     if study.jobs == 1:
         return []
     if "hydra/launcher" in keys:
         raise UsageError(f"jobs={study.jobs}: hydra/launcher is given as well. Use one of them.")
-    threads = [] if "threads" in keys else [f"threads={max(1, cores() // study.jobs)}"]
+    threads = [] if "threads" in keys else [f"threads={_threads(study.jobs, overrides)}"]
     return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={study.jobs}", *threads]
+
+
+def _threads(jobs: int, overrides: Sequence[str]) -> int:
+    """Of each run: its share of the cores, and no more than the smallest of the study's policies gains by."""
+    from grouprl.policy.folder import weights_in
+    from grouprl.runtime.machine import cores, threads_for
+
+    swept, common = swept_options(overrides)
+    policies = [swept.get(key, [None]) for key in _POLICY]
+    first = [f"{key}={values[0]}" for key, values in swept.items() if key not in _POLICY]
+    found = [max(1, cores() // jobs)]
+    for values in itertools.product(*policies):
+        chosen = [f"{key}={value}" for key, value in zip(_POLICY, values, strict=True) if value is not None]
+        weights = weights_in(str(check_job("train", [*common, *first, *chosen]).policy.path))
+        found += [threads_for(weights, cores(), devices=jobs)] if weights else []
+    return min(found)
