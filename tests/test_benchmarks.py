@@ -123,6 +123,21 @@ def test_the_calibration_simulates_what_was_measured(tmp_path, monkeypatch):
     assert rates["a difference"]["t covers"] > 0.85 < rates["a difference"]["crossed covers"]
 
 
+def test_verdicts_are_simulated(tmp_path):
+    """Arms of which one is far better: seen, and within what was announced."""
+    structure = {"mean": 1.0, "problem": 1.0, "pair": 0.02, "seed": 0.05, "both": 0.3, "arm_problem": 0.1}
+    file = tmp_path / "variance.json"
+    file.write_text(json.dumps({"runs": "r", "structure": structure | {"problems": 60, "samples": 8}}))
+    options = ["--structure", str(file), "--studies", "6", "--workers", "1", "--effect", "-0.6"]
+    found, shown = run(tmp_path, "verdicts.py", *options)
+    power = [row for row in found["rows"] if row["asks"] == "power"]
+    assert [row["said"] for row in power] == [1, 1]
+    assert all(row["announced"] > 0.9 for row in power)
+    assert all(row["said"] <= 0.5 for row in found["rows"] if row["asks"] != "power")
+    assert [row["seeds"] for row in found["rows"][:2]] == [6, 10]
+    assert "3 arms that do not differ, looks after 6, 8, 10, 12" in shown
+
+
 def test_the_table_of_the_assay_is_that_of_its_results(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "assay.py"), "table", "--runs", str(tmp_path / "none")]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=600)
