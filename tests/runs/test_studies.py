@@ -140,7 +140,7 @@ def test_every_arm_tries_the_same_values_before_and_takes_its_best(train, capfd)
 def test_the_evaluation_before_training_is_made_once_for_all_arms_of_a_seed(train, monkeypatch):
     options = ["max_new_tokens=40", "threads=1", "steps=1", "seed=0", "eval_every=0"]
     assert train("-m", "lr=1e-3,2e-3", *options, "study=h") in (0, 3)
-    (file,) = Path("runs/h/shared").iterdir()
+    (file,) = Path("runs/h").glob("start-*.json")
     first, second = runs("h").values()
     before = "heldout/iteration-00000.parquet"
     assert read_parquet(first / before) == read_parquet(second / before)
@@ -152,16 +152,16 @@ def test_the_evaluation_before_training_is_made_once_for_all_arms_of_a_seed(trai
     content = json.loads(file.read_text())
     content["results"][0]["greedy_correct"] = not content["results"][0]["greedy_correct"]
     file.write_text(json.dumps(content))
-    copy = Path("runs/i/shared", file.name)
+    copy = Path("runs/i", file.name)
     copy.parent.mkdir(parents=True)
     copy.write_text(file.read_text())
     assert train("-m", "lr=4e-3,5e-3", *options, "study=i") in (0, 3)
     third = next(iter(runs("i").values()))
     assert read_parquet(third / before)[0]["correct"] != read_parquet(first / before)[0]["correct"]
-    damaged = Path("runs/j/shared", file.name)
+    damaged = Path("runs/j", file.name)
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{")
     assert train("-m", "lr=4e-3,5e-3", *options, "eval_samples=3", "study=i2") in (0, 3)
-    assert [f.name for f in Path("runs/i2/shared").iterdir()] != [file.name]
+    assert [f.name for f in Path("runs/i2").glob("start-*.json")] != [file.name]
     assert train("-m", "lr=6e-3,7e-3", *options, "study=j") in (0, 3)
     assert read_parquet(next(iter(runs("j").values())) / before) == read_parquet(first / before)

@@ -16,9 +16,6 @@ from grouprl.module import GroupRLModule
 from grouprl.policy.policy import Policy
 from grouprl.sampling.base import Sampler
 
-FOLDER = "shared"
-"""In a study's folder."""
-
 
 class SharedStart(Callback):
     """Takes the evaluation before training from another run of the study, or leaves it for the others."""
@@ -30,7 +27,7 @@ class SharedStart(Callback):
             study: Folder of the study.
             key: Digest of all that the evaluation depends on, the machine and the package included.
         """
-        self.key, self.file = key, study / FOLDER / f"start-{key}.json"
+        self.key, self.file = key, study / f"start-{key}.json"
         self.known: dict[int, ProblemResult] = {}
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -47,7 +44,6 @@ class SharedStart(Callback):
         assert isinstance(module, GroupRLModule)
         module.measure_heldout = measure
         if module.iteration == 0 and not self.known:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.file, {"key": self.key, "results": [asdict(result) for result in module.last_evaluation]})
 
 
