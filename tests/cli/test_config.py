@@ -338,3 +338,20 @@ def test_the_graded_reward_belongs_to_the_embedded_task(data):
     assert compose_job("train", []).reward == compose_job("train", ["reward=graded"]).reward
     assert compose_job("train", data).reward == compose_job("train", ["reward=math"]).reward
     assert compose_job("train", [*data, "reward=format"]).reward == compose_job("train", ["reward=format"]).reward
+
+
+def test_what_a_signal_left_half_done_is_no_mistake_of_the_user(monkeypatch, capsys):
+    from grouprl.cli.config.messages import UsageError
+    from grouprl.cli.config.preflight import guarded
+    from grouprl.training import signals
+
+    def half_done():
+        raise UsageError("the configuration cannot be composed")
+
+    with pytest.raises(SystemExit):
+        guarded(half_done, "train.py")
+    assert capsys.readouterr().err == "train.py: the configuration cannot be composed\n"
+    monkeypatch.setattr(signals, "received", [2])
+    with pytest.raises(signals.Stopped):
+        guarded(half_done, "train.py")
+    assert capsys.readouterr().err == ""

@@ -17,31 +17,13 @@ from helpers.paths import ROOT
 
 from grouprl.sampling.tools import process, trial
 from grouprl.sampling.tools.attacks import ATTACKS, DETACHED, WRITING
-from grouprl.sampling.tools.sandbox import Sandbox, SandboxError
+from grouprl.sampling.tools.sandbox import Sandbox
 
-JAIL = "grouprl/sampling/tools/jail"
 WITHOUT = {
     "Landlock": ("confine.py", "lambda: landlock.restrict(self.folder, self.places, view.DEVICES)", "lambda: None"),
     "seccomp": ("confine.py", "lambda: seccomp.install(os.uname().machine)", "lambda: None"),
 }
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
-
-
-@pytest.fixture
-def changed_jail(monkeypatch, tmp_path):
-    """Has the jail run from a copy, in which some text may be changed."""
-    for part in ("grouprl", "grouprl/sampling", "grouprl/sampling/tools", JAIL):
-        (tmp_path / part).mkdir()
-        for source in (process.SOURCE / part).glob("*.py"):
-            shutil.copy(source, tmp_path / part)
-    monkeypatch.setattr(process, "SOURCE", tmp_path)
-
-    def change(file, old, new):
-        text = (tmp_path / JAIL / file).read_text()
-        assert text.count(old) == 1
-        (tmp_path / JAIL / file).write_text(text.replace(old, new))
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -315,57 +297,6 @@ def test_limits_that_are_lower_already_are_kept_and_said(python):
     assert done.stdout.strip() == "OSError: [Errno 27] File too large"
     assert done.stderr.strip().endswith("by limits of this process: file size 1048576 instead of 16777216")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_machine_that_cannot_confine_is_refused(python, changed_jail, caplog):
-    changed_jail("seccomp.py", "if machine not in syscalls.ARCHITECTURES:", "if True:")
-    with pytest.raises(SandboxError, match=r"no sockets, no new namespaces \(seccomp\).*allow_unsandboxed=true"):
-        Sandbox().run("1")
-    assert Sandbox(allow_unsandboxed=True).run("1").text.strip() == "1"
-    assert "runs without: no sockets, no new namespaces (seccomp)" in caplog.text
-
-
-BROKEN = {
-    "a file system of its own": ("view.py", "kernel.succeed(kernel.libc.unshare(kernel.CLONE_NEWNS))"),
-    "a user, processes and a network of its own": (
-        "namespaces.py",
-        "succeed(libc.unshare(CLONE_NEWUSER | CLONE_NEWPID",
-    ),
-}
-
-
-@pytest.mark.parametrize("broken", [[name] for name in BROKEN] + [list(BROKEN)])
-def test_a_block_does_without_namespaces_where_that_is_allowed(python, changed_jail, broken, monkeypatch, caplog):
-    """In a folder of the caller's then, which is removed with whatever was left in it."""
-    made, make = [], tempfile.mkdtemp
-    monkeypatch.setattr(tempfile, "mkdtemp", lambda **options: made.append(make(**options)) or made[-1])
-    for name in broken:
-        file, call = BROKEN[name]
-        changed_jail(file, call, f"raise OSError(1, 'no'); {call}")
-    with pytest.raises(SandboxError, match=f"{broken[0]} .*It needs user namespaces"):
-        python.run("1")
-    assert made == []
-    loose = replace(python, timeout_s=1.0, allow_unsandboxed=True)
-    assert (
-        loose.run("import os\nos.makedirs('a/b'); os.chmod('a', 0); sorted(os.listdir())").text == "['a', 'block.py']\n"
-    )
-    assert loose.run(ATTACKS["odd names"]).text == "made\n"
-    assert loose.run("import time; time.sleep(1000)").status == "timeout"
-    assert len(made) == 3
-    assert not any(os.path.exists(folder) for folder in made)
-    assert all(f"{name} (" in caplog.text for name in broken)
-
-
-def test_a_block_that_cannot_be_given_a_folder_is_refused_even_where_much_is_allowed(python, changed_jail):
-    changed_jail("confine.py", "os.chdir(self.folder)", "raise PermissionError(13, 'denied')")
-    with pytest.raises(SandboxError, match=r"a folder of its own \(.*denied\)"):
-        replace(python, allow_unsandboxed=True).run("1")
-
-
-def test_an_interpreter_that_fails_is_named(python, changed_jail):
-    changed_jail("confine.py", "order = marshal.load(file)", "raise LookupError('a broken interpreter')")
-    with pytest.raises(SandboxError, match=rf"did not start with {sys.executable}: LookupError: a broken interpreter"):
-        python.run("1")
 
 
 def test_the_documented_attacks_are_those_that_are_tried():

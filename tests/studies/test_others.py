@@ -95,6 +95,11 @@ def test_what_is_no_file_of_theirs_is_named(tmp_path, monkeypatch, capsys, row, 
     call = prints(compare.main, capsys)
     code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl")
     assert (code, wanted in text) == (1, True), text
+    for option in ("--report", "--export=x.csv"):
+        code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl", option)
+        assert (code, text) == (1, "compare.py: --report and --export are of a study: python compare.py STUDY.\n")
+    assert call("--correct", "m", "s.jsonl")[0] == 2
+    assert "gone: there is no such file" in call("--arm", "a", "gone", "--arm", "b", "s.jsonl")[1]
     assert "no file of lm-eval" in call("--arm", "a", "empty", "--arm", "b", "s.jsonl")[1]
     assert "a name of its own" in call("--arm", "a", "s.jsonl", "--arm", "a", "s.jsonl")[1]
     assert call("--arm", "a")[0] == 1

@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if bool(options.folders) == bool(options.arm):
         parser.error("give folders (a study, runs, two evaluations), a table, or arms (--arm NAME FILE FILE)")
+    if not options.arm and (options.correct or options.filter):
+        parser.error("--correct and --filter belong to --arm")
     try:
         text, numbers, code = _compared(options)
         print(text, flush=True)
@@ -79,20 +81,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     """Text, numbers and exit code."""
+    plan = read_plan(options.folders[0]) if len(options.folders) == 1 and options.folders[0].is_dir() else None
+    if plan is not None and plan.compares:
+        return _study(plan, options.folders[0], options)
     if options.arm:
+        _refuse_report(options)
         return _bases(_arms(options), options)
     (first, *others) = options.folders
     lacking = [str(folder) for folder in options.folders if not folder.exists()]
     if lacking:
         raise ComparisonError(f"{lacking[0]}: there is no such folder or file. {_studies()}")
+    _refuse_report(options)
     if not others and first.is_file():
         return _table(first, options)
-    plan = None if others else read_plan(first)
-    if plan is not None and plan.compares:
-        return _study(plan, first, options)
+    return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
+
+
+def _refuse_report(options: argparse.Namespace) -> None:
     if options.report or options.export:
         raise ComparisonError("--report and --export are of a study: python compare.py STUDY.")
-    return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
 
 
 def _studies() -> str:

@@ -19,6 +19,8 @@ Metric = Literal["final", "area"]
 METRICS: tuple[Metric, ...] = ("final", "area")
 PLAN_FILE = "study.json"
 REPETITION = "seed"
+ONLY_BASE = "the one base"
+"""Where no base is swept."""
 _FEW = 6
 """Seeds below which sign flips can never decide, and t takes more than two standard deviations."""
 BASES = ("policy", "policy.path", "data.seed")
@@ -187,7 +189,7 @@ def _tuning(content: Mapping[str, Any] | None) -> Tuning | None:
     return Tuning(str(content["option"]), tuple(map(str, content["values"])), tuple(map(int, content["seeds"])))
 
 
-def options_of(overrides: Sequence[str]) -> frozenset[str]:
+def identifying_options(overrides: Sequence[str]) -> frozenset[str]:
     """What of a run's overrides says to which arm and base it belongs."""
     return frozenset(portable_override(o) for o in overrides if o.partition("=")[0] not in _OF_NO_ARM)
 
@@ -294,7 +296,7 @@ def plan_of(
         arms=named,
         controls={name: (*first, f"reward={name}") for name in controls},
         seeds=tuple(seeds) or (_seed_of(common),),
-        bases=_crossed({key: swept[key] for key in bases}) or {"the one base": ()},
+        bases=_crossed({key: swept[key] for key in bases}) or {ONLY_BASE: ()},
         common=tuple(common),
         question=question or _question(named),
         **settings,

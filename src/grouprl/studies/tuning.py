@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, options_of
+from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options
 from grouprl.studies.records import records_in
 
 
@@ -50,13 +50,13 @@ def tried(plan: StudyPlan, folder: Path) -> list[Tried]:
             score = float(record.outcome().scores(plan.metric).mean())
         except OutcomeError:
             continue  # it failed before its first evaluation
-        found[options_of(record.result.get("overrides", ())), record.result[REPETITION]] = score
+        found[identifying_options(record.result.get("overrides", ())), record.result[REPETITION]] = score
     made = []
     for base, in_base in plan.bases.items():
         for arm, in_arm in plan.arms.items():
             scores = {}
             for value in plan.tuning.values:
-                options = options_of((*plan.common, *in_base, *in_arm, f"{plan.tuning.option}={value}"))
+                options = identifying_options((*plan.common, *in_base, *in_arm, f"{plan.tuning.option}={value}"))
                 runs = [found.get((options, seed)) for seed in plan.tuning.seeds]
                 scores[value] = [score for score in runs if score is not None]
             made.append(Tried(base, arm, scores))

@@ -14,7 +14,7 @@ from grouprl.files import finite, write_json, write_text
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
 from grouprl.studies.outcomes import Outcome, differing_settings
-from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, is_of_reward, options_of
+from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
 from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
 from grouprl.studies.show import text
@@ -73,9 +73,7 @@ class StudyVerdict:
     def judged_lines(self) -> list[tuple[str, bool]]:
         """The verdicts, and whether each is one."""
         several = len(self.plan.bases) > 1
-        lines = (
-            [] if self.complete else [("Not all planned runs have come to their end: nothing is decided yet.", False)]
-        )
+        lines = [] if self.complete else [(_NOT_YET, False)]
         lines += [
             (f"{base}: {pair.verdict}" if several else pair.verdict, self.complete and pair.ending != "undecided")
             for base, comparison in self.bases.items()
@@ -200,17 +198,16 @@ def runs_of(
         OutcomeError: Two runs are the same one.
     """
     of_controls = {f"{_CONTROL}{name}": overrides for name, overrides in plan.controls.items()}
-    wanted = {
-        options_of((*_without_reward(plan.common, in_arm), *in_base, *in_arm, *_tuned(plan, base, arm))): (base, arm)
-        for (base, in_base), (arm, in_arm) in itertools.product(
-            plan.bases.items(), [*plan.arms.items(), *of_controls.items()]
-        )
-    }
+    arms = [*plan.arms.items(), *of_controls.items()]
+    wanted = {}
+    for (base, in_base), (arm, in_arm) in itertools.product(plan.bases.items(), arms):
+        overrides = (*_without_reward(plan.common, in_arm), *in_base, *in_arm, *_tuned(plan, base, arm))
+        wanted[identifying_options(overrides)] = base, arm
     found: dict[tuple[str, str], dict[int, Outcome]] = {}
     without: dict[tuple[str, str, int], str] = {}
     for record in records_in(folder):
         result, run = record.result, record.place
-        place, seed = wanted.get(options_of(result.get("overrides", ()))), result.get(REPETITION)
+        place, seed = wanted.get(identifying_options(result.get("overrides", ()))), result.get(REPETITION)
         if place is None or seed not in plan.seeds or result["state"] not in _ENDED:
             continue
         if seed in found.get(place, {}) or (*place, seed) in without:
@@ -250,7 +247,7 @@ def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
             raise OutcomeError(f"{said}. They cannot be compared; give the study's command again.")
     arms: dict[frozenset[str], list[Outcome]] = {}
     for outcome in outcomes:
-        arms.setdefault(options_of(outcome.overrides), []).append(outcome)
+        arms.setdefault(identifying_options(outcome.overrides), []).append(outcome)
     for runs in arms.values():
         if keys := differing_settings(runs):
             names = " and ".join(run.name for run in runs[:2])

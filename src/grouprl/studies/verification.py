@@ -51,10 +51,7 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[s
     """What of two runs' recorded conditions is not the same, each with both values."""
     for place, name in (
         ("identity", "package"),
-        *(
-            ("machine", key)
-            for key in ("processor", "instructions", "gpu", "threads", "precision", "deterministic", "torch")
-        ),
+        *(("machine", key) for key in _MACHINE),
         *(("versions", key) for key in sorted({**first.get("versions", {}), **second.get("versions", {})})),
     ):
         old, new = first.get(place, {}).get(name), second.get(place, {}).get(name)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from grouprl.batch import Prompts
 from grouprl.evaluation.heldout import ProblemResult, measure
+from grouprl.evaluation.results import digest
 from grouprl.files import FileError, read_json, write_json
 from grouprl.module import GroupRLModule
 from grouprl.policy.policy import Policy
@@ -44,14 +45,20 @@ class SharedStart(Callback):
         assert isinstance(module, GroupRLModule)
         module.measure_heldout = measure
         if module.iteration == 0 and not self.known:
-            write_json(self.file, {"key": self.key, "results": [asdict(result) for result in module.last_evaluation]})
+            write_json(self.file, sealed(self.key, [asdict(result) for result in module.last_evaluation]))
+
+
+def sealed(key: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a file holds: results under their key, with a digest by which an edit is seen."""
+    content = {"key": key, "results": results}
+    return content | {"digest": digest(content)}
 
 
 def _read(file: Path, key: str) -> list[ProblemResult]:
-    """The results in a file; none where there is none, or it holds something else: they are measured then."""
+    """The results in a file; none where there is none, or it was edited: they are measured then."""
     try:
         content = read_json(file) or {}
-        if content.get("key") != key:
+        if content != sealed(key, content.get("results", [])):
             return []
         return [_result(row) for row in content["results"]]
     except (FileError, KeyError, TypeError):

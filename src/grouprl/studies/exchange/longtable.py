@@ -18,9 +18,9 @@ import numpy as np
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import FileError, write_named
 from grouprl.studies.outcomes import Evaluation, Outcome
+from grouprl.studies.plan import ONLY_BASE
 
 COLUMNS = ("arm", "seed", "problem", "sample", "correct")
-_ONLY_BASE = "the one base"
 _TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
 
 Outcomes = dict[str, dict[str, dict[int, Outcome]]]
@@ -39,7 +39,7 @@ def read_table(file: Path) -> Outcomes:
     marks: dict[tuple[str, str, int], dict[str, dict[int, bool]]] = defaultdict(lambda: defaultdict(dict))
     tokens: dict[tuple[str, str, int], int] = defaultdict(int)
     for number, row in _rows(file):
-        run = (row.get("base") or _ONLY_BASE, row["arm"], _whole(row, "seed", file, number))
+        run = (row.get("base") or ONLY_BASE, row["arm"], _whole(row, "seed", file, number))
         sample, mark = _whole(row, "sample", file, number), row["correct"].strip().lower()
         if mark not in (*_TRUE, *_FALSE):
             raise FileError(f"{file}, row {number}: correct={row['correct']!r}. Write 0 or 1.")
@@ -108,7 +108,7 @@ def _whole(row: Mapping[str, str], column: str, file: Path, number: int) -> int:
 
 def _outcome(where: str, run: tuple[str, str, int], marks: Marks, problems: Sequence[str], tokens: int) -> Outcome:
     base, arm, seed = run
-    name = f"{arm}, seed {seed}" if base == _ONLY_BASE else f"{base}, {arm}, seed {seed}"
+    name = f"{arm}, seed {seed}" if base == ONLY_BASE else f"{base}, {arm}, seed {seed}"
     if sorted(marks) != list(problems):
         other = sorted(set(marks) ^ set(problems))[0]
         raise FileError(f"{where}: {name} and the first run differ in problem {other}. Runs are paired by problem.")

@@ -14,10 +14,11 @@ from typing import Any
 
 from grouprl.files import FileError, read_jsonl, read_parquet
 from grouprl.studies.exchange.longtable import Outcomes, outcomes_of
+from grouprl.studies.plan import ONLY_BASE
 
-_BASE = "the one base"
 _OF_TRL = ("step", "prompt", "completion")
-_OF_A_ROW = {"step", "prompt", "completion", "advantage", "completion_length"}
+_NO_REWARDS = {*_OF_TRL, "advantage"}
+"""Columns of TRL that are no reward function's."""
 
 
 def read_arms(arms: Mapping[str, Sequence[Path]], column: str | None = None, chosen: str | None = None) -> Outcomes:
@@ -33,7 +34,7 @@ def read_arms(arms: Mapping[str, Sequence[Path]], column: str | None = None, cho
         FileError: A file is none of theirs, has no such column, or runs have other questions.
     """
     marks = {
-        (_BASE, arm, seed): _marks(path, column, chosen)
+        (ONLY_BASE, arm, seed): _marks(path, column, chosen)
         for arm, paths in arms.items()
         for seed, path in enumerate(paths)
     }
@@ -41,6 +42,8 @@ def read_arms(arms: Mapping[str, Sequence[Path]], column: str | None = None, cho
 
 
 def _marks(path: Path, column: str | None, chosen: str | None) -> dict[str, dict[int, bool]]:
+    if not path.exists():
+        raise FileError(f"{path}: there is no such file or folder.")
     files = sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")]) if path.is_dir() else [path]
     if not files:
         raise FileError(f"{path}: no file of lm-eval (*.jsonl) or TRL (*.parquet) is here.")
@@ -73,7 +76,7 @@ def _of_lm_eval(file: Path, column: str | None, chosen: str | None) -> Iterator[
 def _of_trl(file: Path, column: str | None) -> Iterator[tuple[str, bool]]:
     for number, row in enumerate(read_parquet(file, _OF_TRL, remedy="Give a file that TRL wrote"), start=1):
         where = f"{file}, row {number}"
-        name = _column(column, sorted(row.keys() - _OF_A_ROW), where)
+        name = _column(column, sorted(row.keys() - _NO_REWARDS), where)
         yield f"step {row['step']}, {row['prompt']}", _mark(row, name, where)
 
 

@@ -57,7 +57,7 @@ def details(found: StudyComparison) -> str:
             f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
         )
     lines.append("")
-    if any(_width(pair.general) < _width(pair.test.single) for pair in found.pairs):
+    if any(_width(pair.general) < (1 - 1e-6) * _width(pair.test.single) for pair in found.pairs):
         lines.append(
             "Where the interval on problems like these is narrower than the one on these problems, few seeds made it "
             "so by chance: what holds for more cannot be surer. Read the first."

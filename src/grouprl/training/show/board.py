@@ -13,8 +13,8 @@ from grouprl.batch import RATIO_EDGES
 from grouprl.module import GroupRLModule
 
 _FIRST = {
-    "heldout/pass@1": "heldout_pass_at_1",
-    "heldout/greedy": "heldout_greedy",
+    "heldout/pass@1": "accuracy_pass_at_1",
+    "heldout/greedy": "accuracy_greedy",
     "reward": "reward",
     "reward/correct": "correct",
     "completion/length": "completion_length",
@@ -25,7 +25,7 @@ _FIRST = {
 """What TensorBoard shows first, as ``Overview/...``: its tags are in alphabetical order, capitals before the rest."""
 _LAYOUT = {
     "Is it learning?": {
-        "held-out accuracy": ["Multiline", ["Overview/heldout_.*"]],
+        "held-out accuracy": ["Multiline", ["Overview/accuracy_.*"]],
         "reward and its parts": ["Multiline", ["^reward$", "reward/(correct|intermediate|box|steps|notation)$"]],
     },
     "Is it sound?": {

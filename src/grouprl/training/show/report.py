@@ -21,7 +21,7 @@ _SHOWN = {
     "correct_if_boxed": "correct, if boxed",
     "correct_if_stepped": "correct, if steps shown",
 }
-_FINAL = {"heldout_pass_at_1": "heldout/pass@1/after", "heldout_greedy": "heldout/greedy/after"}
+_FINAL = {"accuracy_pass_at_1": "heldout/pass@1/after", "accuracy_greedy": "heldout/greedy/after"}
 """Tags of `grouprl.training.show.board.Overview` and the metrics that end there."""
 _OF_NO_RUN = ("study", "hydra.run.dir", "resume")
 _RUN_MEANS = ("ppo/clip_fraction/high", "ppo/clip_fraction/low", "groups/without_signal", "tokens_per_s")
