@@ -1,10 +1,12 @@
 """Options of a study on the command line, and the plan that they make."""
 
+import shlex
+
 import pytest
 
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.study import launcher, planned, split_study
-from grouprl.cli.jobs.sweep import checked_sweep
+from grouprl.cli.jobs.sweep import _next, checked_sweep
 
 ARMS = ["advantage=rank,zscore"]
 
@@ -61,6 +63,18 @@ def test_looks_take_their_seeds_from_the_command_line_or_from_zero_on():
     asked = plan(*ARMS, "until=decided", "looks=[2,3]", "seed=range(5)")
     assert (asked.looks, asked.seeds) == ((2, 3), (0, 1, 2))
     assert plan(*ARMS, "seed=3,5").looks == ()
+
+
+def test_the_command_that_goes_on_after_an_undecided_study_looks_at_seeds_of_its_own(tmp_path):
+    command = ["-m", *ARMS, "seed=3,5", "study=a", "data.levels={1: 1}", "jobs=2"]
+    told = _next(plan(*command[1:]), tmp_path / "a", command)
+    words = shlex.split(told)
+    study, others = split_study(words[words.index("-m") + 1 :], multirun=True)
+    found = planned(study, others)
+    assert (found.looks, found.seeds, study.jobs) == ((6, 8, 10, 12), tuple(range(6, 18)), 2)
+    assert "study=a_2" in others
+    assert list(found.arms) == list(plan(*ARMS).arms)
+    assert set(found.common) - {"study=a_2"} == {"data.levels={1:1}"}
 
 
 def test_several_runs_at_once_divide_the_cores(monkeypatch):

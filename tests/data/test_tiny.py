@@ -151,6 +151,10 @@ def test_a_share_of_the_answers_is_wrong(share):
     pairs = list(zip(right.train, wrong.train, strict=True))
     assert sum(a.answer != b.answer for a, b in pairs) == share * 200
     assert all(a.intermediate != b.intermediate or a == b or a.answer != b.answer for a, b in pairs)
+    other = data.tiny_problems(200, 10, wrong_share=share, seed=1)
+    wrong_places = [n for n, (p, q) in enumerate(pairs) if p != q]
+    others = [n for n, p in enumerate(data.tiny_problems(200, 10, seed=1).train) if p != other.train[n]]
+    assert (wrong_places != others) == (0 < share < 1)  # drawn, and by the seed
     more = data.tiny_problems(200, 10, wrong_share=min(1.0, 2 * share))
     changed = {p.problem for p, q in pairs if p != q}
     assert changed <= {p.problem for p, q in zip(right.train, more.train, strict=True) if p != q}

@@ -50,7 +50,10 @@ def test_a_study_ends_in_its_verdict_and_is_found_again(train, capfd):
 
 def test_runs_beside_each_other_are_the_same_runs(train, capfd):
     assert train(*ARMS, "seed=0,1", "study=in_turn") in (0, 3)
-    assert train(*ARMS, "seed=0,1", "study=beside", "jobs=2") in (0, 3)
+    capfd.readouterr()
+    code = train(*ARMS, "seed=0,1", "study=beside", "jobs=2")
+    assert code in (0, 3)
+    assert ("To decide it, a study that looks several times" in capfd.readouterr().out) == (code == 3)
     first, second = runs("in_turn"), runs("beside")
     assert list(first) == list(second)
     for name in first:

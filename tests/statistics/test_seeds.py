@@ -158,12 +158,20 @@ def test_samples_that_both_arms_draw_alike_are_no_noise_of_their_difference():
 
 def test_what_an_hour_buys():
     split = crossing.VarianceSplit(seed=0.0, problem=0.0, both=0.0, sample=0.4, seeds=6, problems=400, samples=4)
-    best = crossing.next_hour(split, seconds_of_run=600, seconds_of_sample=5)[0]
-    assert best.what == "samples of each problem"
+    *best, seeds, nothing = crossing.next_hour(split, seconds_of_run=600, seconds_of_sample=5)
+    assert {one.what for one in best} == {"samples of each problem", "held-out problems"}  # the noise is all samples'
+    assert best[0].standard_error == pytest.approx(best[1].standard_error, rel=0.01)
+    assert (seeds.what, nothing.what) == ("seeds of both arms", "nothing")
     split = crossing.VarianceSplit(seed=1e-4, problem=0.0, both=0.0, sample=0.4, seeds=6, problems=400, samples=16)
     best, *others = crossing.next_hour(split, seconds_of_run=60, seconds_of_sample=5)
     assert (best.what, best.amount) == ("seeds of both arms", 30)
     assert best.standard_error < min(other.standard_error for other in others)
+    split = crossing.VarianceSplit(seed=0.0, problem=0.01, both=0.1, sample=0.2, seeds=5, problems=40, samples=8)
+    best = crossing.next_hour(split, seconds_of_run=600, seconds_of_sample=2)[
+        0
+    ]  # 2 * 5 runs, 8 samples: 0.4 s a problem
+    assert (best.what, best.amount) == ("held-out problems", 3600 * 40 // (2 * 5 * 8 * 2))
+    assert best.standard_error == pytest.approx(math.sqrt((0.1 + 0.2 / 8) / (40 + best.amount) / 5))
 
 
 @pytest.mark.slow

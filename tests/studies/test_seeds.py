@@ -12,6 +12,7 @@ from helpers.runs import prints
 from helpers.studies import make_run
 
 from grouprl.cli import compare
+from grouprl.statistics.crossed import VarianceSplit
 from grouprl.statistics.seeds import paired_t
 from grouprl.studies.outcomes import arms_of, read_outcome
 from grouprl.studies.plan import OutcomeError
@@ -60,8 +61,21 @@ def test_what_an_hour_buys_rests_on_what_was_measured(study, capsys):
     run = read_outcome(study / "rank-0")
     assert run.seconds_of_sample == pytest.approx(0.4 / 80 * 40 * 10)
     prints(compare.main, capsys)("sweep", "--json", "found.json")
-    bought = {p["what"]: p["amount"] for p in json.loads(Path("found.json").read_text())["next_hour"]}
-    assert bought == {"nothing": 0, "seeds of both arms": 30, "samples of each problem": 3600 // (2 * 6 * 2)}
+    found = json.loads(Path("found.json").read_text())
+    bought = {p["what"]: p["amount"] for p in found["next_hour"]}
+    samples = 3600 // (2 * 6 * 2)
+    problems = samples * 40 // run.last.correct.shape[1]
+    assert bought == {
+        "nothing": 0,
+        "seeds of both arms": 30,
+        "held-out problems": problems,
+        "samples of each problem": samples,
+    }
+    split, test = found["pairs"][0]["split"], found["pairs"][0]["test"]["single"]
+    errors = {p["what"]: p["standard_error"] for p in found["next_hour"]}
+    assert errors["nothing"] == pytest.approx(test["sd"] / math.sqrt(6))
+    now, then = (VarianceSplit(**split).of_mean(seeds, 40, split["samples"]) for seeds in (6, 36))
+    assert errors["seeds of both arms"] == pytest.approx(errors["nothing"] * math.sqrt(then / now))
     for folder in study.iterdir():
         (folder / "metrics.jsonl").write_text("")
     assert "an hour more" not in prints(compare.main, capsys)("sweep")[1]

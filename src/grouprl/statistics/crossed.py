@@ -159,7 +159,7 @@ class Purchase:
 def next_hour(
     split: VarianceSplit, *, seconds_of_run: float, seconds_of_sample: float, budget_s: float = 3600.0
 ) -> list[Purchase]:
-    """What an hour more would buy, the most useful first: more seeds, or more samples of each run's problems.
+    """What an hour more would buy, the most useful first: more seeds, or more problems or samples for each run.
 
     Args:
         split: Of the difference between two arms.
@@ -169,10 +169,14 @@ def next_hour(
     """
     seeds = int(budget_s / (2 * seconds_of_run))
     samples = int(budget_s / (2 * split.seeds * seconds_of_sample))
+    problems = int(budget_s * split.problems / (2 * split.seeds * seconds_of_sample * split.samples))
     found = [Purchase("nothing", 0, math.sqrt(split.of_mean(split.seeds, split.problems, split.samples)))]
     if seeds:
         variance = split.of_mean(split.seeds + seeds, split.problems, split.samples)
         found.append(Purchase("seeds of both arms", seeds, math.sqrt(variance)))
+    if problems:
+        variance = split.of_mean(split.seeds, split.problems + problems, split.samples)
+        found.append(Purchase("held-out problems", problems, math.sqrt(variance)))
     if samples:
         variance = split.of_mean(split.seeds, split.problems, split.samples + samples)
         found.append(Purchase("samples of each problem", samples, math.sqrt(variance)))
