@@ -7,7 +7,8 @@ A study has two arms, n paired seeds and a number of held-out problems, each ans
 logit, to which a run adds what its seed, its arm and seed, and each of its problems with them add; samples are drawn
 with the probability that comes of it, of both arms independently. The standard deviations are fitted, so that simulated
 runs have the moments of real ones. Where runs collapse, each run of each arm answers a fifth as many problems as it
-would with a chance of a tenth. The tests are those that `compare.py` calls. "These problems": their true difference is
+would with a chance of a tenth. In one setting what a run adds is drawn from what real runs differed by, in place of a
+normal variable. The tests are those that `compare.py` calls. "These problems": their true difference is
 the mean over runs without end; "problems like these": over problems without end, too.
 """
 
@@ -58,6 +59,8 @@ class Structure:
     """What the second arm adds to all problems."""
     collapse: float = 0.0
     """Share of the runs that collapse."""
+    seeds_as_seen: tuple[float, ...] = ()
+    """What runs add, in standard deviations, drawn from with replacement; empty: normal."""
     problems: int = 400
     samples: int = 16
 
@@ -133,7 +136,9 @@ def fitted(wanted: Moments, problems: int, samples: int) -> tuple[Structure, Mom
 def probabilities(s: Structure, problems: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
     """Probabilities of a right sample, [arms, seeds, problems], for logits of problems in arms, [arms, problems]."""
     shape = (len(problems), seeds, problems.shape[1])
-    ours = s.seed * rng.standard_normal((*shape[:2], 1))
+    ours = s.seed * (
+        rng.choice(s.seeds_as_seen, (*shape[:2], 1)) if s.seeds_as_seen else rng.standard_normal((*shape[:2], 1))
+    )
     logits = problems[:, None, :] + s.pair * rng.standard_normal((1, seeds, 1)) + ours
     found = expit(logits + s.both * rng.standard_normal(shape))
     return np.where(rng.random((*shape[:2], 1)) < s.collapse, _COLLAPSED, 1.0) * found
@@ -208,8 +213,11 @@ def structure_of(folders: Sequence[Path]) -> tuple[Structure, dict[str, Any]]:
     samples = next(iter(next(iter(arms.values())).values())).last.correct.shape[1]
     wanted = moments(shares, samples)
     structure, found = fitted(wanted, shares[0].shape[1], samples)
+    most = max(arms.values(), key=len)
+    scores = logit([run.last.correct.mean() for run in most.values()])
     return structure, {
         "runs": f"{len(shared)} seeds of {', '.join(arms)}",
+        "seeds_as_seen": ((scores - scores.mean()) / scores.std()).tolist(),
         "measured": wanted._asdict(),
         "simulated": found._asdict(),
     }
@@ -287,6 +295,9 @@ def main() -> None:
     settings = {
         "no difference": alike,
         "no difference, one run in ten collapses": replace(alike, collapse=0.1),
+        f"no difference, seeds drawn from {len(about['seeds_as_seen'])} runs": replace(
+            alike, seeds_as_seen=tuple(about["seeds_as_seen"])
+        ),
         "none on problems like these, but problem by problem": structure,
         "a difference": replace(structure, effect=args.effect),
         "a difference, one run in ten collapses": replace(structure, effect=args.effect, collapse=0.1),

@@ -114,12 +114,21 @@ def test_the_calibration_simulates_what_was_measured(tmp_path, monkeypatch):
     problems = np.array([[-1.0, 0.5], [-0.5, 1.5]])
     many = calibration.probabilities(structure, problems, 200_000, np.random.default_rng(0)).mean(1)
     assert calibration.true_difference(structure, problems) == pytest.approx((many[1] - many[0]).mean(), abs=1e-3)
-    about = {"runs": "r", "measured": wanted._asdict(), "simulated": found._asdict()}
+    about = {
+        "runs": "r",
+        "measured": wanted._asdict(),
+        "simulated": found._asdict(),
+        "seeds_as_seen": [2.0, -1.0, -1.0],
+    }
     saved = about | {"structure": dataclasses.asdict(structure)}
     (tmp_path / "variance.json").write_text(json.dumps(saved))
     rows, _ = run(tmp_path, "calibration.py", "--studies", "100", "--seeds", "6", "--workers", "1")
     rates = {row["setting"]: row["rates"] for row in rows["rows"]}
     assert rates["no difference"]["t"] < 0.15
+    assert rates["no difference, seeds drawn from 3 runs"]["t"] < 0.15
+    skewed = dataclasses.replace(structure, seed=0.5, both=0.0, seeds_as_seen=(2.0, -1.0, -1.0))
+    drawn = calibration.probabilities(skewed, np.zeros((1, 1)), 900, np.random.default_rng(0))
+    assert np.mean(drawn > 0.6) == pytest.approx(1 / 3, abs=0.05)
     assert rates["a difference"]["t covers"] > 0.85 < rates["a difference"]["crossed covers"]
 
 
