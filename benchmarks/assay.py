@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grouprl.files import read_json, read_jsonl
+from grouprl.files import read_json, read_jsonl, write_parquet
 from grouprl.statistics.seeds import LEVEL, Power, SeedTest, paired_t, power, sd_interval, smallest_visible
 from grouprl.statistics.several import max_t
 from grouprl.studies.outcomes import read_outcome
@@ -33,6 +33,8 @@ from grouprl.training.callbacks import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "assay" / "results.csv"
+STORED = "default.parquet"
+"""Beside the results: what each run of the default arm got right, for `stored.py`."""
 FIRST_SEED = 200
 LR = 2e-4
 """Of the default arm."""
@@ -132,6 +134,19 @@ def collect(runs: Path) -> list[dict[str, str]]:
                     "seconds": f"{result['seconds']:.0f}",
                 }
             )
+    return rows
+
+
+def stored(runs: Path) -> list[dict[str, int]]:
+    """What the finished runs of the default arm got right at the end, a row a problem."""
+    rows = []
+    for folder in sorted(folder_of(runs, NONE, NONE, 0).parent.glob("seed-*")):
+        if (read_json(folder / "result.json") or {}).get("state") != "finished":
+            continue
+        last = read_outcome(folder).last
+        for problem, (marks, greedy) in enumerate(zip(last.correct, last.greedy, strict=True)):
+            row = {"problem": problem, "right": int(marks.sum()), "samples": len(marks), "greedy": int(greedy)}
+            rows.append({"seed": int(folder.name.removeprefix("seed-"))} | row)
     return rows
 
 
@@ -330,7 +345,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "assay", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=10, help="of every arm")
-    parser.add_argument("--more", type=int, default=10, help="seeds of the default arm beside")
+    parser.add_argument("--more", type=int, default=14, help="seeds of the default arm beside")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--csv", type=Path, default=RESULTS, help="rows, written where there are runs and read else")
     parser.add_argument("options", nargs="*", help="further options of all runs")
@@ -345,6 +360,7 @@ def main() -> None:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+        write_parquet(args.csv.with_name(STORED), stored(args.runs.resolve()))
     elif not args.csv.is_file():
         raise SystemExit(
             f"{args.runs}: no finished run, and no rows in {args.csv}. First: python benchmarks/assay.py run"

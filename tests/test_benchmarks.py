@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from grouprl.files import write_parquet
+
 pytestmark = pytest.mark.slow
 
 
@@ -132,6 +134,25 @@ def test_the_calibration_simulates_what_was_measured(tmp_path, monkeypatch):
     assert rates["a difference"]["t covers"] > 0.85 < rates["a difference"]["crossed covers"]
 
 
+def test_studies_are_drawn_from_stored_runs(tmp_path, monkeypatch):
+    """Runs of one kind: a twentieth is called different, and 2% less right samples is what their intervals hold."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    stored, rng = importlib.import_module("stored"), np.random.default_rng(0)
+    chances = np.clip(0.7 + 0.02 * rng.normal(size=(24, 1)) + 0.2 * rng.normal(size=(1, 60)), 0.02, 0.98)
+    right = rng.binomial(16, chances)
+    rows = [{"seed": s, "problem": p, "right": int(right[s, p]), "samples": 16} for s in range(24) for p in range(60)]
+    write_parquet(tmp_path / "runs.parquet", rows[::-1])
+    read, samples = stored.read_runs(tmp_path / "runs.parquet")
+    assert (read == right).all()
+    first, second = stored.study(right, samples, 6, 1.0, rng)
+    assert (first.min() > 0.5, second.max()) == (True, 0)
+    found, _ = run(tmp_path, "stored.py", "--from", str(tmp_path / "runs.parquet"), "--studies", "400")
+    same, planted = found["rows"][:2], found["rows"][2:]
+    assert all(0.01 < row["different"] < 0.1 and row["holds"] == pytest.approx(1 - row["different"]) for row in same)
+    assert [row["planted"] for row in planted] == pytest.approx([-0.02 * right.mean() / 16] * 2)
+    assert all(row["holds"] > 0.9 for row in planted)
+
+
 def test_verdicts_are_simulated(tmp_path):
     """Arms of which one is far better: seen, and within what was announced."""
     structure = {"mean": 1.0, "problem": 1.0, "pair": 0.02, "seed": 0.05, "both": 0.3, "arm_problem": 0.1}
@@ -145,6 +166,31 @@ def test_verdicts_are_simulated(tmp_path):
     assert all(row["said"] <= 0.5 for row in found["rows"] if row["asks"] != "power")
     assert [row["seeds"] for row in found["rows"][:2]] == [6, 10]
     assert "3 arms that do not differ, looks after 6, 8, 10, 12" in shown
+
+
+def test_stopping_is_set_beside_adastop(tmp_path, monkeypatch):
+    if importlib.util.find_spec("adastop") is None:
+        pytest.skip("adastop is not installed: pip install -e '.[bench]'")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    stopping = importlib.import_module("stopping")
+    first = [0.70, 0.71, 0.69, 0.72, 0.70, 0.68, 0.71, 0.70, 0.69, 0.71, 0.70, 0.72]
+    second = [value + 0.1 + 0.001 * (n % 3) for n, value in enumerate(first)]
+    assert stopping.ours(first, second, (6, 8), 0.01) == ("better", 6)
+    assert stopping.theirs(first, second, 4, 3) == ("better", 4)
+    assert stopping.ours(second, first, (6, 8), 0.01) == ("worse", 6)
+    assert stopping.theirs(second, first, 4, 3) == ("worse", 4)
+    near = [value + 0.0001 * (-1) ** n for n, value in enumerate(first)]
+    assert stopping.ours(first, near, (6, 8), 0.01) == ("equivalent", 6)
+    assert stopping.theirs(first, near, 4, 3) == ("equal", 12)
+    structure = {"mean": 1.0, "problem": 1.0, "pair": 0.02, "seed": 0.05, "both": 0.3}
+    file = tmp_path / "variance.json"
+    file.write_text(json.dumps({"runs": "r", "structure": structure | {"problems": 60, "samples": 8}}))
+    found, shown = run(tmp_path, "stopping.py", "--structure", str(file), "--studies", "4", "--workers", "1")
+    assert [row["difference"] for row in found["rows"]] == list(stopping.DIFFERENCES)
+    for row in found["rows"]:
+        for rule in ("grouprl", "AdaStop"):
+            assert sum(share for name, share in row[rule].items() if name != "seeds") == pytest.approx(1)
+    assert "wrong answers 40%" in shown
 
 
 def test_the_table_of_the_assay_is_that_of_its_results(tmp_path):
