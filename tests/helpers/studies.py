@@ -7,8 +7,9 @@ import yaml
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import write_parquet
+from grouprl.studies.verification import digests_of
 from grouprl.training.callbacks import HELDOUT_FOLDER, heldout_file
-from grouprl.training.records import write_result
+from grouprl.training.records import read_result, write_result
 
 BASE = {"prompts_per_step": 2, "group_size": 4, "lr": 1e-3, "seed": 0, "reward": {"_target_": "r.R", "seed": 0}}
 
@@ -55,3 +56,11 @@ def make_run(
             ],
         )
     return folder
+
+
+def finish(run, weights):
+    """Give a run folder weights, and record the digests of what is in it, as a finished run does."""
+    (run / "policy").mkdir()
+    (run / "policy" / "model.safetensors").write_bytes(weights)
+    write_result(run, read_result(run) | {"digests": digests_of(run)})
+    return run

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import prints
-from helpers.studies import make_run
+from helpers.studies import finish, make_run
 
 from grouprl.cli import compare, verify
 from grouprl.cli import study as tables
 from grouprl.files import read_parquet, write_parquet
 from grouprl.studies.plan import begin, plan_of
-from grouprl.studies.verification import digests_of
 from grouprl.training.records import read_result, write_result
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
@@ -30,9 +29,7 @@ def published(tmp_path, monkeypatch):
             for advantage, more in (("rank", 0.0), ("zscore", gain)):
                 run = Path(f"s/{base}-{advantage}-{seed}")
                 make_run(run, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
-                (run / "policy").mkdir()
-                (run / "policy" / "model.safetensors").write_bytes(f"{advantage} {seed}".encode())
-                write_result(run, read_result(run) | {"digests": digests_of(run)})
+                finish(run, f"{advantage} {seed}".encode())
     swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
     begin(plan_of(swept, []), Path("s"))
     monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", "p"])
