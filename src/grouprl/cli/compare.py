@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
-    parser.add_argument("--report", action="store_true", help="also write report.html to the study's folder")
+    parser.add_argument("--report", action="store_true", help="also write verdict, page and pictures to its folder")
     parser.add_argument("--export", type=Path, help="also write the study's completions to this CSV file")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
@@ -118,6 +118,7 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     if options.report and other:
         raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")
     if options.report:
+        found.write(folder)
         write_report(found, folder)
     if options.export:
         arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
