@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 MARGIN = 1e-3
 """By how much correctness has to outweigh style: more than float32 sums and the ranks' resolution blur."""
 ON_UNSCORABLE = ("drop_sample", "drop_group", "stop")
@@ -33,6 +35,16 @@ def random_reward(probability: float) -> None:
     """Arguments of `grouprl.rewards.controls.RandomReward`."""
     if not 0 < probability < 1:
         raise ValueError(f"reward.probability={probability}: give a number above 0 and below 1.")
+
+
+def distorted_reward(power: float, outlier_share: float, outlier_factor: float) -> None:
+    """Arguments of `grouprl.rewards.distorted.DistortedReward`."""
+    if not 0 < power < math.inf:
+        raise ValueError(f"reward.power={power}: give a number above 0, so that the order stays.")
+    if not 0 <= outlier_share <= 1:
+        raise ValueError(f"reward.outlier_share={outlier_share}: give a share, 0 to 1.")
+    if not math.isfinite(outlier_factor):
+        raise ValueError(f"reward.outlier_factor={outlier_factor}: give a finite number.")
 
 
 def wrong_label_reward(samples: int) -> None:

@@ -30,6 +30,10 @@ _WIDE = 0.01
 """Sides of a clip that rounding does not reach."""
 _FINE = 0.5
 """Resolutions of ranks that tell 0 from 1."""
+_GRADED, _DISTORTED = "grouprl.rewards.graded.GradedReward", "grouprl.rewards.distorted.DistortedReward"
+_POWERS = (0.25, 3.0)
+"""Of graded rewards, whose levels stay apart by more than `_FINEST`."""
+_FINEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
     if _target(advantage) == _RANK:
         if advantage.get("ties", "average") != "random":
             advantage.pop("seed", None)
+        if _keeps_order(config):
+            kept["reward"] = {**kept["reward"], "power": "an order"}
         ties = advantage.get("ties", "average")
         if _group_size(config) == 2 and ties != "random":
             advantage["ties"] = ties = "average"
@@ -109,10 +115,26 @@ def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if _has_one_group(config):
         yield ("loss.aggregation",), "with one group a minibatch its tokens are all tokens"
+    if _keeps_order(config):
+        yield ("reward",), "ranks read the order of rewards, which a power of them keeps"
     if _group_size(config) == 2:
         yield ("advantage",), "in groups of two all tie rules but random are one"
     if _is_zero_or_one(config):
         yield ("advantage",), "with rewards of 0 and 1 ranks are leave-one-out, bit for bit"
+
+
+def _keeps_order(config: Mapping[str, Any]) -> bool:
+    """Whether ranks are those of the reward within, whatever its power."""
+    advantage, reward = config["advantage"], config["reward"]
+    return (
+        _target(advantage) == _RANK
+        and advantage.get("ties", "average") != "random"
+        and 0 < advantage.get("resolution", _FINEST) <= _FINEST
+        and _target(reward) == _DISTORTED
+        and _target(reward.get("reward")) == _GRADED
+        and not reward.get("outlier_share", 0.0)
+        and _POWERS[0] <= reward.get("power", 1.0) <= _POWERS[1]
+    )
 
 
 def _target(node: Any) -> str:
