@@ -7,7 +7,7 @@ from helpers.paths import TINY_FOLDER
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl.data import problems as data
-from grouprl.data.tiny import build, task
+from grouprl.data.tiny import build, task, teach_tools
 from grouprl.rewards.rules import has_box, has_notation, has_steps, is_correct
 
 
@@ -111,6 +111,18 @@ def test_the_shipped_model_is_the_described_one():
     assert recipe["steps"] == build.STEPS
     fresh = build.build_model(build.build_tokenizer())
     assert {k: v.shape for k, v in fresh.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def test_no_seed_draws_the_problems_that_a_shipped_policy_was_taught_with():
+    """Whatever ``data.seed`` is; stream 0, of which runs were made before there was a rule, stays the one of seed 0."""
+    taught = {json.loads(file.read_text())["seed"] + 1 for file in TINY_FOLDER.parent.glob("model*/recipe.json")}
+    assert taught | {teach_tools.SEED + 2} == task.WARM_START_STREAMS
+    streams = [task.unseen_stream(seed) for seed in range(50)]
+    assert streams == sorted(set(range(54)) - task.WARM_START_STREAMS)[:50]
+    drawn = {p.problem for seed in range(5) for p in data.tiny_problems(300, 1, seed=seed).train}
+    for stream in task.WARM_START_STREAMS:
+        taught_with = {p.text for p in itertools.islice(task.problems("train", seed=stream), 3000)}
+        assert len(drawn & taught_with) / len(drawn) < 0.02
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import torch
 from grouprl.advantages.baselines import LeaveOneOutAdvantage
 from grouprl.advantages.rank import RankAdvantage
 from grouprl.batch import Prompts
+from grouprl.rewards.controls import RandomReward, WrongLabelReward
 from grouprl.rewards.distorted import DistortedReward
 
 VALUES = [[0.0, 0.5, -0.25, 0.7, 1.0, float("nan")], [0.5] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]
@@ -35,6 +36,14 @@ def test_outliers_are_drawn_by_seed_iteration_and_place():
     assert len({tuple(values[1].tolist()) for values in some}) > 20
     assert torch.equal(some[7], score(iteration=7, outlier_share=0.3).values)
     assert not torch.equal(some[7], score(iteration=7, outlier_share=0.3, seed=1).values)
+
+
+def test_outliers_are_drawn_apart_from_a_random_reward():
+    prompts = Prompts(["p"] * 400, ["a"] * 400, ["x"] * 400, tuple(range(400)), iteration=1)
+    values = DistortedReward(RandomReward(), outlier_share=0.1)([["t"] * 4] * 400, prompts).values
+    assert (values == 10).sum() / (values > 0).sum() == pytest.approx(0.1, abs=0.03)
+    with pytest.raises(ValueError, match="looks for labels"):
+        DistortedReward(WrongLabelReward())
 
 
 @pytest.mark.parametrize(

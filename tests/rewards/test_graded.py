@@ -64,6 +64,14 @@ def test_more_guesses_a_result_are_worth_less_than_the_first_of_them():
             assert share_of_results(written(*ours, *second), RESULTS, ANSWER) < first_alone
 
 
+def test_a_result_that_comes_twice_is_paid_once_each_time_it_is_reached():
+    results = ("20", "15", "20", "7")
+    assert share_of_results(written(20), results, "9") == share_of_results(written(20, 20, 20), results, "9") == 1 / 4
+    assert share_of_results(written(20, 15, 20, 7), results, "9") == 1
+    assert share_of_results(written(20, 15, 20, 20, 7), results, "9") == 1
+    assert share_of_results("$4 + 16 = 20$\n$20 + 20 = 40$", ("20", "40", "20"), "9") == 2 / 3
+
+
 def test_thousands_and_negative_numbers():
     assert share_of_results("a = 1,200. b = -3.", ("1200", "-3"), "5") == 1
     assert share_of_results("a = 1,20", ("1",), "5") == 0

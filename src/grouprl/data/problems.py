@@ -40,18 +40,18 @@ def tiny_problems(
         train_size: Training problems with distinct chains.
         heldout_size: Held-out problems with distinct chains.
         levels: Weight of each level, 1 to 3.
-        seed: Seed of the training problems alone.
+        seed: Seed of the training problems alone; whatever it is, the warm starts have not seen them.
         heldout_seed: Seed of the held-out ones.
         wrong_share: Share of the training problems that get another one's answer: a known harm, for an assay.
     """
     checks.tiny_problems(train_size, heldout_size, seed, heldout_seed, wrong_share)
     weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(task.LEVELS, 1.0)).items()}
 
-    def draw(split: task.Split, size: int, seed: int) -> list[Problem]:
-        made = task.distinct_problems(split, size, seed=seed, levels=weights)
+    def draw(split: task.Split, size: int, stream: int) -> list[Problem]:
+        made = task.distinct_problems(split, size, seed=stream, levels=weights)
         return [Problem(p.text, p.answer, p.intermediate) for p in made]
 
-    train = with_wrong_answers(draw("train", train_size, seed), wrong_share, seed=seed)
+    train = with_wrong_answers(draw("train", train_size, task.unseen_stream(seed)), wrong_share, seed=seed)
     return ProblemSplits(train, draw("heldout", heldout_size, heldout_seed))
 
 

@@ -11,6 +11,9 @@ from grouprl.batch import Prompts
 from grouprl.rewards import checks
 from grouprl.rewards.base import Completions, Reward, Rewards, as_rewards
 
+_STREAM = 1
+"""Tells what is drawn here from what the reward within may draw from the same seed."""
+
 
 @dataclass(frozen=True)
 class DistortedReward:
@@ -31,6 +34,8 @@ class DistortedReward:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if hasattr(self.reward, "find"):
+            raise ValueError("reward.reward: one that looks for labels before training cannot be distorted.")
         checks.distorted_reward(self.power, self.outlier_share, self.outlier_factor)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
@@ -38,7 +43,7 @@ class DistortedReward:
         found = as_rewards(self.reward(completions, prompts), completions)
         values = found.values.sign() * found.values.abs() ** self.power
         drawn = [
-            np.random.default_rng((self.seed, prompts.iteration, index)).random(len(row)) < self.outlier_share
+            np.random.default_rng((_STREAM, self.seed, prompts.iteration, index)).random(len(row)) < self.outlier_share
             for index, row in zip(prompts.indices, completions, strict=True)
         ]
         values = torch.where(torch.tensor(np.array(drawn)), self.outlier_factor * values, values)

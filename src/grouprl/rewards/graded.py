@@ -82,9 +82,12 @@ def share_of_results(text: str, results: Sequence[str], answer: str) -> float:
     place, met, others = 0, 0, 0
     for match in _RESULT.finditer(text):
         stated = _number(match.group(1))
+        is_next = place < len(wanted) and stated == wanted[place]
+        if not is_next and stated in wanted[:place]:
+            continue
         if stated in wanted[place:]:
             place, met = wanted.index(stated, place) + 1, met + 1
-        elif stated not in wanted[:place] and not (stated == final and place == len(wanted)):
+        elif not (stated == final and place == len(wanted)):
             place, others = min(place + 1, len(wanted)), others + 1
     return max(0.0, met - _COST * others) / len(wanted)
 

@@ -26,6 +26,8 @@ _SYMBOLS = {"+": "+", "-": "-", "*": r"\times", "/": r"\div"}
 _UNDO = {"+": "-", "-": "+", "*": "/", "/": "*"}
 _PLAIN_SYMBOLS = {"+": "+", "-": "-", "*": "x", "/": ":"}
 _MOST_REPEATED = 2_000
+WARM_START_STREAMS = frozenset((1, 2, 4))
+"""Streams of training problems that the shipped policies were taught with."""
 """Problems in a row whose chains were drawn before, after which no more are looked for."""
 _LENGTH = {1: 3, 2: 4, 3: 5}
 """Operations of a chain by level."""
@@ -162,6 +164,17 @@ def program(chain: Chain) -> str:
         text = f"({text}) {op} {operand}" if op in "*/" and additive else f"{text} {op} {operand}"
         additive = op in "+-"
     return text.replace(" / ", " // ")
+
+
+def unseen_stream(seed: int) -> int:
+    """The stream of training problems for a seed: the warm starts were trained on some of the others.
+
+    Args:
+        seed: At least 0; each has a stream of its own, and 0 has stream 0.
+    """
+    for seen in sorted(WARM_START_STREAMS):
+        seed += seed >= seen
+    return seed
 
 
 def distinct_problems(
