@@ -28,7 +28,7 @@ import numpy as np
 from grouprl.files import read_json, read_jsonl, write_parquet
 from grouprl.statistics.seeds import LEVEL, Power, SeedTest, paired_t, power, sd_interval, smallest_visible
 from grouprl.statistics.several import max_t
-from grouprl.studies.outcomes import read_outcome
+from grouprl.studies.outcomes import ENDED, read_outcome
 from grouprl.training.callbacks import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,14 +111,24 @@ def run(runs: Path, seeds: int, more: int, jobs: int, common: Sequence[str]) -> 
         list(pool.map(one, wanted))
 
 
+def ended(runs: Path, kind: str, dose: str) -> list[Path]:
+    """Runs of an arm that came to their end, the failed ones too: they count as what they scored last."""
+    folders = folder_of(runs, kind, dose, 0).parent.glob("seed-*")
+    ours = [folder for folder in folders if int(folder.name.removeprefix("seed-")) >= FIRST_SEED]
+    states = {folder: (read_json(folder / "result.json") or {}).get("state") for folder in sorted(ours)}
+    return [folder for folder, state in states.items() if state in ENDED]
+
+
 def collect(runs: Path) -> list[dict[str, str]]:
-    """A row for each finished run."""
+    """A row for each run that came to its end.
+
+    Raises:
+        SystemExit: Runs of other versions of the package are among them.
+    """
     rows = []
     for kind, dose, _ in (*arms(), *questions()):
-        for folder in sorted(folder_of(runs, kind, dose, 0).parent.glob("seed-*")):
+        for folder in ended(runs, kind, dose):
             result = read_json(folder / "result.json") or {}
-            if result.get("state") != "finished":
-                continue
             outcome = read_outcome(folder)
             last = outcome.last
             rows.append(
@@ -126,6 +136,9 @@ def collect(runs: Path) -> list[dict[str, str]]:
                     "kind": kind,
                     "dose": dose,
                     "seed": folder.name.removeprefix("seed-"),
+                    "state": outcome.state,
+                    "commit": result.get("commit") or "",
+                    "package": str(outcome.conditions.get("package")),
                     "pass@1": f"{last.correct.mean():.5f}",
                     "pass@1 of 16": f"{last.correct[:, :DEFAULT_SAMPLES].mean():.5f}",
                     "three levels": f"{three_levels(folder):.4f}",
@@ -134,15 +147,15 @@ def collect(runs: Path) -> list[dict[str, str]]:
                     "seconds": f"{result['seconds']:.0f}",
                 }
             )
+    if len({row["package"] for row in rows}) > 1:
+        raise SystemExit(f"{runs}: runs of several versions of the package. Give --runs a folder of one.")
     return rows
 
 
 def stored(runs: Path) -> list[dict[str, int]]:
-    """What the finished runs of the default arm got right at the end, a row a problem."""
+    """What the runs of the default arm got right at the end, a row a problem."""
     rows = []
-    for folder in sorted(folder_of(runs, NONE, NONE, 0).parent.glob("seed-*")):
-        if (read_json(folder / "result.json") or {}).get("state") != "finished":
-            continue
+    for folder in ended(runs, NONE, NONE):
         last = read_outcome(folder).last
         for problem, (marks, greedy) in enumerate(zip(last.correct, last.greedy, strict=True)):
             row = {"problem": problem, "right": int(marks.sum()), "samples": len(marks), "greedy": int(greedy)}

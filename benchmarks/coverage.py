@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py --studies 10000
 
-Questions are drawn, too: a question's chance of a right sample is drawn from a beta distribution, and the truth is the
-share over questions without end.
+Questions are drawn, too: a question's chance of a right sample is drawn from a beta distribution, or is one of two, and
+the truth is the share over questions without end.
 """
 
 from __future__ import annotations
@@ -57,6 +57,17 @@ def pass_at(k: int, samples: int, questions: int, mean: float) -> Study:
     return study
 
 
+def never_solved(share: float, chance: float, questions: int, samples: int) -> Study:
+    """Share of right samples where some questions are never solved and the others nearly always."""
+
+    def study(rng: np.random.Generator) -> tuple[Interval, float]:
+        right = rng.binomial(samples, np.where(rng.random(questions) < share, 0.0, chance))
+        found = clustered_ratio(right.tolist(), [samples] * questions)
+        return (found.low, found.high), (1 - share) * chance
+
+    return study
+
+
 def paired(questions: int, samples: int, difference: float) -> Study:
     """Difference of two policies; of the second a share of the questions is always solved."""
 
@@ -75,6 +86,10 @@ SETTINGS: dict[str, Study] = {
        for rate in (0.001, 0.003, 0.01, 0.03, 0.1)},
     **{f"pass@{k}, 30 questions, {samples} samples, {100 * mean:g}% right": pass_at(k, samples, 30, mean)
        for k, samples in ((1, 1), (1, 8), (8, 8), (8, 16)) for mean in (0.1, 0.5, 0.9)},
+    **{f"pass@1, {questions} questions, {samples} samples, {share:.0%} never solved, others {chance:.0%}":
+       never_solved(share, chance, questions, samples)
+       for share, chance, questions, samples in ((0.05, 0.98, 30, 16), (0.03, 0.97, 30, 16), (0.05, 0.95, 30, 4),
+                                                 (0.01, 0.97, 200, 16))},
     **{f"paired difference {100 * difference:g}, {questions} questions, {samples} samples":
        paired(questions, samples, difference)
        for questions in (10, 30, 400) for samples in (1, 4) for difference in (0.0, 0.1)},

@@ -10,7 +10,7 @@ What a seed's completions say holds for its two policies alone; the seeds say wh
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import report
 
 from grouprl.files import FileError
-from grouprl.statistics.questions import PairedTest, bootstrap_interval, mcnemar
+from grouprl.statistics.questions import PairedTest, mcnemar
 from grouprl.statistics.seeds import SeedTest, paired_t
 from grouprl.studies.outcomes import Outcome
 from grouprl.studies.plan import OutcomeError, read_plan
@@ -38,6 +38,24 @@ class OfSeed:
     """In pass@1."""
     low: float
     high: float
+
+
+def bootstrap_interval(differences: Sequence[float], draws: np.ndarray, level: float = 0.05) -> tuple[float, float]:
+    """Percentile interval of a mean over questions (Efron 1979), of given draws so that others can repeat it.
+
+    Args:
+        differences: Second policy minus first, one for each question.
+        draws: Questions of each resample by index, [resamples, questions].
+        level: 1 minus the interval's coverage.
+
+    Raises:
+        ValueError: Draws that are no resamples of these questions.
+    """
+    values = np.asarray(differences, dtype=float)
+    if draws.ndim != 2 or draws.shape[1] != len(values) or not len(values):
+        raise ValueError(f"Draws of shape {draws.shape} for {len(values)} questions: give [resamples, questions].")
+    low, high = np.quantile(values[draws].mean(axis=1), [level / 2, 1 - level / 2])
+    return float(low), float(high)
 
 
 def draws_of(questions: int, resamples: int = RESAMPLES) -> np.ndarray:
@@ -87,7 +105,9 @@ def main() -> None:
             raise SystemExit(f"{folder}: no study with controls (train.py -m ... controls=true) is here.")
         for base, arms in judge(plan, folder).outcomes.items():
             name = next(iter(plan.arms))
-            lines = lines_of(arms.get(name, {}), arms.get(CONTROL, {}))
+            if not set(arms.get(name, {})) & set(arms.get(CONTROL, {})):
+                raise SystemExit(f"{folder}: {name} and {CONTROL} reward have no seed with a result on {base}.")
+            lines = lines_of(arms[name], arms[CONTROL])
             print("\n".join([f"## {name} beside {CONTROL} reward, {base}", "", *lines]))
     except (FileError, OutcomeError) as error:
         raise SystemExit(str(error)) from None

@@ -80,3 +80,21 @@ def test_few_questions_may_hold_none_that_fails():
     found = clustered_ratio([1.0] * 29 + [0.9], [1.0] * 30)
     assert 0.80 < found.low < 0.95
     assert clustered_ratio([1.0] * 2999 + [0.9], [1.0] * 3000).low > 0.998
+
+
+@pytest.mark.parametrize(
+    ("questions", "samples", "never", "chance"), [(30, 16, 0.05, 0.98), (30, 16, 0.03, 0.97), (200, 16, 0.01, 0.97)]
+)
+def test_few_questions_may_hold_none_that_is_never_solved(questions, samples, never, chance):
+    generator = np.random.default_rng(4)
+    held = []
+    for _ in range(600):
+        chances = np.where(generator.random(questions) < never, 0.0, chance)
+        found = clustered_ratio(generator.binomial(samples, chances).tolist(), [samples] * questions)
+        held.append(found.low <= (1 - never) * chance <= found.high)
+    assert np.mean(held) > 0.95
+
+
+def test_one_wrong_sample_does_not_make_the_interval_narrower():
+    perfect, almost = clustered_ratio([16] * 30, [16] * 30), clustered_ratio([16] * 29 + [15], [16] * 30)
+    assert almost.low < perfect.low

@@ -34,6 +34,15 @@ def test_what_the_evaluations_do_not_identify_is_left_out(tokens, values):
     assert fit_saturation(tokens, values) is None
 
 
+def test_noise_has_no_ceiling():
+    flat = [0.74 + 0.01 * np.random.default_rng(n).standard_normal(12) for n in range(300)]
+    found = [curve for curve in (fit_saturation(TOKENS, values) for values in flat) if curve is not None]
+    assert len(found) < 15
+    assert all(curve.constant >= 1000 for curve in found)
+    crash = [0.7441, 0.7371, 0.7337, 0.7391, 0.7399, 0.7329, 0.7443, 0.7475, 0.7416, 0.7571, 0.7337]
+    assert fit_saturation(5000.0 * np.arange(11), crash) is None
+
+
 def test_arms_that_learn_faster_and_arms_that_come_further_are_told_apart():
     slow = [fit_saturation(TOKENS, scores(noise=0.01, seed=n)) for n in range(6)]
     fast = [fit_saturation(TOKENS, scores(constant=1500.0, noise=0.01, seed=10 + n)) for n in range(6)]

@@ -87,7 +87,12 @@ def test_power_is_what_simulation_finds():
     t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(6))
     seen = np.mean(np.abs(t) > stats.t.ppf(0.975, 5))
     assert power(0.01, 0.008, 6).value == pytest.approx(seen, abs=0.02)
-    assert power(smallest_visible(0.008, 10), 0.008, 10).value == pytest.approx(0.8, abs=1e-6)
+    for seeds, level in itertools.product((2, 3, 4, 10), (0.05, 0.05 / 3, 0.05 / 15)):
+        least = smallest_visible(0.008, seeds, level=level)
+        assert power(least, 0.008, seeds, level=level).value == pytest.approx(0.8, abs=1e-5)
+    draws = generator.normal(smallest_visible(1.0, 3, level=0.05 / 15), 1.0, (20_000, 3))
+    t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(3))
+    assert np.mean(np.abs(t) > stats.t.ppf(1 - 0.05 / 30, 2)) == pytest.approx(0.8, abs=0.02)
     needed = seeds_needed(0.01, 0.008)
     assert power(0.01, 0.008, needed).value >= 0.8 > power(0.01, 0.008, needed - 1).value
     assert seeds_needed(0.0, 1.0) == 10_000
@@ -118,6 +123,14 @@ def test_the_crossed_test_holds_its_level_where_problems_vary():
     assert 0.03 < np.mean([crossing.crossed(draw).p_value < 0.05 for draw in draws]) < 0.065
     # The test on fixed problems answers another question, and errs where this one is asked.
     assert np.mean([paired_t(draw.mean(1)).p_value < 0.05 for draw in draws]) > 0.1
+
+
+def test_the_crossed_test_holds_its_level_with_few_problems_and_with_seeds_that_agree():
+    generator = np.random.default_rng(5)
+    draws = [table(generator, 6, 10, 0.0, 0.1, 0.1) for _ in range(2000)]
+    assert np.mean([crossing.crossed(draw).p_value < 0.05 for draw in draws]) < 0.06
+    same = np.tile([1.0, 0, 1, 0, 0, 1, 0, 0, 0, 0], (3, 1))  # greedy answers, which do not depend on the seed
+    assert crossing.crossed(same).p_value == pytest.approx(stats.ttest_1samp(same[0], 0).pvalue)
 
 
 def test_mean_squares_are_those_of_a_two_way_table():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from grouprl.files import FileError
+from grouprl.statistics.sequential import nominal_level
 from grouprl.studies.plan import PLAN_FILE, StudyError, begin, plan_of, read_plan
 
 SWEPT = {"advantage": ["rank", "zscore"], "seed": ["0", "1", "2"]}
@@ -44,6 +45,19 @@ def test_one_arm_is_a_study_that_compares_nothing():
 def test_a_plan_that_cannot_be(settings, wanted):
     with pytest.raises(ValueError, match=wanted):
         plan_of(SWEPT, [], **settings)
+
+
+def test_what_can_be_seen_is_announced_at_the_level_of_the_verdict():
+    """By hand: 15 pairs of six arms, and the last of four looks."""
+    six = plan_of({"advantage": list("abcdef"), "seed": [str(n) for n in range(6)]}, [])
+    assert six.planned_level == pytest.approx(0.05 / 15)
+    assert "a difference of 2.68 standard deviations" in "\n".join(six.describe())
+    looks = plan_of({"advantage": ["a", "b"], "seed": [str(n) for n in range(12)]}, [], looks=(6, 8, 10, 12))
+    assert looks.planned_level == nominal_level((6, 8, 10, 12))
+    assert "a difference of 1.04 standard deviations" in "\n".join(looks.describe())
+    assert "a difference of 1.43 standard deviations" in "\n".join(
+        plan_of({"advantage": ["a", "b"], "seed": [str(n) for n in range(6)]}, []).describe()
+    )
 
 
 def test_a_plan_is_written_once_and_what_comes_later_is_a_change(tmp_path):

@@ -17,7 +17,6 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from grouprl.cli import study as tables
 from grouprl.files import read_parquet
-from grouprl.statistics.questions import bootstrap_interval
 from grouprl.studies.plan import begin, plan_of, read_plan
 from grouprl.studies.verdict import judge
 
@@ -94,6 +93,6 @@ def test_the_report_says_seeds_first(published, protocol, monkeypatch, capsys):
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 1 + 6
 
 
-def test_draws_that_are_none_of_these_questions_are_refused():
+def test_draws_that_are_none_of_these_questions_are_refused(protocol):
     with pytest.raises(ValueError, match="for 3 questions"):
-        bootstrap_interval([0.1, 0.2, 0.3], np.zeros((5, 2), dtype=int))
+        protocol.bootstrap_interval([0.1, 0.2, 0.3], np.zeros((5, 2), dtype=int))

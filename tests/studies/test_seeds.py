@@ -13,7 +13,7 @@ from helpers.studies import make_run
 
 from grouprl.cli import compare
 from grouprl.statistics.crossed import VarianceSplit
-from grouprl.statistics.seeds import paired_t
+from grouprl.statistics.seeds import paired_t, sd_interval, seeds_needed, smallest_visible
 from grouprl.studies.outcomes import arms_of, read_outcome
 from grouprl.studies.plan import OutcomeError
 
@@ -101,10 +101,12 @@ def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, mon
     for seed in range(4):
         make_run(Path(f"s/rank-{seed}"), seed=seed)
         make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=0.501)
-    code, text = prints(compare.main, capsys)("s")
+    code, text = prints(compare.main, capsys)("s", "--json", "u.json")
     assert code == 3
     assert "is undecided: " in text.splitlines()[0]
-    assert "more seeds would show a difference of 1 point four times in five" in text
+    (pair,) = json.loads(Path("u.json").read_text())["pairs"]
+    low, high = (seeds_needed(0.01, sd) for sd in sd_interval(pair["test"]["single"]["sd"], 4))
+    assert f"between {low} and {high} more seeds, in a study of their own, would show a difference of 1 point" in text
     code, text = prints(compare.main, capsys)("s", "--margin", "30")
     assert code == 0
     assert text.startswith("advantage=rank and advantage=zscore are equivalent within 30 points: ")
@@ -177,9 +179,42 @@ def test_failed_runs_count_as_what_they_scored(study, capsys):
     assert " 0.0 " in text
 
 
+def test_what_is_seen_is_a_range_since_the_standard_deviation_is_an_estimate(study, capsys):
+    _, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
+    sd = json.loads(Path("found.json").read_text())["pairs"][0]["test"]["single"]["sd"]
+    at, low, high = (100 * smallest_visible(spread, 6) for spread in (sd, *sd_interval(sd, 6)))
+    assert f"with 6 seeds: a difference of {at:.2f} points ({low:.2f} to {high:.2f}, " in text
+
+
+def test_one_run_with_fewer_samples_leaves_coverage_and_problems_solved_comparable(tmp_path, monkeypatch, capsys):
+    """All are taken of as many samples as the run with the fewest has, and it is said."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        make_run(Path(f"s/rank-{seed}"), seed=seed, chances=0.04, problems=400, samples=16)
+        few = {"samples": 4, "state": "failed"} if seed == 5 else {"samples": 16}
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=0.04, problems=400, **few)
+    _, text = prints(compare.main, capsys)("s", "--json", "found.json")
+    (pair,) = json.loads(Path("found.json").read_text())["pairs"]
+    assert abs(pair["solved"] - pair["lost"]) < 10
+    assert pair["split"] is None
+    assert "| difference | greedy | pass@4 |" in text
+    assert "The runs have 4 to 16 samples of a problem: coverage and problems solved by one alone are of the" in text
+    assert text.count("zscore-5: failed, counted with its last evaluation") == 1
+
+
+def test_a_seed_that_is_left_out_is_said_to_be_counted_nowhere(study, capsys):
+    make_run(study / "rank-9", seed=9, state="failed")
+    _, text = prints(compare.main, capsys)("sweep")
+    assert "left out, since another arm lacks them: seeds [9]" in text
+    assert "rank-9: failed, counted" not in text
+
+
 @pytest.mark.parametrize(
     ("spoil", "wanted"),
     [
+        (lambda s: make_run(s / "more", seed=9, state="running"), "more: it is interrupted. Let it come to its end"),
+        (lambda s: make_run(s / "more", seed=9, package="b"), "have other versions of grouprl"),
+        (lambda s: make_run(s / "more", seed=9, threads=8), "have other threads"),
         (lambda s: (s / "rank-0/heldout/iteration-00004.parquet").write_bytes(b"x"), "it cannot be read"),
         (lambda s: (s / "rank-0/config.yaml").unlink(), "no run is here"),
         (lambda s: [f.unlink() for f in (s / "rank-0/heldout").iterdir()], "has kept no held-out results"),

@@ -53,6 +53,23 @@ def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
     assert [base["pairs"][0]["ending"] for base in found["bases"].values()] == ["better", "better", "undecided"]
 
 
+def test_a_pair_that_could_not_be_compared_leaves_a_study_undecided(study, capsys):
+    """An arm whose runs all failed before their first evaluation, on one base: the other base's verdict is not all."""
+    study({"tiny": 0.2, "tiny_b": 0.2})
+    for seed in range(6):
+        run = Path(f"s/tiny_b-zscore-{seed}")
+        (run / "result.json").write_text((run / "result.json").read_text().replace('"finished"', '"failed"'))
+        for file in (run / "heldout").iterdir():
+            file.unlink()
+    code, text = prints(compare.main, capsys)("s", "--json", "v.json")
+    assert code == 3
+    assert text.startswith("policy=tiny: advantage=zscore is better")
+    assert "policy=tiny_b: advantage=rank and advantage=zscore: not compared, they have no seed with a result." in text
+    assert json.loads(Path("v.json").read_text())["decided"] is False
+    code, text = prints(compare.main, capsys)("s", "--baseline", "advantage=zscore")
+    assert (code, "policy=tiny_b: advantage=zscore and advantage=rank: not compared" in text) == (3, True)
+
+
 def test_exit_codes(study, capsys):
     study({"tiny": 0.2})
     assert prints(compare.main, capsys)("s")[0] == 0

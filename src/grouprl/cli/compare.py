@@ -20,7 +20,7 @@ from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import read_arms
-from grouprl.studies.outcomes import arms_of, read_outcome
+from grouprl.studies.outcomes import ENDED, arms_of, differing_settings, other_conditions, read_outcome
 from grouprl.studies.plan import METRICS, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
 from grouprl.studies.show.report import REPORT_FILE, write_report
@@ -94,7 +94,7 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     _refuse_report(options)
     if not others and first.is_file():
         return _table(first, options)
-    return _runs(options) if _run_folders(options.folders) else _evaluations(options.folders)
+    return _runs(options) if _run_folders(options.folders) else _evaluations(options)
 
 
 def _refuse_report(options: argparse.Namespace) -> None:
@@ -162,7 +162,13 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
-    arms = arms_of([read_outcome(folder) for folder in _run_folders(options.folders)])
+    outcomes = [read_outcome(folder) for folder in _run_folders(options.folders)]
+    for outcome in outcomes:
+        if outcome.state not in ENDED:
+            raise OutcomeError(f"{outcome.name}: it is {outcome.state}. Let it come to its end, or leave it out.")
+    if said := other_conditions(outcomes, asked=differing_settings(outcomes)):
+        raise OutcomeError(f"{said}. They cannot be compared.")
+    arms = arms_of(outcomes)
     margin = 1.0 if options.margin is None else options.margin
     metric = options.metric or METRICS[0]
     found = seeds.compare_arms(arms, metric=metric, margin=margin / 100, baseline=options.baseline)
@@ -170,7 +176,11 @@ def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
     return shown_as.describe(found), found.as_json(), code
 
 
-def _evaluations(folders: Sequence[Path]) -> tuple[str, Any, int]:
+def _evaluations(options: argparse.Namespace) -> tuple[str, Any, int]:
+    folders = options.folders
+    unread = [f"--{name}" for name in ("metric", "margin", "baseline") if getattr(options, name) is not None]
+    if unread:
+        raise ComparisonError(f"{unread[0]} is of runs and studies: two evaluations are compared as they are.")
     if len(folders) != 2:
         raise ComparisonError(
             f"{len(folders)} folders, and no runs among them: give runs, a sweep, or two evaluations."

@@ -14,8 +14,9 @@ from grouprl.statistics.seeds import LEVEL, SeedTest
 def crossed(differences: np.ndarray, level: float = LEVEL) -> SeedTest:
     """Test of a mean difference where both seeds and problems are drawn: "on problems like these".
 
-    Random effects of seeds, problems and both together; the degrees of freedom are those of Hillis for readers and
-    cases (Obuchowski and Rockette 1995, Hillis 2007), of which seeds are the readers and problems the cases.
+    Random effects of seeds, problems and both together, as of readers and cases (Obuchowski and Rockette 1995): seeds are
+    the readers and problems the cases. The degrees of freedom are Satterthwaite's (1946) of the three mean squares;
+    where problems show no variance those are Hillis's (2007).
 
     Args:
         differences: Second arm minus first, [seeds, problems]: differences of shares of right samples.
@@ -40,7 +41,10 @@ def crossed(differences: np.ndarray, level: float = LEVEL) -> SeedTest:
     variance = (squares.seed + of_problems) / (seeds * problems)
     if not variance > 0:
         return nothing
-    df = (squares.seed + of_problems) ** 2 / (squares.seed**2 / (seeds - 1)) if squares.seed > 0 else math.inf
+    spent = squares.seed**2 / (seeds - 1)
+    if of_problems:
+        spent += squares.problem**2 / (problems - 1) + squares.both**2 / ((seeds - 1) * (problems - 1))
+    df = (squares.seed + of_problems) ** 2 / spent
     error = math.sqrt(variance)
     half = float(stats.t.ppf(1 - level / 2, df)) * error
     p_value = float(2 * stats.t.sf(abs(mean) / error, df))

@@ -45,9 +45,9 @@ def clustered_ratio(numerators: Sequence[float], denominators: Sequence[float]) 
     estimator), and says to how many independent trials all samples amount: not fewer than the questions count for, were
     each one trial, nor more than there are samples. The interval is the exact one of Clopper and Pearson for these
     trials (Korn and Graubard 1998), which covers with one question, too. Where no variance is seen, which does not
-    mean that there is none, each question is one trial; and where numerators are fractions, as those of pass@k are, one
-    question that went the unlikelier way is added to the variance, as few questions may hold none. Questions whose
-    denominator is 0 say nothing.
+    mean that there is none, each question is one trial; and where a question can be right in part, as it can with
+    several samples, one question that went the unlikelier way is added to the variance: few questions may hold none of
+    those that are never solved. Questions whose denominator is 0 say nothing.
 
     Args:
         numerators: Of each question, at least 0 and at most its denominator.
@@ -62,12 +62,12 @@ def clustered_ratio(numerators: Sequence[float], denominators: Sequence[float]) 
     if count > 1:
         squares = math.fsum((n - ratio * d) ** 2 for n, d in pairs) * count / (count - 1)
         whole = all(float(n).is_integer() for n, _ in pairs)
-        if squares > 0 and not whole:  # means over more than they count: no number of samples bounds the trials
+        if squares > 0 and not (whole and total == count):
             squares += (max(ratio, 1 - ratio) * total / count) ** 2
         scale = (Z95 / float(stats.t.ppf(0.975, count - 1))) ** 2
         if squares > 0 and 0 < ratio < 1:
             seen = ratio * (1 - ratio) * total**2 / squares * scale
-            trials = max(trials, min(seen, total) if whole else seen)
+            trials = max(trials, min(seen, total) if whole else seen)  # of fractions no number of samples bounds them
     right, wrong = ratio * trials, (1 - ratio) * trials
     low = float(stats.beta.ppf(0.025, right, wrong + 1)) if right else 0.0
     high = float(stats.beta.ppf(0.975, right + 1, wrong)) if wrong else 1.0

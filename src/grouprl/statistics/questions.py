@@ -101,24 +101,6 @@ def paired_difference(first: Sequence[Sequence[float]], second: Sequence[Sequenc
     return Difference(value, low, high, float(test.pvalue), count)
 
 
-def bootstrap_interval(differences: Sequence[float], draws: np.ndarray, level: float = 0.05) -> tuple[float, float]:
-    """Percentile interval of a mean over questions (Efron 1979), of given draws so that others can repeat it.
-
-    Args:
-        differences: Second policy minus first, one for each question.
-        draws: Questions of each resample by index, [resamples, questions].
-        level: 1 minus the interval's coverage.
-
-    Raises:
-        ValueError: Draws that are no resamples of these questions.
-    """
-    values = np.asarray(differences, dtype=float)
-    if draws.ndim != 2 or draws.shape[1] != len(values) or not len(values):
-        raise ValueError(f"Draws of shape {draws.shape} for {len(values)} questions: give [resamples, questions].")
-    low, high = np.quantile(values[draws].mean(axis=1), [level / 2, 1 - level / 2])
-    return float(low), float(high)
-
-
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p-values of several comparisons, such as one a benchmark (Holm 1979).
 

@@ -17,6 +17,11 @@ LEAST_POINTS = 10
 _BEND = 1.5
 """Time constants that the evaluations have to cover: a curve that has not bent says nothing of its ceiling."""
 
+_APART = 4.0
+"""Standard deviations of what is left over by which the curve has to rise: noise has a curve, too."""
+_FAR = 20.0
+"""Logarithm of how far a time constant is looked for above and below the span."""
+
 
 @dataclass(frozen=True)
 class Saturation:
@@ -37,7 +42,8 @@ def fit_saturation(tokens: Sequence[float], scores: Sequence[float]) -> Saturati
 
     Returns:
         The curve; None where the evaluations do not identify it: fewer than ten, no fit, a ceiling outside of 0 to 1,
-        or a time constant that they do not cover one and a half times.
+        a rise of less than four standard deviations of what the curve leaves over, or a time constant that they do not
+        cover one and a half times or that is over before the second of them.
     """
     x, y = np.asarray(tokens, float), np.asarray(scores, float)
     if len(x) < LEAST_POINTS or not np.ptp(y):
@@ -45,7 +51,8 @@ def fit_saturation(tokens: Sequence[float], scores: Sequence[float]) -> Saturati
     span = float(np.ptp(x))
 
     def curve(at: np.ndarray, start: float, ceiling: float, log_constant: float) -> np.ndarray:
-        return ceiling - (ceiling - start) * np.exp(-(at - x[0]) / math.exp(log_constant))
+        constant = math.exp(min(max(log_constant, math.log(span) - _FAR), math.log(span) + _FAR))
+        return ceiling - (ceiling - start) * np.exp(-(at - x[0]) / constant)
 
     guess = (float(y[0]), float(y[-len(y) // 4 :].mean()), math.log(span / 4))
     with warnings.catch_warnings():
@@ -54,8 +61,11 @@ def fit_saturation(tokens: Sequence[float], scores: Sequence[float]) -> Saturati
             (start, ceiling, log_constant), _ = optimize.curve_fit(curve, x, y, guess, maxfev=5000)
         except RuntimeError:  # it did not converge
             return None
-    constant = math.exp(min(log_constant, 700.0))
-    if not 0 <= ceiling <= 1 or constant * _BEND > span:
+    constant = math.exp(min(log_constant, math.log(span) + _FAR))
+    rest = y - curve(x, start, ceiling, log_constant)
+    noise = math.sqrt(float((rest**2).sum()) / (len(x) - 3))
+    bends_unseen = constant * _BEND > span or constant < x[1] - x[0]
+    if not 0 <= ceiling <= 1 or bends_unseen or abs(ceiling - start) < _APART * noise:
         return None
     return Saturation(float(start), float(ceiling), constant)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from statsmodels.stats.power import TTestPower
 
 LEVEL = 0.05
@@ -186,8 +186,18 @@ def _chance_of_t(noncentrality: float, df: int, level: float) -> float:
 
 
 def smallest_visible(sd: float, seeds: int, chance: float = 0.8, *, level: float = LEVEL) -> float:
-    """The difference that `paired_t` sees with a chance, for a number of seeds and the sd of their differences."""
-    return sd * float(TTestPower().solve_power(nobs=seeds, alpha=level, power=chance, alternative="two-sided"))
+    """The difference that `paired_t` sees with a chance, for a number of seeds and the sd of their differences.
+
+    Raises:
+        ValueError: Fewer than two seeds.
+    """
+    if seeds < 2:
+        raise ValueError(f"{seeds} seeds: a test takes two.")
+    high = 1.0
+    while power(high, 1.0, seeds, level=level).value < chance:
+        high *= 2  # statsmodels' own search goes astray where scipy's noncentral t has gaps
+    found = optimize.brentq(lambda size: power(size, 1.0, seeds, level=level).value - chance, 0.0, high, xtol=1e-6)
+    return sd * float(found)
 
 
 def seeds_needed(difference: float, sd: float, chance: float = 0.8, most: int = 10_000, *, level: float = LEVEL) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,34 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in node.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
+
+
+ENDED = ("finished", "failed")
+"""States of runs that count."""
+_CONDITIONS = {
+    "package": "other versions of grouprl",
+    "inputs": "other files of yours",
+    "torch": "other versions of torch",
+    **{name: f"other {name}" for name in ("threads", "precision", "deterministic", "gpu")},
+}
+"""What runs have to share, where it is not what is asked."""
+
+
+def other_conditions(outcomes: Sequence[Outcome], *, asked: Collection[str]) -> str:
+    """What two of the runs were made under that differs, in words; empty where they can be compared.
+
+    Args:
+        outcomes: The runs.
+        asked: Options that the runs are to differ in, whose conditions may differ.
+    """
+    for name, what in _CONDITIONS.items():
+        if {name, "trainer", f"trainer.{name}"} & set(asked):
+            continue
+        values = {json.dumps(outcome.conditions.get(name), sort_keys=True): outcome.name for outcome in outcomes}
+        if len(values) > 1:
+            (one, first), (other, second) = list(values.items())[:2]
+            return f"{first} and {second} have {what}: {one} and {other}"
+    return ""
 
 
 def arms_of(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:

@@ -81,15 +81,16 @@ class PairComparison:
 
     @property
     def more_seeds(self) -> tuple[int, int] | None:
-        """How many more would show a difference as large as the margin four times in five: a range, as the sd is one.
+        """Seeds of a study that would show a difference as large as the margin four times in five.
 
-        None where no number of seeds is known, or no more are needed.
+        A range, as the standard deviation is one. They are new ones: those that are there are spent on this verdict.
+        None where no number is known, or where these should have shown it.
         """
         seeds, sd = self.test.single.seeds, self.test.single.sd
         if not sd > 0:
             return None
         low, high = (seeds_needed(self.margin, spread, level=self.planned_level) for spread in sd_interval(sd, seeds))
-        return (max(1, low - seeds), high - seeds) if high > seeds else None
+        return (low, high) if high > seeds else None
 
     @property
     def planned_level(self) -> float:
@@ -123,4 +124,5 @@ class PairComparison:
             return f"{said}; a difference of {margin} would most likely have been seen."
         low, high = self.more_seeds
         more = f"between {low} and {high}" if high < _MANY else f"at least {low}"
-        return f"{said}; {more} more seeds would show a difference of {margin} four times in five."
+        what = f"{more} more seeds, in a study of their own, would show a difference of {margin} four times in five"
+        return f"{said}; {what}."

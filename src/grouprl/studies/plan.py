@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grouprl.files import FileError, Shape, check_shape, read_json, write_json
-from grouprl.statistics.seeds import smallest_visible
-from grouprl.statistics.sequential import check_looks
+from grouprl.statistics.seeds import LEVEL, smallest_visible
+from grouprl.statistics.sequential import check_looks, nominal_level
+from grouprl.statistics.several import pairs_of
 from grouprl.training.records import portable_override
 
 Metric = Literal["final", "area"]
@@ -118,6 +119,13 @@ class StudyPlan:
         return (len(self.arms) > 1 or bool(self.controls)) and len(self.seeds) > 1
 
     @property
+    def planned_level(self) -> float:
+        """Of one pair's test: that of the looks, or Bonferroni's share for all pairs."""
+        if self.looks and len(self.arms) > 1:
+            return nominal_level(self.looks, len(self.arms), against_baseline=self.baseline is not None)
+        return LEVEL / max(1, len(pairs_of(self.arms, self.baseline)))
+
+    @property
     def digest(self) -> str:
         """Of what was decided before the first run."""
         return _digest({k: v for k, v in asdict(self).items() if k not in _LATER})
@@ -138,9 +146,10 @@ class StudyPlan:
         lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{later}{over}: {self.runs} runs at most.")
         if self.compares:
             points = f"{self.margin:g} point{'s' * (self.margin != 1)}"
+            seen = smallest_visible(1.0, seeds, level=self.planned_level)
             lines.append(
-                f"Seen four times in five: a difference of {smallest_visible(1.0, seeds):.2f} standard deviations of "
-                f"the seeds' differences. Differences within {points} do not matter."
+                f"Seen four times in five: a difference of {seen:.2f} standard deviations of the seeds' differences. "
+                f"Differences within {points} do not matter."
             )
         if self.compares and seeds < _FEW:
             lines.append(f"{seeds} seeds most likely end undecided: give {_FEW} or more, or until=decided.")

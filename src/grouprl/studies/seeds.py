@@ -49,6 +49,7 @@ class Arm:
     curves: tuple[Saturation | None, ...]
     """Of each seed, where its evaluations identify one."""
     samples: int
+    """Of a problem, as many as all runs of the comparison have: those of coverage and of the variance's split."""
     seconds: float
     """Mean of a run."""
     seconds_of_sample: float
@@ -116,21 +117,26 @@ def compare_arms(
         raise OutcomeError("The arms have no seed in common: run them with the same seeds.")
     left = {name: sorted(set(runs) - set(shared)) for name, runs in arms.items() if set(runs) - set(shared)}
     notes = [f"{name}: left out, since another arm lacks them: seeds {seeds}" for name, seeds in left.items()]
-    notes += [
-        f"{outcome.name}: {outcome.state}, counted with its last evaluation, after {outcome.last.iteration} iterations"
-        for runs in arms.values()
-        for outcome in runs.values()
-        if outcome.state != "finished"
-    ]
     taken = {name: [runs[seed] for seed in shared] for name, runs in arms.items()}
     every = [outcome for runs in taken.values() for outcome in runs]
+    notes += [
+        f"{outcome.name}: {outcome.state}, counted with its last evaluation, after {outcome.last.iteration} iterations"
+        for outcome in every
+        if outcome.state != "finished"
+    ]
     problems = {outcome.last.correct.shape[0] for outcome in every}
     if len(problems) > 1:
         raise OutcomeError(f"The runs were measured on {' and '.join(map(str, sorted(problems)))} held-out problems.")
     ended = [float(outcome.tokens[-1]) for outcome in every if outcome.state == "finished"]
     tokens = min(ended or [float(outcome.tokens[-1]) for outcome in every])
-    size = min(COVERAGE, *(outcome.last.correct.shape[1] for outcome in every))
-    made = tuple(_arm(name, runs, metric, tokens, size) for name, runs in taken.items())
+    sizes = [outcome.last.correct.shape[1] for outcome in every]
+    samples = min(sizes)
+    if samples < max(sizes):
+        notes.append(
+            f"The runs have {samples} to {max(sizes)} samples of a problem: coverage and problems solved by one alone "
+            f"are of the first {samples}."
+        )
+    made = tuple(_arm(name, runs, metric, tokens, samples) for name, runs in taken.items())
     by_name = {arm.name: arm for arm in made}
     scores = {arm.name: arm.scores.tolist() for arm in made}
     tests, level = look(scores, looks, baseline) if looks else (max_t(scores, baseline), LEVEL)
@@ -142,9 +148,9 @@ def compare_arms(
     return StudyComparison(metric, made, pairs, _purchases(asked, by_name[asked.first]), tuple(notes))
 
 
-def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, size: int) -> Arm:
-    samples = min(run.last.correct.shape[1] for run in runs)
+def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, samples: int) -> Arm:
     marks = np.stack([run.last.correct[:, :samples] for run in runs])
+    size = min(COVERAGE, samples)
     covered = [[pass_at_k(samples, int(count), size) for count in of_run] for of_run in marks.sum(axis=2)]
     return Arm(
         name=name,
@@ -152,7 +158,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, size
         shares=np.stack([run.scores(metric, tokens) for run in runs]),
         greedy=np.array([run.last.greedy.mean() if run.last.greedy.size else math.nan for run in runs]),
         coverage=np.array(covered),
-        marks=marks if metric == "final" and len({run.last.correct.shape for run in runs}) == 1 else None,
+        marks=marks if metric == "final" and all(run.last.correct.shape[1] == samples for run in runs) else None,
         curves=tuple(_curve(run) for run in runs),
         samples=samples,
         seconds=float(np.mean([run.seconds for run in runs])),

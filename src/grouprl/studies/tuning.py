@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from grouprl.studies.outcomes import ENDED
 from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options
 from grouprl.studies.records import records_in
 
@@ -41,10 +42,7 @@ def tried(plan: StudyPlan, folder: Path) -> list[Tried]:
         return []
     found: dict[tuple[frozenset[str], object], float] = {}
     for record in records_in(folder):
-        if record.result.get(REPETITION) not in plan.tuning.seeds or record.result["state"] not in (
-            "finished",
-            "failed",
-        ):
+        if record.result.get(REPETITION) not in plan.tuning.seeds or record.result["state"] not in ENDED:
             continue
         try:
             score = float(record.outcome().scores(plan.metric).mean())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import finite, write_json, write_text
+from grouprl.statistics.several import pairs_of
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
-from grouprl.studies.outcomes import Outcome, differing_settings
+from grouprl.studies.outcomes import ENDED, Outcome, differing_settings, other_conditions
 from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
 from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
@@ -25,14 +25,6 @@ DECIDED, UNDECIDED = 0, 3
 VERDICT_FILE = "verdict.md"
 _NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
 _CONTROL = "control "
-_ENDED = ("finished", "failed")
-_CONDITIONS = {
-    "package": "other versions of grouprl",
-    "inputs": "other files of yours",
-    "torch": "other versions of torch",
-    **{name: f"other {name}" for name in ("threads", "precision", "deterministic", "gpu")},
-}
-"""What runs have to share, where it is not what is asked."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +49,20 @@ class StudyVerdict:
 
     @property
     def decided(self) -> bool:
-        """Whether all planned runs have ended, and every pair is decided on every base."""
+        """Whether all planned runs have ended, and every planned pair is decided on every base."""
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
-        return self.complete and bool(pairs) and all(pair.ending != "undecided" for pair in pairs)
+        known = bool(pairs) and not self.not_compared
+        return self.complete and known and all(pair.ending != "undecided" for pair in pairs)
+
+    @property
+    def not_compared(self) -> list[tuple[str, str, str]]:
+        """Base and arms of the planned pairs whose runs came to no result that could be compared."""
+        found = []
+        for base, (first, second) in itertools.product(self.plan.bases, pairs_of(self.plan.arms, self.plan.baseline)):
+            pairs = self.bases[base].pairs if base in self.bases else ()
+            if not any({pair.first, pair.second} == {first, second} for pair in pairs):
+                found.append((base, first, second))
+        return found
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +81,13 @@ class StudyVerdict:
             (f"{base}: {pair.verdict}" if several else pair.verdict, self.complete and pair.ending != "undecided")
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
+        ]
+        lines += [
+            (
+                f"{f'{base}: ' if several else ''}{first} and {second}: not compared, they have no seed with a result.",
+                False,
+            )
+            for base, first, second in (self.not_compared if self.complete else ())
         ]
         return lines + ([(line, self.decided) for line in self._over_bases()] if several else [])
 
@@ -159,10 +169,10 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
             notes += [f"{arm} on {base}, seed {seed}: {reason}" for seed, reason in why.items() if reason]
             waiting = ", ".join(str(seed) for seed, reason in why.items() if not reason)
             notes += [f"{arm} on {base}: no result of {REPETITION} {waiting}"] if waiting else []
-        if len(arms) > 1 and set.intersection(*(set(runs) for runs in arms.values())):
-            baseline = plan.baseline if plan.baseline in arms else None
+        comparable = len(arms) > 1 and plan.baseline in (None, *arms)
+        if comparable and set.intersection(*(set(runs) for runs in arms.values())):
             compared[base] = compare_arms(
-                arms, metric=plan.metric, margin=plan.margin / 100, baseline=baseline, looks=plan.looks
+                arms, metric=plan.metric, margin=plan.margin / 100, baseline=plan.baseline, looks=plan.looks
             )
         controls = {name: found.get((base, f"{_CONTROL}{name}"), {}) for name in plan.controls}
         first = found.get((base, next(iter(plan.arms))))
@@ -208,7 +218,7 @@ def runs_of(
     for record in records_in(folder):
         result, run = record.result, record.place
         place, seed = wanted.get(identifying_options(result.get("overrides", ()))), result.get(REPETITION)
-        if place is None or seed not in plan.seeds or result["state"] not in _ENDED:
+        if place is None or seed not in plan.seeds or result["state"] not in ENDED:
             continue
         if seed in found.get(place, {}) or (*place, seed) in without:
             raise OutcomeError(f"{run} and another folder hold the same run: {place[1]}, {REPETITION} {seed}.")
@@ -237,14 +247,8 @@ def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
     if len({outcome.heldout for outcome in outcomes}) > 1:
         raise OutcomeError("Runs of one base were measured on different held-out problems: they cannot be compared.")
     swept = {override.partition("=")[0] for arm in plan.arms.values() for override in arm}
-    for name, what in _CONDITIONS.items():
-        if swept & {name, "trainer", f"trainer.{name}"}:
-            continue  # it is what is asked
-        values = {json.dumps(outcome.conditions.get(name), sort_keys=True): outcome.name for outcome in outcomes}
-        if len(values) > 1:
-            (one, first), (other, second) = list(values.items())[:2]
-            said = f"{first} and {second} have {what}: {one} and {other}"
-            raise OutcomeError(f"{said}. They cannot be compared; give the study's command again.")
+    if said := other_conditions(outcomes, asked=swept):
+        raise OutcomeError(f"{said}. They cannot be compared; give the study's command again.")
     arms: dict[frozenset[str], list[Outcome]] = {}
     for outcome in outcomes:
         arms.setdefault(identifying_options(outcome.overrides), []).append(outcome)

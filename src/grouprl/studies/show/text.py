@@ -6,7 +6,7 @@ import math
 
 from grouprl.statistics.crossed import Purchase, VarianceSplit
 from grouprl.statistics.saturation import SaturationTest
-from grouprl.statistics.seeds import SeedTest, smallest_p, smallest_visible
+from grouprl.statistics.seeds import SeedTest, sd_interval, smallest_p, smallest_visible
 from grouprl.studies.seeds import COVERAGE, StudyComparison
 
 
@@ -72,9 +72,13 @@ def details(found: StudyComparison) -> str:
         lines.append(f"With {seeds} seeds sign flips are never below p {smallest_p(seeds):.3g}.")
         spread = max(pair.test.single.sd for pair in found.pairs)
         if spread > 0 and math.isfinite(spread):
+            level = found.pairs[0].planned_level
+            seen, *ends = (
+                100 * smallest_visible(sd, seeds, level=level) for sd in (spread, *sd_interval(spread, seeds))
+            )
             lines.append(
-                f"Seen four times in five with {seeds} seeds: a difference of "
-                f"{100 * smallest_visible(spread, seeds, level=found.pairs[0].planned_level):.2f} points."
+                f"Seen four times in five with {seeds} seeds: a difference of {seen:.2f} points ({ends[0]:.2f} to "
+                f"{ends[1]:.2f}, as the standard deviation is an estimate)."
             )
     for pair in found.pairs:
         if pair.saturation is not None:
