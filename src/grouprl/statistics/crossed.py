@@ -14,8 +14,8 @@ from grouprl.statistics.seeds import LEVEL, SeedTest
 def crossed(differences: np.ndarray, level: float = LEVEL) -> SeedTest:
     """Test of a mean difference where both seeds and problems are drawn: "on problems like these".
 
-    Random effects of seeds, problems and both together, as of readers and cases (Obuchowski and Rockette 1995): seeds are
-    the readers and problems the cases. The degrees of freedom are Satterthwaite's (1946) of the three mean squares;
+    Random effects of seeds, problems and both together, as of readers and cases (Obuchowski and Rockette 1995): seeds
+    are the readers and problems the cases. The degrees of freedom are Satterthwaite's (1946) of the three mean squares;
     where problems show no variance those are Hillis's (2007).
 
     Args:
