@@ -164,8 +164,12 @@ def stored(runs: Path) -> list[dict[str, int]]:
 
 
 def three_levels(folder: Path) -> float:
-    """Mean share of groups with three or more levels in the last quarter of training."""
-    shares = [row["groups/share_three_levels"] for _, row in read_jsonl(folder / METRICS_FILE) if "reward" in row]
+    """Mean share of groups with three or more levels in the last quarter of training; NaN of another reward's."""
+    shares = [
+        row.get("groups/share_three_levels", math.nan)
+        for _, row in read_jsonl(folder / METRICS_FILE)
+        if "reward" in row
+    ]
     return statistics.mean(shares[-len(shares) // 4 :])
 
 
