@@ -285,6 +285,7 @@ def main() -> None:
     if args.runs:
         folders = [file.parent for run in args.runs for file in sorted(run.rglob("result.json"))]
         structure, about = structure_of(folders)
+        args.out.mkdir(parents=True, exist_ok=True)
         saved.write_text(json.dumps({**about, "structure": asdict(structure)}, indent=1) + "\n")
     elif saved.is_file():
         about = json.loads(saved.read_text())
