@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from grouprl.statistics.seeds import paired_t
 from grouprl.statistics.sequential import ending_of, look, nominal_level
@@ -94,3 +95,15 @@ def test_a_look_that_was_not_planned_is_refused():
         look({"a": [0.1] * 6, "b": [0.2] * 5}, (6, 8))
     with pytest.raises(ValueError, match="baseline"):
         look({"a": [0.1] * 6, "b": [0.2] * 6}, (6, 8), baseline="c")
+
+
+def test_a_baseline_that_hardly_varies_leaves_the_level():
+    """Its pairs are then independent, and err together most often; by simulation."""
+    generator = np.random.default_rng(6)
+    level, looks = nominal_level((6, 8), 5, against_baseline=True), (6, 8)
+    scores = generator.standard_normal((100_000, 4, 8))
+    called = np.zeros(len(scores), dtype=bool)
+    for seeds in looks:
+        t = scores[..., :seeds].mean(2) / (scores[..., :seeds].std(2, ddof=1) / np.sqrt(seeds))
+        called |= (2 * stats.t.sf(np.abs(t), seeds - 1) < level).any(1)
+    assert called.mean() == pytest.approx(0.05, abs=0.0015)
