@@ -7,7 +7,7 @@ import yaml
 
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import write_parquet
-from grouprl.studies.verification import digests_of
+from grouprl.studies.verification import sealed
 from grouprl.training.callbacks import HELDOUT_FOLDER, heldout_file
 from grouprl.training.records import read_result, write_result
 
@@ -62,5 +62,5 @@ def finish(run, weights):
     """Give a run folder weights, and record the digests of what is in it, as a finished run does."""
     (run / "policy").mkdir()
     (run / "policy" / "model.safetensors").write_bytes(weights)
-    write_result(run, read_result(run) | {"digests": digests_of(run)})
+    write_result(run, read_result(run) | {"digests": sealed(run, read_result(run))})
     return run

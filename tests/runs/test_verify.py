@@ -7,7 +7,7 @@ import pytest
 from helpers.runs import prints
 
 from grouprl.cli import verify
-from grouprl.studies.verification import digests_of
+from grouprl.studies.verification import sealed
 from grouprl.training.records import read_result
 
 OPTIONS = ["-m", "lr=1e-3,2e-3", "seed=0,1", "study=a study", "steps=1", "max_new_tokens=64", "threads=1"]
@@ -25,7 +25,7 @@ def call(train, capsys):
 @pytest.mark.slow
 def test_a_study_is_verified_and_what_was_changed_is_found(call):
     runs = sorted(path for path in STUDY.iterdir() if (path / "result.json").is_file())
-    assert all(read_result(run)["digests"] == digests_of(run) for run in runs)
+    assert all(read_result(run)["digests"] == sealed(run, read_result(run)) for run in runs)
     code, text = call(str(STUDY), "n=1")
     assert (code, text.count("the same bits: weights ")) == (0, 1), text
     # An edited file is seen without a run.
@@ -36,7 +36,7 @@ def test_a_study_is_verified_and_what_was_changed_is_found(call):
     assert (code, f"{runs[0].name}: its metrics is not what the run wrote" in text) == (1, True), text
     # One whose record was made to fit is seen when it is run again.
     result = json.loads((runs[0] / "result.json").read_text())
-    (runs[0] / "result.json").write_text(json.dumps(result | {"digests": digests_of(runs[0])}))
+    (runs[0] / "result.json").write_text(json.dumps(result | {"digests": sealed(runs[0], result)}))
     assert call(str(STUDY), "n=0")[0] == 0
     code, text = call(str(STUDY), f"runs={runs[0].name}")
     assert (code, f"{runs[0].name}: run again, other metrics (under the same recorded conditions)" in text) == (1, True)

@@ -15,6 +15,7 @@ from grouprl.cli import compare, verify
 from grouprl.cli import study as tables
 from grouprl.files import read_parquet, write_parquet
 from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.verification import sealed
 from grouprl.training.records import read_result, write_result
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
@@ -79,7 +80,7 @@ def test_its_rows_say_what_the_runs_scored(published):
     for row in rows:
         marks = [r["correct"] for r in heldout if (r["run"], r["iteration"]) == (row["run"], 4) and r["sample"] >= 0]
         assert float(row["pass@1"]) == pytest.approx(np.mean(marks), abs=1e-6)
-        assert json.loads(row["digests"]).keys() == {"weights", "metrics", "heldout"}
+        assert json.loads(row["digests"]).keys() > {"weights", "metrics", "heldout"}
 
 
 def test_as_published_all_is_as_recorded(published, capsys):
@@ -122,11 +123,37 @@ def test_a_damaged_file_is_named(published, capsys, name):
     assert (code, name in text, "Traceback" in text) == (1, True, False), text
 
 
+def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
+    """Whatever was edited, in the folder of the runs or as published, and where a run is called failed."""
+    call = prints(compare.main, capsys)
+    assert call("s", "--report")[0] == 3
+    for study in ("s", "p"):
+        assert verified(capsys, study, "n=0") == (0, "all as recorded\n")
+    result = Path("s/tiny-rank-0/result.json")
+    for old, new in (('"state": "finished"', '"state": "failed"'), ("advantage=rank", "advantage=zscore")):
+        before = result.read_text()
+        result.write_text(before.replace(old, new))
+        assert result.read_text() != before
+        code, text = call("s")
+        assert (code, "its options or conditions is not what was written" in text) == (1, True), text
+        assert verified(capsys, "s", "n=0")[0] == 1
+        result.write_text(before)
+    verdict = Path("s/verdict.md")
+    verdict.write_text(verdict.read_text().replace("zscore is better than advantage=rank", "rank is better than it"))
+    code, text = verified(capsys, "s", "n=0")
+    assert (code, "s: its verdict is not what its runs say" in text) == (1, True)
+    rows = read_parquet(published / "heldout.parquet")
+    write_parquet(published / "heldout.parquet", [row | {"correct": True} for row in rows])
+    code, text = call("p", "--report")
+    assert (code, "its heldout is not what was written" in text) == (1, True), text
+
+
 def test_a_failed_run_without_an_evaluation_is_said(published, capsys):
     run = Path("s/tiny-rank-3")
     shutil.rmtree(run / "heldout")
     (run / "heldout").mkdir()
-    write_result(run, read_result(run) | {"state": "failed"})
+    failed = read_result(run) | {"state": "failed"}
+    write_result(run, failed | {"digests": sealed(run, failed)})
     sys.argv = ["study", "s", "--publish", "q"]
     tables.main()
     call = prints(compare.main, capsys)

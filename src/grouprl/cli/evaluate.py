@@ -14,13 +14,13 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
-from grouprl.cli.config.saved import CONFIG_FILE, read_values
+from grouprl.cli.config.saved import read_values
 from grouprl.cli.environment import prepare
 from grouprl.cli.streams import lasting_streams
 from grouprl.files import check_shape
 from grouprl.policy.folder import check_policy_folder
 from grouprl.training import signals
-from grouprl.training.records import WITHHELD
+from grouprl.training.records import CONFIG_FILE, WITHHELD
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -12,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grouprl.files import FileError, read_json
+from grouprl.files import FileError, finite, read_json
+from grouprl.studies.outcomes import ENDED
+from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
+from grouprl.studies.verdict import VERDICT_FILE, VERDICT_JSON, judge
 from grouprl.studies.verification import differing, digests_of
 from grouprl.training.records import RESULT_FILE, WITHHELD, shown
 
@@ -37,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             faults += _faults(record, again=again)
         except (FileError, OSError) as error:
             faults.append(f"{record.place.name}: {error}")
+    try:
+        faults += _verdict_faults(given.study)
+    except (FileError, OSError) as error:
+        faults.append(str(error))
     print("\n".join(faults) if faults else "all as recorded")
     raise SystemExit(FAILS if faults else HOLDS)
 
@@ -49,8 +57,9 @@ def _option(text: str) -> tuple[str, str]:
 
 
 def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Record, bool]]:
-    """All finished runs of a study, and which of them are run again."""
-    runs = [record for record in records_in(study) if record.result.get("state") == "finished"]
+    """All runs of a study that ended, and which of them are run again."""
+    ended = [record for record in records_in(study) if record.result.get("state") in ENDED]
+    runs = [record for record in ended if record.result["state"] == "finished"]
     if not runs:
         raise ValueError(f"{study}: no finished run is here.")
     if "runs" in options:
@@ -64,13 +73,27 @@ def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Record, bool]]:
         if not count.isdigit():
             raise ValueError(f"n={count}: give a whole number.")
         drawn = random.SystemRandom().sample(runs, min(int(count), len(runs)))
-    return [(run, run in drawn) for run in runs]
+    return [(run, run in drawn) for run in ended]
+
+
+def _verdict_faults(study: Path) -> list[str]:
+    """Whether plan and verdict in a study's folder are those of its runs."""
+    plan, written = read_plan(study), read_json(study / VERDICT_JSON)
+    if plan is None or written is None:
+        return []
+    try:
+        verdict = judge(plan, study)
+    except OutcomeError as error:
+        return [str(error)]
+    said = json.loads(json.dumps(finite(verdict.as_json())))
+    same = said == written and verdict.page() == (study / VERDICT_FILE).read_text()
+    return [] if same else [f"{study}: its verdict is not what its runs say: python compare.py {study}"]
 
 
 def _faults(record: Record, *, again: bool) -> list[str]:
     """What is wrong with a run, in lines."""
     result, run = record.result, record.place
-    if not result.get("digests"):
+    if not result.get("digests") and result["state"] == "finished":
         return [f"{run.name}: it records no digests of what it ended with"]
     faults = [f"{run.name}: its {name} is not what the run wrote" for name in record.edited()]
     if not again:

@@ -17,7 +17,7 @@ from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
 from grouprl.studies.plan import Metric, OutcomeError
 from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
-from grouprl.training.records import read_result
+from grouprl.training.records import CONFIG_FILE, read_result
 
 HELDOUT_COLUMNS = ("problem", "sample", "correct", "tokens")
 _TIMES = ("time/sampling", "time/scoring", "time/training")
@@ -109,7 +109,7 @@ def read_outcome(folder: Path) -> Outcome:
         OutcomeError: There is no run, or it has no evaluation with all its samples.
         FileError: A file of it is damaged.
     """
-    result, config = read_result(folder), read_yaml(folder / "config.yaml")
+    result, config = read_result(folder), read_yaml(folder / CONFIG_FILE)
     if result is None or config is None:
         raise OutcomeError(f"{folder}: no run is here (result.json and config.yaml).")
     files = evaluations_in(folder)
@@ -216,11 +216,11 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 ENDED = ("finished", "failed")
 """States of runs that count."""
+_OF_A_TRAINER = ("threads", "precision", "deterministic", "gpu")
 _CONDITIONS = {
     "package": "other versions of grouprl",
-    "inputs": "other files of yours",
     "torch": "other versions of torch",
-    **{name: f"other {name}" for name in ("threads", "precision", "deterministic", "gpu")},
+    **{name: f"other {name}" for name in _OF_A_TRAINER},
 }
 """What runs have to share, where it is not what is asked."""
 
@@ -232,8 +232,14 @@ def other_conditions(outcomes: Sequence[Outcome], *, asked: Collection[str]) -> 
         outcomes: The runs.
         asked: Options that the runs are to differ in, whose conditions may differ.
     """
+    contents: dict[str, tuple[str, str]] = {}
+    for outcome in outcomes:
+        for file, content in (outcome.conditions.get("inputs") or {}).items():
+            before, run = contents.setdefault(file, (content, outcome.name))
+            if before != content:
+                return f"{run} and {outcome.name} have another {file} of yours"
     for name, what in _CONDITIONS.items():
-        if {name, "trainer", f"trainer.{name}"} & set(asked):
+        if {name, f"trainer.{name}", *(["trainer"] if name in _OF_A_TRAINER else [])} & set(asked):
             continue
         values = {json.dumps(outcome.conditions.get(name), sort_keys=True): outcome.name for outcome in outcomes}
         if len(values) > 1:

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from grouprl.studies.exchange.published import is_published, read_published
 from grouprl.studies.outcomes import Outcome, read_outcome
 from grouprl.studies.table import run_folders
 from grouprl.studies.verification import edited
 from grouprl.training.records import read_result
+
+
+class Edited(Protocol):
+    """What of a run is not as it was written; without its weights, which may be large, where nothing rests on them."""
+
+    def __call__(self, *, weights: bool = True) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Record:
     result: Mapping[str, Any]
     outcome: Callable[[], Outcome]
     """What it scored; an `OutcomeError` where it came to no evaluation."""
-    edited: Callable[[], list[str]]
+    edited: Edited
     """What of it is not as it was written."""
 
 

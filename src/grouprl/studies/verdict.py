@@ -22,7 +22,8 @@ from grouprl.studies.tuning import Tried
 
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
-VERDICT_FILE = "verdict.md"
+VERDICT_FILE, VERDICT_JSON = "verdict.md", "verdict.json"
+_EDITED = "Put it back, or run it again: a study is judged by what its runs wrote."
 _NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
 _CONTROL = "control "
 
@@ -119,8 +120,12 @@ class StudyVerdict:
 
     def write(self, folder: Path) -> None:
         """Write it to a study's folder, as Markdown and as JSON."""
-        write_text(folder / VERDICT_FILE, f"# {self.plan.question}\n\n{self.describe()}\n")
-        write_json(folder / f"{Path(VERDICT_FILE).stem}.json", finite(self.as_json()))
+        write_text(folder / VERDICT_FILE, self.page())
+        write_json(folder / VERDICT_JSON, finite(self.as_json()))
+
+    def page(self) -> str:
+        """What is written as Markdown."""
+        return f"# {self.plan.question}\n\n{self.describe()}\n"
 
     def as_json(self) -> dict[str, Any]:
         """Numbers and names."""
@@ -205,7 +210,7 @@ def runs_of(
     """Outcomes of a plan's ended runs by base and arm, and then by seed; and why others that ended have none.
 
     Raises:
-        OutcomeError: Two runs are the same one.
+        OutcomeError: Two runs are the same one, or one is not what was written.
     """
     of_controls = {f"{_CONTROL}{name}": overrides for name, overrides in plan.controls.items()}
     arms = [*plan.arms.items(), *of_controls.items()]
@@ -222,6 +227,8 @@ def runs_of(
             continue
         if seed in found.get(place, {}) or (*place, seed) in without:
             raise OutcomeError(f"{run} and another folder hold the same run: {place[1]}, {REPETITION} {seed}.")
+        if faults := record.edited(weights=False):
+            raise OutcomeError(f"{run}: its {' and '.join(faults)} is not what was written. {_EDITED}")
         try:
             found.setdefault(place, {})[seed] = record.outcome()
         except OutcomeError as error:

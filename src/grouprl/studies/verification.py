@@ -10,25 +10,42 @@ from typing import Any
 
 from grouprl.files import finite, read_parquet
 from grouprl.training.callbacks import evaluations_in, read_metrics
+from grouprl.training.records import CONFIG_FILE
 
 CHANGING = ("time/", "memory/", "tokens_per_s", "limits/")
 """Metrics that depend on the clock and on what else the machine does."""
 _MACHINE = ("processor", "instructions", "gpu", "threads", "precision", "deterministic", "torch")
+_SEALED = ("state", "seed", "overrides", "identity", "machine", "versions", "loaded")
+"""Of ``result.json``, what a verdict rests on."""
+_RESULT = "options or conditions"
 _DIGITS = 16
 
 
-def digests_of(run: Path) -> dict[str, str]:
-    """Digests of the weights, of the metrics but for times and memory, and of every held-out completion of a run."""
-    weights = hashlib.sha256()
-    for file in sorted((run / "policy").glob("*.safetensors")):
-        weights.update(file.name.encode() + b"\0" + file.read_bytes())
+def digests_of(run: Path, *, weights: bool = True) -> dict[str, str]:
+    """Digests of the weights, of the metrics but for times and memory, and of every held-out completion of a run.
+
+    Args:
+        run: Its folder.
+        weights: Whether the weights, which may be large, are read.
+    """
     metrics = [{k: v for k, v in row.items() if not k.startswith(CHANGING)} for row in read_metrics(run)]
     heldout = {iteration: read_parquet(file) for iteration, file in evaluations_in(run).items()}
-    return {
-        "weights": weights.hexdigest()[:_DIGITS],
-        "metrics": digest(metrics),
-        "heldout": digest(heldout),
-    }
+    found = {"weights": _digest_of_weights(run)} if weights else {}
+    return found | {"metrics": digest(metrics), "heldout": digest(heldout)}
+
+
+def _digest_of_weights(run: Path) -> str:
+    found = hashlib.sha256()
+    for file in sorted((run / "policy").glob("*.safetensors")):
+        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()[:_DIGITS]
+
+
+def sealed(run: Path, result: Mapping[str, Any], *, weights: bool = True) -> dict[str, str]:
+    """`digests_of` a run that ended, and one of what its ``result.json`` and ``config.yaml`` say of how it was made."""
+    config = run / CONFIG_FILE
+    said = {name: result.get(name) for name in _SEALED} | {"config": config.read_text() if config.is_file() else ""}
+    return {**digests_of(run, weights=weights), _RESULT: digest(said)}
 
 
 def digest(content: Any) -> str:
@@ -36,21 +53,25 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(finite(content), sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
-def edited(run: Path, result: Mapping[str, Any]) -> list[str]:
-    """Which of a finished run's files are not those that it wrote; names of `digests_of`.
+def edited(run: Path, result: Mapping[str, Any], *, weights: bool = True) -> list[str]:
+    """What of a run that ended is not as it was written; names of `sealed`.
 
     Args:
         run: Its folder.
         result: Its ``result.json``.
+        weights: Whether the weights, which may be large, are looked at.
     """
-    written, now = result.get("digests", {}), digests_of(run)
-    return [name for name in now if written.get(name) != now[name]]
+    written = result.get("digests", {})
+    if not written:
+        return []  # it failed before it wrote anything, or is older than digests are
+    now = sealed(run, result, weights=weights)
+    return [name for name in now if written.get(name) != now[name] and (name in written or name != _RESULT)]
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """What of two runs' recorded conditions is not the same, each with both values."""
     for place, name in (
-        ("identity", "package"),
+        *(("identity", key) for key in ("package", "inputs", "config_hash")),
         *(("machine", key) for key in _MACHINE),
         *(("versions", key) for key in sorted({**first.get("versions", {}), **second.get("versions", {})})),
     ):

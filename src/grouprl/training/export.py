@@ -18,7 +18,7 @@ from grouprl.answers.grading import GRADER_VERSION
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.results import RESULTS_FILE, read_results
 from grouprl.files import read_yaml, replacing_files
-from grouprl.training.records import read_result
+from grouprl.training.records import CONFIG_FILE, read_result
 
 _OPTIONS = ("run", "out", "evaluation", "name", "allow_unfinished")
 _SHOWN = {"pass@1": "pass@1, held-out problems", "greedy": "greedy accuracy, held-out problems"}
@@ -44,7 +44,7 @@ def export(
         name: Name in the card; None: the run's.
         allow_unfinished: Export the last saved policy of a run that was not finished.
     """
-    result, config = read_result(run), read_yaml(run / "config.yaml", {"data?": dict})
+    result, config = read_result(run), read_yaml(run / CONFIG_FILE, {"data?": dict})
     if result is None or config is None:
         raise ExportError(f"run={run}: not a run folder (it needs result.json and config.yaml).")
     if result["state"] != "finished" and not allow_unfinished:

@@ -16,7 +16,7 @@ from typing import Any
 
 from grouprl.files import FileError, Shape, check_shape, open_regular, read_json, write_json
 
-RESULT_FILE = "result.json"
+RESULT_FILE, CONFIG_FILE = "result.json", "config.yaml"
 SUPERSEDED = "superseded"
 """Folder of runs that stood in the way of others."""
 LOCK_FILE = ".lock"

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.compose import shipped_targets
 from grouprl.files import FileError, Row, read_yaml
+from grouprl.training.records import CONFIG_FILE
 
-CONFIG_FILE = "config.yaml"
 REMEDY = "Put back what was written there, or start anew"
 _OF_HYDRA = ("_partial_", "_args_", "_recursive_", "_convert_")
 """Keys that say how Hydra makes an object of a ``_target_``."""

@@ -22,12 +22,12 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.identity import changed_inputs, identity, portable, resume_hash
 from grouprl.cli.config.inputs import input_digests
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.saved import CONFIG_FILE
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.locks import FolderError, alone
 from grouprl.files import FileError, read_json, write_text
 from grouprl.training import signals
 from grouprl.training.records import (
+    CONFIG_FILE,
     LOCK_FILE,
     RESULT_FILE,
     SUPERSEDED,
@@ -109,6 +109,14 @@ class Job:
         if is_first_process():
             write_result(self.folder, self.result | changes)
 
+    def end(self, state: str, **changes: Any) -> None:
+        """Write ``result.json`` of a run that has come to its end, with digests of what it came to."""
+        from grouprl.studies.verification import sealed
+
+        self.write(state=state, **changes)
+        with contextlib.suppress(FileError):  # of a run that failed any file may be broken
+            self.write(state=state, **changes, digests=sealed(self.folder, self.result | {"state": state}))
+
 
 def execute(job: Job) -> int:
     """Do a job; the exit code. Whatever happens, ``result.json`` says it."""
@@ -181,17 +189,17 @@ def _end(job: Job, error: BaseException, *, in_one_line: bool) -> int:
         return signals.exit_code()
     if isinstance(error, OSError):
         with contextlib.suppress(OSError):
-            job.write(state="failed", error=str(error))
+            job.end("failed", error=str(error))
         print(f"{name}: {error}\nTo go on, once that is mended: {job.command_to_resume}", file=sys.stderr)
     elif in_one_line:
-        job.write(state="failed", error=str(error))
+        job.end("failed", error=str(error))
         print(f"{name}: {error}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
     elif isinstance(error, Exception):
-        job.write(state="failed", error=f"{type(error).__name__}: {error}")
+        job.end("failed", error=f"{type(error).__name__}: {error}")
         traceback.print_exception(error)
     else:
         text = _leaving(error)
-        job.write(state="failed", error=text)
+        job.end("failed", error=text)
         print(f"{name}: {text}\nAfter mending it: {job.command_to_resume}", file=sys.stderr)
     return 1
 
@@ -210,7 +218,6 @@ def _train(job: Job) -> tuple[int, str]:
     from grouprl.cli.build import build, quiet_libraries
     from grouprl.runtime import machine
     from grouprl.studies.plan import read_plan
-    from grouprl.studies.verification import digests_of
     from grouprl.training.checkpoint import iteration_of
     from grouprl.training.run import run_training
     from grouprl.training.show.report import describe_run, log_hyperparameters, metrics_of, seconds_of
@@ -247,8 +254,8 @@ def _train(job: Job) -> tuple[int, str]:
     plan = read_plan(folder.parent)
     log_hyperparameters(run.trainer, job.result["overrides"], metrics, swept=None if plan is None else plan.swept)
     state = "interrupted" if report.exit_code else "finished"
-    ended = {"digests": digests_of(folder)} if state == "finished" else {}
-    job.write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics, **ended)
+    write = job.end if state == "finished" else job.write
+    write(state=state, iterations=report.iterations, seconds=report.seconds, metrics=metrics)
     again = "" if job.sweeping else job.command_to_resume
     return report.exit_code, describe_run(report, folder, again, program("evaluate")) + "\n"
 

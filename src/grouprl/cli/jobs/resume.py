@@ -21,13 +21,13 @@ from grouprl.checks import refusal
 from grouprl.cli.config.identity import HARMLESS, OF_ROUNDING, changed_inputs, identity, resume_hash
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError, explain
-from grouprl.cli.config.saved import CONFIG_FILE, REMEDY, foreign, read_config
+from grouprl.cli.config.saved import REMEDY, foreign, read_config
 from grouprl.cli.config.schema import RENAMED, TrainConfig
 from grouprl.cli.config.values import check_values
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.job import LOADED, Job
 from grouprl.files import FileError, read_json, refuse_links
-from grouprl.training.records import RESULT_FILE, WITHHELD, portable_value, read_result, shown
+from grouprl.training.records import CONFIG_FILE, RESULT_FILE, WITHHELD, portable_value, read_result, shown
 
 OLDER = "Go on with that version, or start anew"
 

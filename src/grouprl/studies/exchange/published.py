@@ -55,8 +55,8 @@ class PublishedRun:
         settings = dict(o.lstrip("+~").partition("=")[::2] for o in self.result["overrides"])
         return outcome_of(self.result, self.heldout, settings=settings, folder=self.folder, **self.measured)
 
-    def edited(self) -> list[str]:
-        """What is not as it was published: its ``row``, or its ``heldout`` completions."""
+    def edited(self, *, weights: bool = True) -> list[str]:
+        """What is not as it was published: its ``row``, or its ``heldout`` completions. There are no weights."""
         found = [] if self.is_sealed else ["row"]
         recorded = self.result["digests"].get("heldout")
         return found + (["heldout"] if recorded and recorded != digest(self.heldout) else [])
