@@ -28,8 +28,9 @@ import numpy as np
 from grouprl.files import read_json, read_jsonl, write_parquet
 from grouprl.statistics.seeds import LEVEL, Power, SeedTest, paired_t, power, sd_interval, smallest_visible
 from grouprl.statistics.several import max_t
-from grouprl.studies.outcomes import ENDED, read_outcome
+from grouprl.studies.outcomes import read_outcome
 from grouprl.training.callbacks import METRICS_FILE
+from grouprl.training.records import ENDED
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "assay" / "results.csv"

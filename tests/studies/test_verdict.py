@@ -46,7 +46,7 @@ def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
     assert lines[0].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
     assert lines[1].startswith("policy=tiny_b: advantage=zscore is better than advantage=rank by ")
     assert lines[2].startswith("policy=tiny_c: advantage=zscore against advantage=rank is undecided: ")
-    assert lines[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 2 of 3 bases."
+    assert lines[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 2, undecided on 1 of 3 bases."
     assert code == 3
     found = json.loads(Path("v.json").read_text())
     assert found["decided"] is False
@@ -190,8 +190,13 @@ def test_controls_say_what_a_gain_is_made_of(tmp_path, monkeypatch, capsys):
     assert terms[0].test == paired_t(null)
     assert terms[2].test == paired_t(design)
     text = prints(compare.main, capsys)("s")[1]
-    assert "What advantage=rank gains is made of:" in text
-    assert "| reward design | " in text
+    assert "What advantage=rank gains in pass@1 is made of:" in text
+    assert f"| reward design | {100 * np.mean(design):+.1f} [" in text
+    shutil.rmtree(made["majority", 5])
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 3
+    assert "majority reward on the one base: no result of seed 5" in text
+    assert "Not all planned runs have come to their end" in text
     assert [pair.first for pair in verdict.bases["the one base"].pairs] == ["advantage=rank"]  # controls are no arms
 
 
@@ -288,3 +293,61 @@ def test_equal_means_of_other_completions_are_not_identical(study, capsys):
     (pair,) = judge(plan, Path("s")).bases["policy=tiny"].pairs
     assert pair.ending == "undecided"
     assert "every seed differs by +50.0 points: no test is possible" in pair.verdict
+
+
+def test_runs_of_one_seed_on_several_kinds_of_processor_decide_nothing(tmp_path, monkeypatch, capsys):
+    """The difference of the arms may be that of the machines."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        make_run(Path(f"s/rank-{seed}"), seed=seed, chances=HARD, processor="one")
+        other = {"processor": "another"} if seed == 5 else {"processor": "one"}
+        make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=HARD + 0.2, **other)
+    begin(plan_of({"advantage": ["rank", "zscore"], "seed": SEEDS}, []), Path("s"))
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 3
+    assert text.startswith("Runs of one seed were made on several kinds of processor")
+    assert "Runs of seeds 5 were made on different ones." in text
+
+
+def test_seeds_that_were_added_and_cannot_be_compared_leave_the_planned_verdict(study, capsys):
+    study({"tiny": 0.2}, seeds=4)
+    for advantage in ("rank", "zscore"):
+        for seed in (4, 5):
+            run = Path(f"s/tiny-{advantage}-{seed}")
+            make_run(run, advantage=advantage, seed=seed, chances=HARD, policy="tiny", package="b")
+    swept = {"policy": ["tiny"], "advantage": ["rank", "zscore"], "seed": [str(n) for n in range(6)]}
+    begin(plan_of(swept, []), Path("s"))
+    code, text = prints(compare.main, capsys)("s")
+    assert code == 0
+    assert text.startswith("advantage=zscore is better")
+    assert "exploratory, with the seeds added later: " in text
+    assert "other versions of grouprl" in text
+
+
+def test_a_plan_that_comes_after_its_runs_is_exploratory(study, capsys):
+    plan = study({"tiny": 0.03})
+    assert plan.changes == ("written after 12 of its runs had ended (tiny-rank-0, tiny-rank-1, tiny-rank-2, ...)",)
+    assert "exploratory: written after 12 of its runs had ended" in prints(compare.main, capsys)("s")[1]
+    package = begin(replace(plan, conditions={"package": "a"}), Path("s"))
+    assert package.changes == plan.changes
+    Path("s/study.json").unlink()
+    first = begin(plan_of({"advantage": ["a", "b"], "seed": SEEDS}, [], conditions={"package": "a"}), Path("s"))
+    second = begin(plan_of({"advantage": ["a", "b"], "seed": SEEDS}, [], conditions={"package": "b"}), Path("s"))
+    assert (first.changes, second.changes) == (
+        (),
+        ("the package was a before, and is b: runs are made anew",),
+    )
+
+
+def test_nothing_solved_and_one_seed_are_no_identity(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = ["arm,seed,problem,sample,correct"]
+    lines += [f"{arm},{seed},{problem},0,0" for arm in "ab" for seed in range(3) for problem in range(5)]
+    Path("t.csv").write_text("\n".join(lines) + "\n")
+    code, text = prints(compare.main, capsys)("t.csv")
+    assert (code, "no run of either solved anything" in text) == (3, True)
+    Path("t.csv").write_text("\n".join([lines[0], "a,0,p,0,1", "b,0,p,0,1"]) + "\n")
+    code, text = prints(compare.main, capsys)("t.csv")
+    assert (code, "one seed decides nothing" in text) == (3, True)
+    Path("t.csv").write_text("\n".join([lines[0], "a,0,p,0,1,9", "b,0,p,0,1,9"]) + "\n")
+    assert "too many cells" in prints(compare.main, capsys)("t.csv")[1]

@@ -20,13 +20,13 @@ from grouprl.studies import seeds
 from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import read_arms
-from grouprl.studies.outcomes import ENDED, arms_of, differing_settings, other_conditions, read_outcome
+from grouprl.studies.outcomes import arms_of, differing_settings, other_conditions, read_outcome
 from grouprl.studies.plan import METRICS, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
 from grouprl.studies.show.report import REPORT_FILE, write_report
 from grouprl.studies.table import run_folders
 from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
-from grouprl.training.records import RESULT_FILE
+from grouprl.training.records import ENDED, RESULT_FILE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

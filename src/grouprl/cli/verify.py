@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, finite, read_json
-from grouprl.studies.outcomes import ENDED
 from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
 from grouprl.studies.verdict import VERDICT_FILE, VERDICT_JSON, judge
 from grouprl.studies.verification import differing, digests_of
-from grouprl.training.records import RESULT_FILE, WITHHELD, shown
+from grouprl.training.records import ENDED, RESULT_FILE, WITHHELD, shown
 
 HOLDS, FAILS = 0, 1
 

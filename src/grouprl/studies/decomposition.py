@@ -7,6 +7,7 @@ policy does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,9 @@ class Term:
     test: SeedTest
 
     def __str__(self) -> str:
-        value, low, high = (f"{100 * x:+.1f}" for x in (self.test.value, self.test.low, self.test.high))
-        return f"| {self.name} | {value} [{low}, {high}] | {self.meaning} |"
+        value, *ends = (f"{100 * x:+.1f}" for x in (self.test.value, self.test.low, self.test.high))
+        interval = "" if math.isnan(self.test.low) else f" [{', '.join(ends)}]"
+        return f"| {self.name} | {value}{interval} | {self.test.seeds} | {self.meaning} |"
 
 
 def decompose(arm: Mapping[int, Outcome], controls: Mapping[str, Mapping[int, Outcome]]) -> list[Term]:
@@ -63,4 +65,4 @@ def _score(outcome: Outcome, *, start: bool = False) -> float:
 
 def table(terms: Sequence[Term]) -> list[str]:
     """Lines of Markdown."""
-    return ["| term | points | what it is |", "|---|---|---|", *map(str, terms)]
+    return ["| term | points | seeds | what it is |", "|---|---|---|---|", *map(str, terms)]

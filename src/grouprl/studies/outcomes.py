@@ -214,8 +214,6 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-ENDED = ("finished", "failed")
-"""States of runs that count."""
 _OF_A_TRAINER = ("threads", "precision", "deterministic", "gpu")
 _CONDITIONS = {
     "package": "other versions of grouprl",

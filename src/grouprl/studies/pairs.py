@@ -46,6 +46,8 @@ class PairComparison:
     """Numbers of seeds that the study looks after; empty: it looks once."""
     same: bool = False
     """Whether every problem has the same score in both arms, for every seed."""
+    nothing_solved: bool = False
+    """Whether no run of either got anything right."""
     pairs: int = 1
     """How many are compared together."""
     split: VarianceSplit | None = None
@@ -56,7 +58,7 @@ class PairComparison:
     @property
     def ending(self) -> Ending:
         """What the study says of the pair. With several looks one interval says all of it."""
-        if self.same:
+        if self.same and self.test.single.seeds > 1 and not self.nothing_solved:
             return "identical"
         if not self.test.single.sd > 0:
             return "undecided"  # no variance between seeds, and so no test
@@ -115,6 +117,8 @@ class PairComparison:
             return f"{self.first} and {self.second} are equivalent within {margin}: {said}."
         if test.single.seeds == 1:
             return f"{self.first} against {self.second}: one seed decides nothing."
+        if self.nothing_solved:
+            return f"{self.first} against {self.second}: no run of either solved anything, which says nothing of them."
         if not test.single.sd > 0:
             return (
                 f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."

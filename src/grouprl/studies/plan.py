@@ -13,7 +13,7 @@ from grouprl.files import FileError, Shape, check_shape, read_json, write_json
 from grouprl.statistics.seeds import LEVEL, smallest_visible
 from grouprl.statistics.sequential import check_looks, nominal_level
 from grouprl.statistics.several import pairs_of
-from grouprl.training.records import portable_override
+from grouprl.training.records import ENDED, RESULT_FILE, portable_override, read_result
 
 Metric = Literal["final", "area"]
 """``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
@@ -134,7 +134,8 @@ class StudyPlan:
         """Write it to a study's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self)
-        write_json(folder / PLAN_FILE, content | {"digest": self.digest, "seal": _digest(content)})
+        said = {"announced": self.describe(), "budget": f"{self.runs} runs", "digest": self.digest}
+        write_json(folder / PLAN_FILE, content | said | {"seal": _digest(content)})
 
     def describe(self) -> list[str]:
         """Lines that say what is asked and what can be seen."""
@@ -218,8 +219,12 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
             after other numbers of seeds.
     """
     first = read_plan(folder)
-    if first is None or not first.compares:
-        plan.write(folder)  # a sweep without a question has nothing to hold to
+    if first is None or not first.compares:  # a sweep without a question has nothing to hold to
+        seen = _seen_before(plan, folder)
+        if plan.compares and seen:
+            said = f"written after {len(seen)} of its runs had ended ({', '.join(seen[:3])}{', ...' * (len(seen) > 3)})"
+            plan = replace(plan, changes=(said,))
+        plan.write(folder)
         return plan
     options = _only(first.common, plan.common), _only(plan.common, first.common)
     if any(options) or not set(first.arms) & set(plan.arms):
@@ -242,6 +247,22 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
     return first
 
 
+def _seen_before(plan: StudyPlan, folder: Path) -> list[str]:
+    """Runs of a plan that had ended before it was written."""
+    wanted = {
+        identifying_options((*plan.common, *of_base, *of_arm))
+        for of_base in plan.bases.values()
+        for of_arm in plan.arms.values()
+    }
+    found = []
+    for run in sorted(file.parent for file in folder.glob(f"*/{RESULT_FILE}")):
+        result = read_result(run) or {}
+        ours = identifying_options(result.get("overrides", ())) in wanted and result.get(REPETITION) in plan.seeds
+        if ours and result["state"] in ENDED:
+            found.append(run.name)
+    return found
+
+
 def _tried(tuning: Tuning | None) -> str:
     return "nothing" if tuning is None else f"{tuning.option}={','.join(tuning.values)} on seeds {tuning.seeds}"
 
@@ -252,8 +273,12 @@ def _only(these: Sequence[str], those: Sequence[str]) -> list[str]:
 
 
 def _changes(first: StudyPlan, now: StudyPlan) -> list[str]:
-    found = [f"arm {name} was added" for name in now.arms if name not in first.arms]
-    found += [f"base {name} was added" for name in now.bases if name not in first.bases]
+    other = "was added: it is compared by a study of its own alone"
+    found = [f"arm {name} {other}" for name in now.arms if name not in first.arms]
+    found += [f"base {name} {other}" for name in now.bases if name not in first.bases]
+    old, new = (plan.conditions.get("package") for plan in (first, now))
+    if old and new and old != new:
+        found.append(f"the package was {old} before, and is {new}: runs are made anew")
     later = sorted(set(now.seeds) - set(first.seeds))
     if later:
         found.append(f"seeds {', '.join(map(str, later))} were added")

@@ -191,6 +191,7 @@ def _pair(
         level=level,
         looks=looks,
         same=same,
+        nothing_solved=same and not (first.shares.any() or np.nan_to_num(first.greedy).any()),
         pairs=pairs,
         split=None if same else _split(first, second),
         saturation=None if same else compare_saturation(first.curves, second.curves),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from grouprl.studies.outcomes import ENDED
 from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options
 from grouprl.studies.records import records_in
+from grouprl.training.records import ENDED
 
 
 @dataclass(frozen=True)

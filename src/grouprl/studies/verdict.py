@@ -13,18 +13,20 @@ from grouprl.files import finite, write_json, write_text
 from grouprl.statistics.several import pairs_of
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
-from grouprl.studies.outcomes import ENDED, Outcome, differing_settings, other_conditions
+from grouprl.studies.outcomes import Outcome, differing_settings, other_conditions
 from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
 from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
 from grouprl.studies.show import text
 from grouprl.studies.tuning import Tried
+from grouprl.training.records import ENDED
 
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
 VERDICT_FILE, VERDICT_JSON = "verdict.md", "verdict.json"
 _EDITED = "Put it back, or run it again: a study is judged by what its runs wrote."
 _NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
+_MIXED = "Runs of one seed were made on several kinds of processor: a difference may be theirs. Nothing is decided."
 _CONTROL = "control "
 
 
@@ -47,13 +49,20 @@ class StudyVerdict:
     """What was tried with each arm before, where the study tunes."""
     exploratory: StudyVerdict | None = None
     """The same with the seeds that were added after the study began."""
+    mixed: bool = False
+    """Whether runs of one seed were made on several kinds of processor, which an arm's difference may be due to."""
 
     @property
     def decided(self) -> bool:
         """Whether all planned runs have ended, and every planned pair is decided on every base."""
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
         known = bool(pairs) and not self.not_compared
-        return self.complete and known and all(pair.ending != "undecided" for pair in pairs)
+        return self.settled and known and all(pair.ending != "undecided" for pair in pairs)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is anything that could be decided: all runs have ended, and seeds are comparable."""
+        return self.complete and not self.mixed
 
     @property
     def not_compared(self) -> list[tuple[str, str, str]]:
@@ -78,8 +87,9 @@ class StudyVerdict:
         """The verdicts, and whether each is one."""
         several = len(self.plan.bases) > 1
         lines = [] if self.complete else [(_NOT_YET, False)]
+        lines += [(_MIXED, False)] if self.mixed else []
         lines += [
-            (f"{base}: {pair.verdict}" if several else pair.verdict, self.complete and pair.ending != "undecided")
+            (f"{base}: {pair.verdict}" if several else pair.verdict, self.settled and pair.ending != "undecided")
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
         ]
@@ -99,8 +109,9 @@ class StudyVerdict:
             for pair in comparison.pairs:
                 endings.setdefault((pair.first, pair.second), Counter())[pair.outcome] += 1
         for (first, second), counts in endings.items():
-            what, holds = counts.most_common(1)[0]
-            yield f"{first} and {second}: {what} on {holds} of {len(self.plan.bases)} bases."
+            bases, several = len(self.plan.bases), counts.most_common()
+            said = ", ".join(f"{what} on {holds}" for what, holds in several)
+            yield f"{first} and {second}: {said} of {bases} bases."
 
     def describe(self) -> str:
         """All of it as Markdown, the verdicts first."""
@@ -111,7 +122,9 @@ class StudyVerdict:
             if base in self.bases:
                 lines += [text.details(self.bases[base]), ""]
             if base in self.terms:
-                lines += [f"What {next(iter(self.plan.arms))} gains is made of:", "", *table(self.terms[base]), ""]
+                name = next(iter(self.plan.arms))
+                what = name if len(self.plan.arms) > 1 else "the arm"
+                lines += [f"What {what} gains in pass@1 is made of:", "", *table(self.terms[base]), ""]
         lines += tuning.table(self.plan, self.attempts)
         lines += [f"exploratory: {change}" for change in self.plan.changes]
         if self.exploratory is not None:
@@ -162,11 +175,13 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     if plan.baseline is not None and not any(found.get((base, plan.baseline)) for base in plan.bases):
         raise OutcomeError(f"{folder}: {plan.baseline}, which the others are compared with, has no result yet.")
     compared, terms, notes, complete = {}, {}, [], True
+    mixed: list[int] = []
     for base in plan.bases:
         arms = {arm: found[base, arm] for arm in plan.arms if found.get((base, arm))}
         of_base = [outcome for (place, _), runs in found.items() if place == base for outcome in runs.values()]
         _refuse_unlike(of_base, plan)
         notes += _said_of_machines(base, of_base)
+        mixed += _mixed_seeds(of_base)
         for arm in plan.arms:
             left = [seed for seed in planned if seed not in found.get((base, arm), {})]
             why = {seed: ended.get((base, arm, seed)) for seed in left}
@@ -181,6 +196,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
             )
         controls = {name: found.get((base, f"{_CONTROL}{name}"), {}) for name in plan.controls}
         first = found.get((base, next(iter(plan.arms))))
+        for name, runs in controls.items():
+            left = [seed for seed in planned if seed not in runs]
+            missing = [str(seed) for seed in left if (base, f"{_CONTROL}{name}", seed) not in ended]
+            complete = complete and not missing
+            notes += [f"{name} reward on {base}: no result of {REPETITION} {', '.join(missing)}"] if missing else []
         if first and (made := decompose(first, controls)):
             terms[base] = made
     if not compared and not terms:
@@ -192,9 +212,12 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     more = None
     if plan.later_seeds and not plan.looks:
         every = replace(plan, seeds=(*plan.seeds, *plan.later_seeds), later_seeds=(), changes=())
-        more = judge(every, folder)
+        try:
+            more = judge(every, folder)
+        except OutcomeError as error:
+            notes.append(f"exploratory, with the seeds added later: {error}")
     attempts = tuple(tuning.tried(plan, folder))
-    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, attempts, more)
+    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, attempts, more, bool(mixed))
 
 
 def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Outcome]]) -> int:
@@ -276,7 +299,14 @@ def _said_of_machines(base: str, outcomes: Sequence[Outcome]) -> list[str]:
     if len(kinds) < 2:
         return []
     each = "; ".join(f"{kind}: seeds {', '.join(map(str, sorted(of)))}" for kind, of in kinds.items())
-    counts = Counter(seed for seeds_of in kinds.values() for seed in seeds_of)
-    mixed = sorted(seed for seed, count in counts.items() if count > 1)
+    mixed = _mixed_seeds(outcomes)
     apart = f" Runs of seeds {', '.join(map(str, mixed))} were made on different ones." if mixed else ""
     return [f"note: the runs on {base} were made on several kinds of processor ({each}).{apart}"]
+
+
+def _mixed_seeds(outcomes: Sequence[Outcome]) -> list[int]:
+    """Seeds whose runs were made on several kinds of processor."""
+    kinds: dict[int, set[str]] = {}
+    for outcome in outcomes:
+        kinds.setdefault(outcome.seed, set()).add(str(outcome.conditions.get("processor")))
+    return sorted(seed for seed, of_seed in kinds.items() if len(of_seed) > 1)

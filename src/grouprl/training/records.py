@@ -17,6 +17,8 @@ from typing import Any
 from grouprl.files import FileError, Shape, check_shape, open_regular, read_json, write_json
 
 RESULT_FILE, CONFIG_FILE = "result.json", "config.yaml"
+ENDED = ("finished", "failed")
+"""States of a run that will not change by itself."""
 SUPERSEDED = "superseded"
 """Folder of runs that stood in the way of others."""
 LOCK_FILE = ".lock"

@@ -92,8 +92,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if lacking:
                 raise FileError(f"{file}: it has no column {', '.join(lacking)}. Columns: {', '.join(COLUMNS)}.")
             for number, row in enumerate(reader, start=2):
-                if None in row.values():
-                    raise FileError(f"{file}, row {number}: it has too few cells.")
+                if None in row.values() or None in row:
+                    raise FileError(f"{file}, row {number}: it has too {'many' if None in row else 'few'} cells.")
                 yield number, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{file}: not a table in UTF-8 ({error}).") from error

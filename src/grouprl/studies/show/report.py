@@ -37,7 +37,7 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
     question = verdict.plan.question
     body = [f"<h1>{_text(question[:1].upper() + question[1:])}</h1>", *_verdicts(verdict)]
     for number, base in enumerate(verdict.plan.bases):
-        runs = verdict.outcomes.get(base, {})
+        runs = {name: of_arm for name, of_arm in verdict.outcomes.get(base, {}).items() if of_arm}
         if not runs:
             continue
         if len(verdict.plan.bases) > 1:
