@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,26 @@ def test_a_study_handed_on_gives_the_same_verdict(tmp_path, monkeypatch, capsys)
     assert other == code
     assert numbers("table.json") == numbers("study.json")
     assert text.splitlines()[0].partition(": ")[2] in again
+
+
+def test_what_a_table_cannot_say_is_in_the_command_that_is_printed(tmp_path, monkeypatch, capsys):
+    """Looks and margin are the plan's; a study under way is not handed on."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        for advantage, more in (("rank", 0.0), ("zscore", 0.04)):
+            make_run(Path(f"s/{advantage}-{seed}"), advantage=advantage, seed=seed, chances=HARD + more)
+    swept = {"advantage": ["rank", "zscore"], "seed": [str(seed) for seed in range(6)]}
+    begin(plan_of(swept, [], looks=(2, 4, 6), margin=8.0), Path("s"))
+    call = prints(compare.main, capsys)
+    code, text = call("s", "--export", "results.csv")
+    again = shlex.split(text.splitlines()[-1].removeprefix("Again: python compare.py "))
+    assert again == ["results.csv", "--margin", "8", "--looks", "2", "4", "6"]
+    other, said = call(*again)
+    assert (other, text.splitlines()[0] in said) == (code, True)
+    assert call("results.csv")[1].splitlines()[0] != text.splitlines()[0]
+    shutil.rmtree("s/rank-1")  # of the first look
+    code, text = call("s", "--export", "other.csv")
+    assert (code, "A table cannot say so" in text, Path("other.csv").exists()) == (1, True, False)
 
 
 def test_runs_of_any_trainer(tmp_path, monkeypatch, capsys):

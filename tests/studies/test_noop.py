@@ -50,6 +50,11 @@ NEAR_MISSES = {
         ["reward.power=1"],
         ["reward.power=3"],
     ),
+    "ranks of a power of levels that lie close": (
+        ["reward=distorted", "reward.reward.correct=0.99"],
+        ["reward.power=1"],
+        ["reward.power=3"],
+    ),
     "random ties of two levels": (["reward=correct"], ["advantage=rank_random"], ["advantage=rloo"]),
 }
 
@@ -87,6 +92,16 @@ def test_near_misses_are_left_alone(name):
         (["group_size=2"], ["advantage=rank_random"], ["advantage=rank"]),
         ([], ["on_out_of_memory=stop"], ["on_out_of_memory=halve"]),
         (["beta=0.1"], ["advantage=rloo"], ["advantage=centered"]),
+        (
+            ["optimizer=custom", "optimizer._target_=torch.optim.Adam", "+optimizer.weight_decay=1.0"],
+            ["advantage=rloo"],
+            ["advantage=centered"],
+        ),
+        (
+            [*ONE_STEP, "loss/ratio=custom", "loss.ratio._target_=mine.ratio"],
+            ["eps_high=0.2"],
+            ["eps_high=0.28"],
+        ),
     ],
 )
 def test_rounding_reduced_precision_and_kl_keep_the_rules_silent(common, first, second):

@@ -66,6 +66,12 @@ def test_they_say_what_the_same_marks_in_a_table_say(marks, capsys, kind):
     assert text.startswith("b is better than a by ")
 
 
+def test_two_runs_of_a_task_are_not_taken_for_one(marks, capsys):
+    files = [lm_eval(Path(f"a/samples_gsm8k_{time}.jsonl"), marks[0, 0]) for time in ("2026-01-01", "2026-01-02")]
+    code, text = prints(compare.main, capsys)("--arm", "a", "a", "--arm", "b", *files[:1])
+    assert (code, "several files of samples_gsm8k" in text) == (1, True), text
+
+
 def test_what_they_leave_open_is_asked(marks, capsys):
     call = prints(compare.main, capsys)
     two = [

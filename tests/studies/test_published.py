@@ -112,7 +112,21 @@ def test_what_was_edited_before_is_not_published(published, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", "q"])
     with pytest.raises(SystemExit):
         tables.main()
-    assert "its metrics is not what the run wrote" in capsys.readouterr().err
+    assert "its metrics is not what was written" in capsys.readouterr().err
+    assert not Path("q").exists()
+
+
+def test_what_has_no_verdict_is_not_published_nor_anything_in_the_study_s_own_folder(published, monkeypatch, capsys):
+    for target, wanted in (("s", "the study's own folder"), ("q", "are one arm, and differ in group_size")):
+        if target == "q":
+            run = Path("s/tiny-rank-0")
+            config = run / "config.yaml"
+            config.write_text(config.read_text().replace("group_size: 4", "group_size: 8"))
+            write_result(run, read_result(run) | {"digests": sealed(run, read_result(run))})
+        monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", target])
+        with pytest.raises(SystemExit):
+            tables.main()
+        assert wanted in capsys.readouterr().err
     assert not Path("q").exists()
 
 

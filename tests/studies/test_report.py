@@ -39,13 +39,13 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def finished_study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies") / "s"
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, [], question="Is z-score <better> & why?"), folder)
     for base in ("tiny", "tiny_b"):
         for seed in range(4):
             for advantage, more in (("rank", 0.0), ("zscore", 0.3 if base == "tiny" else 0.0)):
                 run = folder / f"{base}-{advantage}-{seed}"
                 make_run(run, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
-    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
-    begin(plan_of(swept, [], question="Is z-score <better> & why?"), folder)
     with pytest.raises(SystemExit):
         compare.main([str(folder), "--report"])
     return folder
@@ -63,7 +63,7 @@ def test_the_verdict_stands_first_and_nothing_is_loaded(page):
     assert texts[0] == "Is z-score <better> & why?"
     assert texts[1].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
     assert texts[2].startswith("policy=tiny_b: advantage=zscore against advantage=rank is undecided")
-    assert texts[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 1 of 2 bases."
+    assert texts[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 1, undecided on 1 of 2 bases."
     assert len(found.loaded) == 4
     assert all(link.startswith("data:image/png;base64,") for link in found.loaded)
     classes = re.findall(r'<div class="(verdict[^"]*)">', page)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--metric", choices=METRICS, help="primary metric of runs (a study's own, or final)")
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
+    parser.add_argument("--looks", type=int, nargs="+", metavar="N", help="of a table: seeds after which was looked")
     parser.add_argument("--report", action="store_true", help="also write verdict, page and pictures to its folder")
     parser.add_argument("--export", type=Path, help="also write the study's completions to this CSV file")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         written = [options.folders[0] / REPORT_FILE] if options.report else []
         for file in [*written, *filter(None, (options.export, options.json))]:
             print(f"written: {file}", file=sys.stderr)
+        if options.export:
+            print(_again(read_plan(options.folders[0]), options.export), file=sys.stderr)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ComparisonError, OutcomeError, FileError, OSError, ValueError) as error:
@@ -120,10 +124,22 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     if options.report:
         found.write(folder)
         write_report(found, folder)
+    if options.export and not found.settled:
+        raise ComparisonError("--export: not all planned runs have come to their end. A table cannot say so.")
     if options.export:
         arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
         write_table(arms, options.export)
     return found.describe(), found.as_json(), found.exit_code
+
+
+def _again(plan: StudyPlan | None, file: Path) -> str:
+    """The command that says of a table what the study says; its plan is not in it."""
+    words = ["python", "compare.py", str(file)]
+    if plan is not None:
+        words += ["--margin", f"{plan.margin:g}"]
+        words += ["--baseline", plan.baseline] if plan.baseline is not None else []
+        words += ["--looks", *map(str, plan.looks)] if plan.looks else []
+    return f"Again: {shlex.join(words)}"
 
 
 def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
@@ -146,7 +162,9 @@ def _bases(bases: Outcomes, options: argparse.Namespace) -> tuple[str, Any, int]
     margin = 1.0 if options.margin is None else options.margin
     texts, numbers, decided = [], {}, True
     for base, arms in bases.items():
-        found = seeds.compare_arms(arms, margin=margin / 100, baseline=options.baseline)
+        found = seeds.compare_arms(
+            arms, margin=margin / 100, baseline=options.baseline, looks=tuple(options.looks or ())
+        )
         texts.append(f"### {base}\n\n{shown_as.describe(found)}" if len(bases) > 1 else shown_as.describe(found))
         numbers[base] = found.as_json()
         decided &= all(pair.ending != "undecided" for pair in found.pairs)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from grouprl.files import FileError
 from grouprl.studies.exchange.published import publish
+from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.table import collect, read_csv, table_of, write_csv
+from grouprl.studies.verdict import judge
 from grouprl.training.records import RESULT_FILE
 
 
@@ -32,9 +34,11 @@ def main() -> None:
         write_csv(results, arguments.csv)
     if arguments.publish:
         try:
+            if (plan := read_plan(arguments.source)) is not None:
+                judge(plan, arguments.source)  # what has no verdict here has none there
             publish(arguments.source, arguments.publish)
             print(f"\nwritten: {arguments.publish}. Again: python compare.py {shlex.quote(str(arguments.publish))}")
-        except (FileError, OSError) as error:
+        except (FileError, OSError, OutcomeError) as error:
             parser.error(str(error))
 
 

@@ -23,16 +23,17 @@ _ZERO_OR_ONE = (
     "grouprl.rewards.parts.CorrectReward",
     *("grouprl.rewards.controls." + name for name in ("RandomReward", "MajorityReward", "WrongLabelReward")),
 )
+_RATIOS = "grouprl.losses.ratios."
 _CLIPS = ("grouprl.losses.gates.ClipGate", "grouprl.losses.gates.NoGate")
 _MEANS = ("grouprl.losses.aggregations.GroupTokenMean", "grouprl.losses.aggregations.BatchTokenMean")
-_SCALE_FREE = ("torch.optim.AdamW", "torch.optim.Adam")
 _WIDE = 0.01
 """Sides of a clip that rounding does not reach."""
 _FINE = 0.5
 """Resolutions of ranks that tell 0 from 1."""
 _GRADED, _DISTORTED = "grouprl.rewards.graded.GradedReward", "grouprl.rewards.distorted.DistortedReward"
-_POWERS = (0.25, 3.0)
-"""Of graded rewards, whose levels stay apart by more than `_FINEST`."""
+_TINY = "grouprl.data.problems.tiny_problems"
+_POWERS, _MOST_CORRECT = (0.25, 3.0), 0.75
+"""Of graded rewards of the embedded task, with four intermediate results at most: levels stay apart by `_FINEST`."""
 _FINEST = 1e-6
 
 
@@ -61,7 +62,10 @@ def no_ops(arms: Mapping[str, Mapping[str, Any]]) -> list[NoOp]:
         if _reduced(a) == _reduced(b):
             found.append(NoOp(first, second, "same", _joined(reasons)))
         elif _reduced(a, up_to_a_constant=True) == _reduced(b, up_to_a_constant=True):
-            why = "RLOO's advantages are G / (G - 1) times the centered ones, and Adam divides by its gradients' size"
+            why = (
+                "RLOO's advantages are G / (G - 1) times the centered ones, and Adam divides by its gradients' size: "
+                "what is left is its epsilon, weight decay and gradient clipping"
+            )
             found.append(NoOp(first, second, "same up to a constant", _joined([*reasons, why])))
     return found
 
@@ -98,7 +102,7 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
             advantage["ties"] = ties = "average"
         if _is_zero_or_one(config) and ties == "average" and advantage.get("resolution", 0.0) <= _FINE:
             advantage = {"_target_": _RLOO}
-    scale_free = _target(kept["optimizer"]) in _SCALE_FREE and _is_without_kl(config)
+    scale_free = _is_scale_free(kept["optimizer"]) and _is_without_kl(config)
     if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
         advantage = {"_target_": _CENTERED}
     return kept | {"loss": loss, "advantage": advantage}
@@ -123,6 +127,12 @@ def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("advantage",), "with rewards of 0 and 1 ranks are leave-one-out, bit for bit"
 
 
+def _is_scale_free(optimizer: Mapping[str, Any]) -> bool:
+    """Whether a constant in front of all gradients cancels: not where the weights are part of them."""
+    target = _target(optimizer)
+    return target == "torch.optim.AdamW" or (target == "torch.optim.Adam" and not optimizer.get("weight_decay"))
+
+
 def _keeps_order(config: Mapping[str, Any]) -> bool:
     """Whether ranks are those of the reward within, whatever its power."""
     advantage, reward = config["advantage"], config["reward"]
@@ -132,6 +142,8 @@ def _keeps_order(config: Mapping[str, Any]) -> bool:
         and 0 < advantage.get("resolution", _FINEST) <= _FINEST
         and _target(reward) == _DISTORTED
         and _target(reward.get("reward")) == _GRADED
+        and reward["reward"].get("correct", 1.0) <= _MOST_CORRECT
+        and _target(config["data"]) == _TINY
         and not reward.get("outlier_share", 0.0)
         and _POWERS[0] <= reward.get("power", 1.0) <= _POWERS[1]
     )
@@ -153,6 +165,8 @@ def _reaches_no_clip(config: Mapping[str, Any]) -> bool:
     Then ratios are 1 up to the rounding of float32, which is far below a clip of one percent.
     """
     gate, sampler = config["loss"]["gate"], _target(config["sampler"])
+    if not _target(config["loss"]["ratio"]).startswith(_RATIOS):
+        return False
     exact = sampler == "grouprl.sampling.group.GroupSampler" and config["policy"].get("dtype") == "float32"
     exact = exact and config["trainer"].get("precision") == "32-true"
     wide = all(gate.get(side, 1.0) >= _WIDE for side in ("eps_low", "eps_high")) and not gate.get("dual_clip")

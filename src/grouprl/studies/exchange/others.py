@@ -47,6 +47,10 @@ def _marks(path: Path, column: str | None, chosen: str | None) -> dict[str, dict
     files = sorted([*path.rglob("*.jsonl"), *path.rglob("*.parquet")]) if path.is_dir() else [path]
     if not files:
         raise FileError(f"{path}: no file of lm-eval (*.jsonl) or TRL (*.parquet) is here.")
+    tasks = [file.stem.rpartition("_")[0] for file in files if file.suffix == ".jsonl"]
+    twice = next((task for task in tasks if tasks.count(task) > 1), None)
+    if twice is not None:
+        raise FileError(f"{path}: several files of {twice}, which are several runs. Give one, or each as a seed.")
     found: dict[str, dict[int, bool]] = defaultdict(dict)
     for file in files:
         rows = _of_trl(file, column) if file.suffix == ".parquet" else _of_lm_eval(file, column, chosen)

@@ -68,6 +68,8 @@ def publish(study: Path, target: Path) -> None:
     Raises:
         FileError: No study is there, or a run's files are not what it wrote.
     """
+    if target.resolve() == study.resolve():
+        raise FileError(f"{target}: the study's own folder. Give another one, which holds what is published alone.")
     plan = read_plan(study)
     results = [(run, result) for run in run_folders(study) if (result := read_result(run)) is not None]
     if plan is None or not results:

@@ -16,9 +16,10 @@ _METRICS = {"final": "pass@1 after training", "area": "pass@1 in the mean over t
 def describe(verdict: StudyVerdict) -> str:
     """Markdown: for each base the arms, the differences, and the caption."""
     lines = [f"# {verdict.plan.question}", ""]
+    lines += [*(line for line, _ in verdict.judged_lines()[:1]), ""] if not verdict.settled else []
     for base, found in verdict.bases.items():
         lines += [f"## {base}", ""] if len(verdict.plan.bases) > 1 else []
-        lines += [*_arms(found), "", *_differences(found), "", caption(verdict, found), ""]
+        lines += [*_arms(found), "", *_differences(found, settled=verdict.settled), "", caption(verdict, found), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -34,12 +35,12 @@ def _arms(found: StudyComparison) -> Iterator[str]:
         yield f"| {arm.name} | {' | '.join(cells)} |"
 
 
-def _differences(found: StudyComparison) -> Iterator[str]:
+def _differences(found: StudyComparison, *, settled: bool) -> Iterator[str]:
     yield "| difference | points | interval | p | verdict |"
     yield "|---|---|---|---|---|"
     for pair in found.pairs:
         low, high = 100 * pair.test.low, 100 * pair.test.high
-        value, said = 100 * pair.test.single.value, _said(pair)
+        value, said = 100 * pair.test.single.value, _said(pair) if settled else "not decided yet"
         yield f"| {pair.second} - {pair.first} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {_p(pair)} | {said} |"
 
 
@@ -52,26 +53,35 @@ def _p(pair: PairComparison) -> str:
     return "-" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
+def _planned(verdict: StudyVerdict) -> str:
+    plan = verdict.plan
+    if plan.changes:
+        return f"The plan ({plan.digest}) was changed: {'; '.join(plan.changes)}."
+    return f"Metric, margin, seeds and arms were written down before the first run (plan {plan.digest})."
+
+
 def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
     """What was measured, over what, and by which tests."""
     plan, arm, metric = verdict.plan, found.arms[0], _METRICS[found.metric]
     problems, seeds, level = arm.shares.shape[1], len(arm.seeds), found.pairs[0].level
     if plan.looks:
+        same = "those intervals lie within"
         how = (
             f"The study looked after {', '.join(map(str, plan.looks))} seeds, as decided before it began. Intervals "
             "are repeated confidence intervals (Jennison and Turnbull 1989) of Student's t over seeds at a nominal "
             f"level of {100 * level:.2g}% a look and pair, at which all of them together err in 5% of studies"
         )
     elif len(found.pairs) > 1:
+        same = "the 90% intervals of all pairs together lie within"
         how = (
             "Intervals and p-values are of Student's t over seeds and hold for all pairs together (single-step max-t; "
             "Hothorn, Bretz and Westfall 2008)"
         )
     else:
+        same = "two one-sided tests (Schuirmann 1987) leave no difference of"
         how = "Interval and p-value are of Student's t over the seeds' differences"
     return (
         f"{metric[0].upper()}{metric[1:]} on {problems} held-out problems, {arm.samples} samples each; mean and "
-        f"standard deviation over {seeds} seeds, which all arms share. {how}. Arms are equivalent where two one-sided "
-        f"tests (Schuirmann 1987) leave no difference of {plan.margin:g} points. Metric, margin, seeds and arms were "
-        f"written down before the first run (plan {plan.digest}). The statements hold for these problems and this base."
+        f"standard deviation over {seeds} seeds, which all arms share. {how}. Arms are equivalent where {same} "
+        f"{plan.margin:g} points. {_planned(verdict)} The statements hold for these problems and this base."
     )

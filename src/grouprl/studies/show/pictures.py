@@ -41,11 +41,12 @@ def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
             colour = f"C{number % 10}"
             for curve in curves:
                 panel.plot(curve.places[name], curve.accuracy, color=colour, alpha=0.3, linewidth=0.8)
-            whole = [curve for curve in curves if len(curve.accuracy) == max(len(c.accuracy) for c in curves)]
+            most = max(len(curve.accuracy) for curve in curves)
+            whole = [curve for curve in curves if len(curve.accuracy) == most]
             x = np.mean([curve.places[name] for curve in whole], axis=0)
-            panel.plot(
-                x, np.mean([c.accuracy for c in whole], axis=0), color=colour, linewidth=2, marker="o", label=arm
-            )
+            # A run that ended early keeps its last value: the mean is not that of the survivors.
+            held = [[*c.accuracy, *[c.accuracy[-1]] * (most - len(c.accuracy))] for c in curves]
+            panel.plot(x, np.mean(held, axis=0), color=colour, linewidth=2, marker="o", label=arm)
         panel.set_xlabel(name)
     panels[0].set_ylabel("held-out pass@1, %")
     panels[0].legend(fontsize=8)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from grouprl.files import write_text
-from grouprl.studies import decomposition
+from grouprl.studies import decomposition, tuning
 from grouprl.studies.outcomes import Outcome
 from grouprl.studies.show import paper, text
 from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
@@ -43,6 +43,8 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
         if len(verdict.plan.bases) > 1:
             body.append(f"<h2>{_text(base)}</h2>")
         body += _base(verdict, base, runs, folder / PICTURES / f"base-{number}")
+    if verdict.attempts:
+        body += ["<h2>Tuning</h2>", _markdown("\n".join(tuning.table(verdict.plan, verdict.attempts)))]
     body += ["<h2>What was planned</h2>", *_plan(verdict)]
     page = "\n".join(body)
     title = _text(question)
