@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from helpers.batches import prompts_of
@@ -91,6 +92,17 @@ def test_groups_of_several_ranks_are_described_as_those_of_one(cut):
     for name, value in whole.items():
         found = over_ranks([part[name] for part in parts])
         assert math.isclose(found, value, rel_tol=1e-5), f"{name}: {found} of ranks, {value} of one"
+
+
+def test_groups_in_which_estimators_or_aggregations_are_one_are_counted():
+    rollouts, rewards, advantages = iteration()
+    found = {name: measure.value for name, measure in described(rollouts, rewards, advantages).items()}
+    levels = [len({v for v, ok in zip(*row, strict=True) if ok}) for row in zip(rewards.values.tolist(),
+              rewards.valid.tolist(), strict=True)]  # fmt: skip
+    assert found["groups/two_levels_at_most"] == pytest.approx(np.mean([level <= 2 for level in levels]))
+    equal = [len(set(row)) == 1 for row in rollouts.lengths.tolist()]
+    assert found["groups/equal_lengths"] == pytest.approx(np.mean(equal))
+    assert 0 < sum(level <= 2 for level in levels) < len(levels)
 
 
 def test_a_rank_on_which_nothing_was_scored_has_no_say_in_means_of_scores():
@@ -183,6 +195,7 @@ KINDS = {
     **{f"reward/{part}/std": Deviation for part in PARTS},
     **{f"reward/failures/{kind}": Total for kind in ("unscorable", "error", "timeout")},
     **{f"groups/{name}": Mean for name in ("ties", "without_signal", "replaced", "resampled", "reward_levels")},
+    **{f"groups/{name}": Mean for name in ("two_levels_at_most", "equal_lengths")},
     "tokens/sampled": Total,
     "advantage/rms": RootMeanSquare,
     **{f"advantage/cosine_{name}": Cosine for name in ("rloo", "zscore")},

@@ -189,7 +189,8 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
     ``groups/...``: shares of groups or pairs (``share_three_levels``: three values of the intermediate results or
-    more; ``replaced``: given up for another one; ``resampled``: drawn for that), and reward levels of a group;
+    more; ``replaced``: given up for another one; ``resampled``: drawn for that), and reward levels of a group; ranks
+    are leave-one-out where these are ``two_levels_at_most``, and some rules of aggregation one at ``equal_lengths``;
     ``tokens/sampled``: completion tokens, those of groups that were given up included; ``advantage/cosine_...``: with
     other estimators; ``reward/dropped``: share of samples without a reward; ``tools/...``: calls and tokens a
     completion, shares of calls.
@@ -197,7 +198,8 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
     rollouts, rewards, advantages = groups.rollouts, groups.rewards, groups.advantages
     valid, lengths = rewards.valid, rollouts.lengths.float()
     tokens = float(rollouts.drawn.sum())
-    levels = sum(len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True))
+    levels = [len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True)]
+    same_lengths = (rollouts.lengths == rollouts.lengths[:, :1]).all(-1).float()
     metrics: dict[str, Measure] = {
         "reward": Mean.of(rewards.values[valid]),
         "reward/std": Deviation.of(rewards.values[valid]),
@@ -207,7 +209,9 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
         "groups/replaced": Mean(groups.replaced / len(valid), len(valid)),
         "groups/resampled": Mean(groups.resampled / len(valid), len(valid)),
         "tokens/sampled": Total(float(groups.tokens)),
-        "groups/reward_levels": Mean(levels / len(valid), len(valid)),
+        "groups/reward_levels": Mean(sum(levels) / len(valid), len(valid)),
+        "groups/two_levels_at_most": Mean(sum(level <= 2 for level in levels) / len(valid), len(valid)),
+        "groups/equal_lengths": Mean.of(same_lengths),
         "advantage/rms": RootMeanSquare.of(advantages),
         **{f"advantage/cosine_{name}": _alike(advantages, rewards, other) for name, other in _BESIDE.items()},
         "completion/length": Mean.of(lengths),

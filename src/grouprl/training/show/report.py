@@ -24,7 +24,9 @@ _SHOWN = {
 _FINAL = {"accuracy_pass_at_1": "heldout/pass@1/after", "accuracy_greedy": "heldout/greedy/after"}
 """Tags of `grouprl.training.show.board.Overview` and the metrics that end there."""
 _OF_NO_RUN = ("study", "hydra.run.dir", "resume")
-_RUN_MEANS = ("ppo/clip_fraction/high", "ppo/clip_fraction/low", "groups/without_signal", "tokens_per_s")
+_CLIPPED = ("ppo/clip_fraction/high", "ppo/clip_fraction/low")
+_ALIKE = ("groups/two_levels_at_most", "groups/equal_lengths")
+_RUN_MEANS = (*_CLIPPED, *_ALIKE, "groups/without_signal", "tokens_per_s")
 
 
 def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
@@ -35,12 +37,26 @@ def metrics_of(report: RunReport, folder: Path) -> dict[str, float]:
             key = f"heldout/{name}/{when}"
             values = {key: estimate.value, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
             metrics |= {k: v for k, v in values.items() if math.isfinite(v)} | {f"{key}/count": estimate.questions}
-    rows = [row for row in read_metrics(folder) if "reward" in row] if report.iterations else []
-    for name in _RUN_MEANS:
-        values_of_run = [row[name] for row in rows if name in row]
-        if values_of_run:
-            metrics[name] = sum(values_of_run) / len(values_of_run)
-    return metrics
+    return metrics | (_means_of_run(folder) if report.iterations else {})
+
+
+def _means_of_run(folder: Path) -> dict[str, float]:
+    rows = [row for row in read_metrics(folder) if "reward" in row]
+    found = {name: [row[name] for row in rows if name in row] for name in _RUN_MEANS}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
+def _told_apart(folder: Path) -> str:
+    """What the data of a run left to estimators and losses to differ in; empty where it is not known."""
+    means = _means_of_run(folder)
+    if not {*_CLIPPED, *_ALIKE} <= means.keys():
+        return ""
+    two, equal = (100 * means[name] for name in _ALIKE)
+    clipped = 100 * sum(means[name] for name in _CLIPPED)
+    return (
+        f"{100 - two:.0f}% of groups had three reward levels or more (ranks are leave-one-out in the others), "
+        f"{100 - equal:.0f}% completions of other lengths; {clipped:.2g}% of tokens were past the clip"
+    )
 
 
 def seconds_of(folder: Path, *, until: int) -> float:
@@ -95,6 +111,8 @@ def describe_run(report: RunReport, folder: Path, command_to_resume: str, evalua
         for name, text in _SHOWN.items():
             after = _percent(report.after[name]) if report.after else "not measured"
             lines.append(f"  {text:<24} {_percent(report.before[name])}  ->  {after}")
+    if report.iterations and (said := _told_apart(folder)):
+        lines.append(said)
     place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     lines += [
         f"run          {place} (result.json, metrics.jsonl, curves.png)",
