@@ -206,7 +206,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     if not compared and not terms:
         raise OutcomeError(f"{folder}: no two arms have a seed in common yet. {'; '.join(notes[:4])}")
     by_base = {
-        base: {name.removeprefix(_CONTROL): runs for (of, name), runs in found.items() if of == base}
+        base: {
+            name.removeprefix(_CONTROL): found[base, name]
+            for name in (*plan.arms, *(f"{_CONTROL}{control}" for control in plan.controls))
+            if (base, name) in found
+        }
         for base in plan.bases
     }
     more = None
