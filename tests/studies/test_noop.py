@@ -28,7 +28,7 @@ SAME = {
     ),
     "ties in groups of two": (["group_size=2"], ["advantage.ties=average"], ["advantage.ties=max"], "groups of two"),
     "ranks of two levels": (["reward=correct"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
-    "ranks of a power": (["reward=distorted"], ["reward.power=1"], ["reward.power=3"], "the order of rewards"),
+    "ranks of a power": (["reward=warped"], ["reward.power=1"], ["reward.power=3"], "the order of rewards"),
     "how often it is saved": ([], ["checkpoint_every=1"], ["checkpoint_every=2"], "no option of a run differs"),
 }
 NEAR_MISSES = {
@@ -44,14 +44,14 @@ NEAR_MISSES = {
     "ranks of more levels": (["reward=graded"], ["advantage=rank"], ["advantage=rloo"]),
     "a KL coefficient of its own": ([], ["loss.kl.beta=0"], ["loss.kl.beta=0.1"]),
     "a resolution that ties 0 and 1": (["reward=correct"], ["advantage.resolution=1e-6"], ["advantage.resolution=2"]),
-    "means of a power": (["reward=distorted", "advantage=rloo"], ["reward.power=1"], ["reward.power=3"]),
+    "means of a power": (["reward=warped", "advantage=rloo"], ["reward.power=1"], ["reward.power=3"]),
     "ranks of a power with outliers": (
-        ["reward=distorted", "reward.outlier_share=0.3", "reward.outlier_factor=-1"],
+        ["reward=warped", "reward.outlier_share=0.3", "reward.outlier_factor=-1"],
         ["reward.power=1"],
         ["reward.power=3"],
     ),
     "ranks of a power of levels that lie close": (
-        ["reward=distorted", "reward.reward.correct=0.99"],
+        ["reward=warped", "reward.reward.correct=0.99"],
         ["reward.power=1"],
         ["reward.power=3"],
     ),

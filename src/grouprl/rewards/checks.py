@@ -37,8 +37,8 @@ def random_reward(probability: float) -> None:
         raise ValueError(f"reward.probability={probability}: give a number above 0 and below 1.")
 
 
-def distorted_reward(power: float, outlier_share: float, outlier_factor: float) -> None:
-    """Arguments of `grouprl.rewards.distorted.DistortedReward`."""
+def warped_reward(power: float, outlier_share: float, outlier_factor: float) -> None:
+    """Arguments of `grouprl.rewards.warped.WarpedReward`."""
     if not 0 < power < math.inf:
         raise ValueError(f"reward.power={power}: give a number above 0, so that the order stays.")
     if not 0 <= outlier_share <= 1:

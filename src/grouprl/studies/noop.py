@@ -30,7 +30,7 @@ _WIDE = 0.01
 """Sides of a clip that rounding does not reach."""
 _FINE = 0.5
 """Resolutions of ranks that tell 0 from 1."""
-_GRADED, _DISTORTED = "grouprl.rewards.graded.GradedReward", "grouprl.rewards.distorted.DistortedReward"
+_GRADED, _WARPED = "grouprl.rewards.graded.GradedReward", "grouprl.rewards.warped.WarpedReward"
 _TINY = "grouprl.data.problems.tiny_problems"
 _POWERS, _MOST_CORRECT = (0.25, 3.0), 0.75
 """Of graded rewards of the embedded task, with four intermediate results at most: levels stay apart by `_FINEST`."""
@@ -140,7 +140,7 @@ def _keeps_order(config: Mapping[str, Any]) -> bool:
         _target(advantage) == _RANK
         and advantage.get("ties", "average") != "random"
         and 0 < advantage.get("resolution", _FINEST) <= _FINEST
-        and _target(reward) == _DISTORTED
+        and _target(reward) == _WARPED
         and _target(reward.get("reward")) == _GRADED
         and reward["reward"].get("correct", 1.0) <= _MOST_CORRECT
         and _target(config["data"]) == _TINY

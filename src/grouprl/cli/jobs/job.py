@@ -114,7 +114,7 @@ class Job:
         from grouprl.studies.verification import sealed
 
         self.write(state=state, **changes)
-        with contextlib.suppress(FileError):  # of a run that failed any file may be broken
+        with contextlib.suppress(FileError, OSError):  # of a run that failed any file may be broken, or none there
             self.write(state=state, **changes, digests=sealed(self.folder, self.result | {"state": state}))
 
 

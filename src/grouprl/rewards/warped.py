@@ -16,12 +16,12 @@ _STREAM = 1
 
 
 @dataclass(frozen=True)
-class DistortedReward:
+class WarpedReward:
     """Another reward, raised to a power that keeps its order, and some of its values multiplied.
 
     Ranks do not see a change of scale that keeps the order, and an outlier moves them by no more than its place; what
     subtracts a mean or divides by a standard deviation sees both. The parts are those of the reward within, and
-    ``undistorted``, its total.
+    ``unwarped``, its total.
     """
 
     reward: Reward
@@ -35,8 +35,8 @@ class DistortedReward:
 
     def __post_init__(self) -> None:
         if hasattr(self.reward, "find"):
-            raise ValueError("reward.reward: one that looks for labels before training cannot be distorted.")
-        checks.distorted_reward(self.power, self.outlier_share, self.outlier_factor)
+            raise ValueError("reward.reward: one that looks for labels before training cannot be warped.")
+        checks.warped_reward(self.power, self.outlier_share, self.outlier_factor)
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
         """Score P groups of G completions."""
@@ -47,4 +47,4 @@ class DistortedReward:
             for index, row in zip(prompts.indices, completions, strict=True)
         ]
         values = torch.where(torch.tensor(np.array(drawn)), self.outlier_factor * values, values)
-        return replace(found, values=values, parts={**found.parts, "undistorted": found.values})
+        return replace(found, values=values, parts={**found.parts, "unwarped": found.values})
