@@ -46,7 +46,7 @@ NEAR_MISSES = {
     "a resolution that ties 0 and 1": (["reward=correct"], ["advantage.resolution=1e-6"], ["advantage.resolution=2"]),
     "means of a power": (["reward=warped", "advantage=rloo"], ["reward.power=1"], ["reward.power=3"]),
     "ranks of a power with outliers": (
-        ["reward=warped", "reward.outlier_share=0.3", "reward.outlier_factor=-1"],
+        ["reward=warped", "reward.outlier_share=0.3"],
         ["reward.power=1"],
         ["reward.power=3"],
     ),

@@ -278,9 +278,15 @@ def build_reward(config: DictConfig) -> Any:
     if not inspect.isclass(found):
         return functools.partial(found, **arguments)
     try:
-        return found(**arguments)
-    except (TypeError, ValueError) as error:
+        return found(**{name: _made(value) for name, value in arguments.items()})
+    except (TypeError, ValueError, InstantiationException) as error:
         raise UsageError(_cause(error, "reward")) from error
+
+
+def _made(value: Any) -> Any:
+    """A component that is an argument of another one."""
+    is_one = isinstance(value, dict) and "_target_" in value
+    return hydra.utils.instantiate(value, _convert_="all") if is_one else value
 
 
 def _try_optimizer(module: GroupRLModule) -> None:
