@@ -54,3 +54,13 @@ def test_the_page_says_what_was_asked_how_and_what_came_out(study):
         assert f"**{part}" in text
     first = (study / VERDICT_FILE).read_text().splitlines()[2]
     assert first in text.replace("\n", " ").replace("  ", " "), f"its verdict is: {first}"
+
+
+@pytest.mark.parametrize("name", ["spike", "aa"])
+def test_the_readme_says_their_verdicts(name):
+    (line,) = (ROOT / "experiments" / name / VERDICT_FILE).read_text().splitlines()[2:3]
+    assert f"> {line}" in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_there_are_studies():
+    assert {"aa", "spike"} <= {study.name for study in STUDIES}
