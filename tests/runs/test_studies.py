@@ -63,8 +63,8 @@ def test_runs_beside_each_other_are_the_same_runs(train, capfd):
 
 
 def test_a_study_stops_at_the_look_that_decides_it(train, capfd):
-    """Arms that are equal to the bit are identical after two seeds: the third is not run."""
-    same = ["-m", "eps_high=0.2,0.3", "max_new_tokens=40", "threads=1", "steps=1", "minibatches=1"]
+    """Arms that are equal to the bit, and solve something, are identical after two seeds: the third is not run."""
+    same = ["-m", "eps_high=0.2,0.3", "max_new_tokens=100", "threads=1", "steps=1", "minibatches=1"]
     assert train(*same, "until=decided", "looks=[2,3]", "study=u") == 2
     assert "eps_high=0.2 and eps_high=0.3 are same: with one optimizer step" in capfd.readouterr().err
     assert not Path("runs/u").exists()
