@@ -103,6 +103,8 @@ def test_groups_in_which_estimators_or_aggregations_are_one_are_counted():
     equal = [len(set(row)) == 1 for row in rollouts.lengths.tolist()]
     assert found["groups/equal_lengths"] == pytest.approx(np.mean(equal))
     assert 0 < sum(level <= 2 for level in levels) < len(levels)
+    full = replace(rollouts, completion_mask=torch.ones_like(rollouts.completion_mask))
+    assert described(full, rewards, advantages)["groups/equal_lengths"].value == 1
 
 
 def test_a_rank_on_which_nothing_was_scored_has_no_say_in_means_of_scores():

@@ -11,7 +11,7 @@ from grouprl.statistics.sequential import Ending, ending_of
 from grouprl.statistics.several import PairTest
 
 _MANY = 5000
-"""Seeds that nobody runs: what is needed is said as "at least"."""
+"""Seeds that nobody runs: more of them are not counted."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,6 @@ class PairComparison:
         if self.more_seeds is None:
             return f"{said}; a difference of {margin} would most likely have been seen."
         low, high = self.more_seeds
-        more = f"between {low} and {high}" if high < _MANY else f"at least {low}"
+        more = f"between {low} and {high if high < _MANY else f'more than {_MANY}'}"
         what = f"{more} more seeds, in a study of their own, would show a difference of {margin} four times in five"
         return f"{said}; {what}."

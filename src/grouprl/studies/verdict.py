@@ -89,7 +89,10 @@ class StudyVerdict:
         lines = [] if self.complete else [(_NOT_YET, False)]
         lines += [(_MIXED, False)] if self.mixed else []
         lines += [
-            (f"{base}: {pair.verdict}" if several else pair.verdict, self.settled and pair.ending != "undecided")
+            (
+                f"{'' if self.settled else 'so far, '}{f'{base}: ' if several else ''}{pair.verdict}",
+                self.settled and pair.ending != "undecided",
+            )
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
         ]
