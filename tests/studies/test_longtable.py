@@ -64,6 +64,7 @@ def test_what_a_table_cannot_say_is_in_the_command_that_is_printed(tmp_path, mon
     other, said = call(*again)
     assert (other, text.splitlines()[0] in said) == (code, True)
     assert call("results.csv")[1].splitlines()[0] != text.splitlines()[0]
+    assert "--looks belongs to a table" in call("s", "--looks", "2", "4")[1]
     shutil.rmtree("s/rank-1")  # of the first look
     code, text = call("s", "--export", "other.csv")
     assert (code, "A table cannot say so" in text, Path("other.csv").exists()) == (1, True, False)

@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("give folders (a study, runs, two evaluations), a table, or arms (--arm NAME FILE FILE)")
     if not options.arm and (options.correct or options.filter):
         parser.error("--correct and --filter belong to --arm")
+    is_table = bool(options.arm) or options.folders[0].is_file()
+    if options.looks and not is_table:
+        parser.error("--looks belongs to a table or --arm: a study has its own, and runs without one looked once")
     try:
         text, numbers, code = _compared(options)
         print(text, flush=True)
@@ -121,11 +124,11 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
     if options.report and other:
         raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")
+    if options.export and not found.settled:
+        raise ComparisonError("--export: not all planned runs have come to their end. A table cannot say so.")
     if options.report:
         found.write(folder)
         write_report(found, folder)
-    if options.export and not found.settled:
-        raise ComparisonError("--export: not all planned runs have come to their end. A table cannot say so.")
     if options.export:
         arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
         write_table(arms, options.export)

@@ -113,9 +113,9 @@ class Job:
         """Write ``result.json`` of a run that has come to its end, with digests of what it came to."""
         from grouprl.studies.verification import sealed
 
-        self.write(state=state, **changes)
         with contextlib.suppress(FileError, OSError):  # of a run that failed any file may be broken, or none there
-            self.write(state=state, **changes, digests=sealed(self.folder, self.result | {"state": state}))
+            changes["digests"] = sealed(self.folder, self.result | {"state": state})
+        self.write(state=state, **changes)
 
 
 def execute(job: Job) -> int:
