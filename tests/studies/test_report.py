@@ -9,6 +9,7 @@ from helpers.studies import make_run
 
 from grouprl.cli import compare
 from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.show.pictures import Curve, mean_accuracy
 from grouprl.studies.show.report import REPORT_FILE
 
 pytestmark = pytest.mark.slow
@@ -80,3 +81,8 @@ def test_completions_are_shown_as_text(page):
 def test_pictures_lie_beside_the_page(finished_study):
     files = sorted(str(file.relative_to(finished_study / "pictures")) for file in finished_study.rglob("*.png"))
     assert files == [f"base-{n}/{name}.png" for n in (0, 1) for name in ("curves", "differences")]
+
+
+def test_a_run_that_ended_early_keeps_its_last_value_in_the_mean():
+    curves = [Curve({}, [20.0, 40.0, 70.0]), Curve({}, [20.0, 5.0])]
+    assert mean_accuracy(curves).tolist() == [20.0, 22.5, 37.5]

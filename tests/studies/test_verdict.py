@@ -220,6 +220,7 @@ def test_a_study_under_way_decides_nothing(study, capsys):
     result.write_text(result.read_text().replace('"finished"', '"interrupted"'))
     code, text = prints(compare.main, capsys)("s")
     assert code == 3
+    assert "so far, policy=tiny: advantage=zscore is better" in text
     assert text.startswith("Not all planned runs have come to their end: nothing is decided yet.")
     assert judge(plan, Path("s")).bases["policy=tiny"].arms[0].seeds == tuple(range(5))
     shutil.rmtree(Path("s/tiny_b-zscore-0"))

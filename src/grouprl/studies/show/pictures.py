@@ -33,6 +33,12 @@ def curve_of(outcome: Outcome) -> Curve:
     return Curve(places, [100 * float(evaluation.shares.mean()) for evaluation in outcome.evaluations])
 
 
+def mean_accuracy(curves: Sequence[Curve]) -> np.ndarray:
+    """Mean over runs at each evaluation: one that ended early keeps its last value, or the mean were the survivors'."""
+    most = max(len(curve.accuracy) for curve in curves)
+    return np.mean([[*c.accuracy, *[c.accuracy[-1]] * (most - len(c.accuracy))] for c in curves], axis=0)
+
+
 def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
     """Draw every seed of every arm thinly, and each arm's mean over its seeds, as PNG."""
     figure, panels = _figure(len(AXES), height=4.2)
@@ -44,9 +50,7 @@ def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
             most = max(len(curve.accuracy) for curve in curves)
             whole = [curve for curve in curves if len(curve.accuracy) == most]
             x = np.mean([curve.places[name] for curve in whole], axis=0)
-            # A run that ended early keeps its last value: the mean is not that of the survivors.
-            held = [[*c.accuracy, *[c.accuracy[-1]] * (most - len(c.accuracy))] for c in curves]
-            panel.plot(x, np.mean(held, axis=0), color=colour, linewidth=2, marker="o", label=arm)
+            panel.plot(x, mean_accuracy(curves), color=colour, linewidth=2, marker="o", label=arm)
         panel.set_xlabel(name)
     panels[0].set_ylabel("held-out pass@1, %")
     panels[0].legend(fontsize=8)
