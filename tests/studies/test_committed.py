@@ -5,23 +5,56 @@ from __future__ import annotations
 import re
 import shutil
 
+import numpy as np
 import pytest
 from helpers.paths import ROOT
 from helpers.runs import prints
+from matplotlib.image import imread
 
 from grouprl.cli import compare, verify
+from grouprl.studies.outcomes import Evaluation, Outcome
 from grouprl.studies.plan import PLAN_FILE
+from grouprl.studies.seeds import compare_arms
+from grouprl.studies.show.pictures import draw_differences
 from grouprl.studies.show.report import REPORT_FILE
 from grouprl.studies.verdict import VERDICT_FILE
 
 pytestmark = pytest.mark.slow
 STUDIES = sorted(file.parent for file in (ROOT / "experiments").glob(f"*/{PLAN_FILE}"))
+DRAWN_ALIKE = 2e-4
+"""Share of pixels; another version of the drawing library may smooth an edge otherwise."""
 LIMIT = 5 * 2**20
 """Bytes of a study's completions."""
 
 
 def without_pictures(page):
     return re.sub(r"data:image/[^\"']+", "", page)
+
+
+def difference(first, second):
+    """Share of pixels that differ visibly; 1 where the pictures have other sizes."""
+    a, b = (imread(file) for file in (first, second))
+    return float((np.abs(a - b).max(axis=2) > 0.25).mean()) if a.shape == b.shape else 1.0
+
+
+def test_a_moved_point_is_another_picture(tmp_path):
+    """One seed of six by half a point, in the comparison of pictures that the committed ones are held to."""
+    scores = {"a": [0.70, 0.71, 0.72, 0.70, 0.73, 0.71], "b": [0.71, 0.73, 0.72, 0.72, 0.75, 0.72]}
+    for name, moved in (("one", 0.0), ("same", 0.0), ("other", 0.005)):
+        with_moved = scores | {"b": [scores["b"][0] + moved, *scores["b"][1:]]}
+        draw_differences(
+            compare_arms({arm: {s: outcome(s, x) for s, x in enumerate(of)} for arm, of in with_moved.items()}),
+            tmp_path / f"{name}.png",
+        )
+    assert difference(tmp_path / "one.png", tmp_path / "same.png") == 0.0
+    assert difference(tmp_path / "one.png", tmp_path / "other.png") > DRAWN_ALIKE
+
+
+def outcome(seed, score):
+    marks = np.arange(1000)[:, None] < round(1000 * score)
+    evaluation = Evaluation(1, marks, marks[:, 0], tokens=0)
+    nan = float("nan")
+    return Outcome(str(seed), seed, "finished", {}, "", (evaluation,), np.array([1.0]), nan, nan)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda folder: folder.name)
@@ -34,9 +67,11 @@ def test_verdict_and_page_are_what_one_command_makes_of_the_results(study, tmp_p
     for name in (VERDICT_FILE, "verdict.json", "paper.md"):
         assert (copy / name).read_text() == (study / name).read_text(), f"experiments/{study.name}/{name}"
     assert without_pictures((copy / REPORT_FILE).read_text()) == without_pictures((study / REPORT_FILE).read_text())
-    assert {file.name for file in (copy / "pictures").iterdir()} == {
-        file.name for file in (study / "pictures").iterdir()
-    }
+    drawn = {folder: sorted(f.relative_to(folder / "pictures") for f in (folder / "pictures").rglob("*.png"))
+             for folder in (copy, study)}  # fmt: skip
+    assert drawn[copy] == drawn[study] != []
+    for name in drawn[study]:
+        assert difference(study / "pictures" / name, copy / "pictures" / name) < DRAWN_ALIKE, name
     assert (study / "heldout.parquet").stat().st_size < LIMIT
 
 

@@ -68,7 +68,7 @@ def test_a_plan_is_written_once_and_what_comes_later_is_a_change(tmp_path):
     later = begin(plan_of(more, ["lr=1e-3"], margin=2.0), tmp_path)
     assert (later.arms, later.seeds, later.margin, later.digest) == (first.arms, first.seeds, 1.0, first.digest)
     assert later.changes == (
-        "arm advantage=rloo was added: it is compared by a study of its own alone",
+        "arm advantage=rloo was added",
         "seeds 3 were added",
         "margin was 1.0, and 2.0 was asked for later",
     )

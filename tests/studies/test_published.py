@@ -84,7 +84,7 @@ def test_its_rows_say_what_the_runs_scored(published):
 
 
 def test_as_published_all_is_as_recorded(published, capsys):
-    assert verified(capsys, "p", "n=0") == (0, "all as recorded\n")
+    assert verified(capsys, "p", "n=0") == (0, "all as recorded: the files of 16 runs, none of them run again\n")
 
 
 def test_an_edited_row_is_named(published, capsys):
@@ -142,7 +142,7 @@ def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
     call = prints(compare.main, capsys)
     assert call("s", "--report")[0] == 3
     for study in ("s", "p"):
-        assert verified(capsys, study, "n=0") == (0, "all as recorded\n")
+        assert verified(capsys, study, "n=0") == (0, "all as recorded: the files of 16 runs, none of them run again\n")
     result = Path("s/tiny-rank-0/result.json")
     for old, new in (('"state": "finished"', '"state": "failed"'), ("advantage=rank", "advantage=zscore")):
         before = result.read_text()
@@ -152,10 +152,14 @@ def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
         assert (code, "its options or conditions is not what was written" in text) == (1, True), text
         assert verified(capsys, "s", "n=0")[0] == 1
         result.write_text(before)
-    verdict = Path("s/verdict.md")
-    verdict.write_text(verdict.read_text().replace("zscore is better than advantage=rank", "rank is better than it"))
-    code, text = verified(capsys, "s", "n=0")
-    assert (code, "s: its verdict is not what its runs say" in text) == (1, True)
+    for name in ("verdict.md", "verdict.json", "report.html", "paper.md"):
+        file = Path("s") / name
+        before = file.read_text()
+        file.write_text(before.replace("advantage=rank", "it"))
+        assert file.read_text() != before
+        again = "Anew: python compare.py s --report"
+        assert verified(capsys, "s", "n=0") == (1, f"s: its {name} is not what its runs say. {again}\n")
+        file.write_text(before)
     rows = read_parquet(published / "heldout.parquet")
     write_parquet(published / "heldout.parquet", [row | {"correct": True} for row in rows])
     code, text = call("p", "--report")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,14 @@ from grouprl.statistics.crossed import VarianceSplit
 from grouprl.statistics.seeds import paired_t, sd_interval, seeds_needed, smallest_visible
 from grouprl.studies.outcomes import arms_of, read_outcome
 from grouprl.studies.plan import OutcomeError
+
+
+def numbers(file):
+    """Of the one base."""
+    content = json.loads(Path(file).read_text())
+    assert content["kind"] == "runs"
+    assert content["verdicts"] == [pair["verdict"] for pair in content["bases"]["the one base"]["pairs"]]
+    return content["bases"]["the one base"]
 
 
 @pytest.fixture
@@ -43,7 +53,7 @@ def test_the_verdict_is_the_paired_test_of_what_is_in_the_files(study, capsys):
     code, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
     assert code == 0
     assert text.startswith("advantage=zscore is better than advantage=rank by ")
-    found = json.loads(Path("found.json").read_text())
+    found = numbers("found.json")
     scores = {arm["name"]: arm["scores"] for arm in found["arms"]}
     differences = np.array(scores["advantage=zscore"]) - np.array(scores["advantage=rank"])
     wanted = paired_t(differences.tolist())
@@ -56,12 +66,18 @@ def test_the_verdict_is_the_paired_test_of_what_is_in_the_files(study, capsys):
     assert scores["advantage=rank"] == pytest.approx(means)
 
 
-def test_what_an_hour_buys_rests_on_what_was_measured(study, capsys):
+def test_what_an_hour_buys_rests_on_what_was_measured(tmp_path, monkeypatch, capsys):
     """Eight completions of ten tokens in 0.4 s are 5 ms a token; 40 problems' samples of ten tokens 2 s."""
+    monkeypatch.chdir(tmp_path)
+    study = Path("sweep")
+    for seed in range(6):
+        make_run(study / f"rank-{seed}", seed=seed)
+        make_run(study / f"zscore-{seed}", advantage="zscore", seed=seed, chances=0.501)
     run = read_outcome(study / "rank-0")
     assert run.seconds_of_sample == pytest.approx(0.4 / 80 * 40 * 10)
-    prints(compare.main, capsys)("sweep", "--json", "found.json")
-    found = json.loads(Path("found.json").read_text())
+    code, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
+    assert (code, "What an hour more of computing" in text) == (3, True)
+    found = numbers("found.json")
     bought = {p["what"]: p["amount"] for p in found["next_hour"]}
     samples = 3600 // (2 * 6 * 2)
     problems = samples * 40 // run.last.correct.shape[1]
@@ -79,6 +95,27 @@ def test_what_an_hour_buys_rests_on_what_was_measured(study, capsys):
     for folder in study.iterdir():
         (folder / "metrics.jsonl").write_text("")
     assert "an hour more" not in prints(compare.main, capsys)("sweep")[1]
+
+
+def test_where_all_is_decided_no_hour_is_offered_and_the_better_arm_comes_first(study, capsys):
+    """The table's sign is the headline's: what is better minus what is worse; against a baseline each arm minus it."""
+    _, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
+    assert ("an hour more" in text, numbers("found.json")["next_hour"]) == (False, [])
+    for file in study.glob("zscore-*"):
+        shutil.rmtree(file)
+        make_run(file, advantage="zscore", seed=int(file.name[-1]), chances=0.2)
+    for baseline in ((), ("--baseline", "advantage=rank")):
+        _, text = prints(compare.main, capsys)("sweep", *baseline)
+        points, low, high = re.search(
+            r"rank is better than advantage=zscore by (\S+) points \[(\S+), (\S+)\]", text
+        ).groups()
+        name = "| advantage=zscore - advantage=rank | -" if baseline else "| advantage=rank - advantage=zscore | +"
+        assert name in text
+        row = text.split(name)[1].split("|")[0]
+        value, *ends = (abs(float(number)) for number in re.findall(r"[\d.]+", row))
+        assert value == pytest.approx(float(points), abs=0.051)
+        assert sorted(ends) == pytest.approx([float(low), float(high)], abs=0.051)
+        assert "all pairs together" not in text
 
 
 def test_the_area_is_over_tokens_and_ends_where_all_have_been(tmp_path):
@@ -104,7 +141,7 @@ def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, mon
     code, text = prints(compare.main, capsys)("s", "--json", "u.json")
     assert code == 3
     assert "is undecided: " in text.splitlines()[0]
-    (pair,) = json.loads(Path("u.json").read_text())["pairs"]
+    (pair,) = numbers("u.json")["pairs"]
     low, high = (seeds_needed(0.01, sd) for sd in sd_interval(pair["test"]["single"]["sd"], 4))
     assert f"between {low} and {high} more seeds, in a study of their own, would show a difference of 1 point" in text
     code, text = prints(compare.main, capsys)("s", "--margin", "30")
@@ -135,7 +172,7 @@ def test_the_interval_of_equivalence_lies_within_the_margin(tmp_path, monkeypatc
         make_run(Path(f"s/rank-{seed}"), seed=seed)
         make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed)
     _, text = prints(compare.main, capsys)("s", "--json", "found.json")
-    (pair,) = json.loads(Path("found.json").read_text())["pairs"]
+    (pair,) = numbers("found.json")["pairs"]
     edge = 100 * max(map(abs, pair["test"]["inner"]))
     assert edge < 100 * max(abs(pair["test"]["low"]), abs(pair["test"]["high"]))
     code, text = prints(compare.main, capsys)("s", "--margin", str(edge + 0.01))
@@ -165,7 +202,7 @@ def test_a_run_that_failed_early_holds_its_last_score_and_leaves_the_others_area
     assert run.scores("area", end).mean() == pytest.approx(held)
     _, text = prints(compare.main, capsys)("s", "--metric", "area", "--json", "found.json")
     assert "advantage=rank is better" in text
-    (found,) = [arm for arm in json.loads(Path("found.json").read_text())["arms"] if "rank" in arm["name"]]
+    (found,) = [arm for arm in numbers("found.json")["arms"] if "rank" in arm["name"]]
     assert found["scores"][0] == pytest.approx(read_outcome(Path("s/rank-0")).scores("area", end).mean())
 
 
@@ -181,7 +218,7 @@ def test_failed_runs_count_as_what_they_scored(study, capsys):
 
 def test_what_is_seen_is_a_range_since_the_standard_deviation_is_an_estimate(study, capsys):
     _, text = prints(compare.main, capsys)("sweep", "--json", "found.json")
-    sd = json.loads(Path("found.json").read_text())["pairs"][0]["test"]["single"]["sd"]
+    sd = numbers("found.json")["pairs"][0]["test"]["single"]["sd"]
     at, low, high = (100 * smallest_visible(spread, 6) for spread in (sd, *sd_interval(sd, 6)))
     assert f"with 6 seeds: a difference of {at:.2f} points ({low:.2f} to {high:.2f}, " in text
 
@@ -194,7 +231,7 @@ def test_one_run_with_fewer_samples_leaves_coverage_and_problems_solved_comparab
         few = {"samples": 4, "state": "failed"} if seed == 5 else {"samples": 16}
         make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=0.04, problems=400, **few)
     _, text = prints(compare.main, capsys)("s", "--json", "found.json")
-    (pair,) = json.loads(Path("found.json").read_text())["pairs"]
+    (pair,) = numbers("found.json")["pairs"]
     assert abs(pair["solved"] - pair["lost"]) < 10
     assert pair["split"] is None
     assert "| difference | greedy | pass@4 |" in text

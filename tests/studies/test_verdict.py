@@ -14,7 +14,7 @@ from grouprl.cli import compare
 from grouprl.statistics.seeds import paired_t
 from grouprl.statistics.sequential import nominal_level
 from grouprl.studies.outcomes import read_outcome
-from grouprl.studies.plan import OutcomeError, begin, plan_of
+from grouprl.studies.plan import OutcomeError, begin, plan_of, read_plan
 from grouprl.studies.table import progress
 from grouprl.studies.verdict import judge
 
@@ -142,10 +142,13 @@ def test_mixed_machines_are_said(study):
 
 def test_another_margin_on_the_command_line_is_exploratory(study, capsys):
     study({"tiny": 0.0})
+    planned_code, first = prints(compare.main, capsys)("s")
     code, text = prints(compare.main, capsys)("s", "--margin", "60")
-    assert code == 0
-    assert "equivalent within 60 points" in text
-    assert "exploratory: margin is 1.0 in the plan, and 60.0 here" in text
+    assert code == planned_code
+    assert text.splitlines()[0] == first.splitlines()[0]
+    planned, later = text.split("## exploratory: margin is 1.0 in the plan, and 60.0 here")
+    assert "equivalent" not in planned
+    assert "equivalent within 60 points" in later
 
 
 def test_equal_runs_are_identical_without_a_test(tmp_path, monkeypatch):
@@ -266,12 +269,39 @@ def test_seeds_that_were_added_are_exploratory(study, capsys):
             make_run(folder, advantage=advantage, seed=seed, chances=HARD + gain, policy="tiny")
     later = begin(more, Path("s"))
     assert later.seeds == plan.seeds
-    assert "4 seeds and 2 added later, which are exploratory: 12 runs at most." in later.describe()[1]
+    assert "4 seeds, and 2 seeds added later, which are exploratory: 12 runs at most." in later.describe()[1]
     assert progress(Path("s")).startswith("study: 12 of 12 runs done")
     found = judge(later, Path("s"))
     assert found.bases["policy=tiny"].arms[0].seeds == (0, 1, 2, 3)
     assert found.exploratory.bases["policy=tiny"].arms[0].seeds == tuple(range(6))
-    assert "exploratory, with the seeds added later: " in prints(compare.main, capsys)("s")[1]
+    assert "exploratory, with what was added later: " in prints(compare.main, capsys)("s")[1]
+
+
+def test_an_arm_and_a_base_that_were_added_are_exploratory(study, capsys):
+    """The planned pair keeps its verdict; all pairs together are said beside, at one level."""
+    plan = study({"tiny": 0.05})
+    planned = judge(plan, Path("s"))
+    for seed in range(6):
+        for policy, advantage, gain in (("tiny", "rloo", 0.10), ("tiny_b", "rank", 0.0), ("tiny_b", "zscore", 0.05)):
+            make_run(
+                Path(f"s/{policy}-{advantage}-{seed}"),
+                advantage=advantage, seed=seed, chances=HARD + gain, policy=policy,
+            )  # fmt: skip
+    more = plan_of({"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore", "rloo"], "seed": SEEDS}, [])
+    later = begin(more, Path("s"))
+    assert (list(later.arms), list(later.later_arms)) == (["advantage=rank", "advantage=zscore"], ["advantage=rloo"])
+    assert list(later.later_bases) == ["policy=tiny_b"]
+    assert read_plan(Path("s")) == later == begin(more, Path("s"))
+    assert later.digest == plan.digest
+    found = judge(later, Path("s"))
+    assert found.lines() == planned.lines()
+    assert [pair.verdict for pair in found.bases["policy=tiny"].pairs] == planned.lines()
+    exploratory = found.exploratory
+    assert [len(of.pairs) for of in exploratory.bases.values()] == [3, 1]
+    assert not exploratory.complete
+    text = prints(compare.main, capsys)("s")[1]
+    assert "exploratory: arm advantage=rloo was added\n" in text
+    assert "exploratory, with what was added later: so far, policy=tiny: advantage=rloo is better than" in text
 
 
 @pytest.mark.slow
@@ -321,7 +351,7 @@ def test_seeds_that_were_added_and_cannot_be_compared_leave_the_planned_verdict(
     code, text = prints(compare.main, capsys)("s")
     assert code == 0
     assert text.startswith("advantage=zscore is better")
-    assert "exploratory, with the seeds added later: " in text
+    assert "exploratory, with what was added later: " in text
     assert "other versions of grouprl" in text
 
 

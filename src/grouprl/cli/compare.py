@@ -11,18 +11,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
-from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in
+from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in, verdicts
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import read_arms
 from grouprl.studies.outcomes import arms_of, differing_settings, other_conditions, read_outcome
-from grouprl.studies.plan import METRICS, PLAN_FILE, OutcomeError, StudyPlan, read_plan
+from grouprl.studies.plan import METRICS, ONLY_BASE, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
 from grouprl.studies.show.report import REPORT_FILE, write_report
 from grouprl.studies.table import run_folders
@@ -93,7 +93,7 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
         return _study(plan, options.folders[0], options)
     if options.arm:
         _refuse_report(options)
-        return _bases(_arms(options), options)
+        return _bases(_arms(options), options, "arms")
     (first, *others) = options.folders
     lacking = [str(folder) for folder in options.folders if not folder.exists()]
     if lacking:
@@ -121,7 +121,7 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     asked = {name: getattr(options, name) for name in ("metric", "margin", "baseline")}
     other = {name: value for name, value in asked.items() if value not in (None, getattr(plan, name))}
     changes = [f"{name} is {getattr(plan, name)} in the plan, and {value} here" for name, value in other.items()]
-    found = judge(replace(plan, **other, changes=(*plan.changes, *changes)), folder)
+    found = judge(plan, folder)
     if options.report and other:
         raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")
     if options.export and not found.settled:
@@ -132,7 +132,12 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     if options.export:
         arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
         write_table(arms, options.export)
-    return found.describe(), found.as_json(), found.exit_code
+    if not other:
+        return found.describe(), found.as_json(), found.exit_code
+    asked_later = judge(replace(plan, **other), folder)
+    heading = f"## exploratory: {'; '.join(changes)}"
+    text = "\n".join([*found.lines(), "", heading, "", asked_later.describe()])
+    return text, found.as_json() | {"exploratory_verdict": asked_later.as_json()}, found.exit_code
 
 
 def _again(plan: StudyPlan | None, file: Path) -> str:
@@ -147,7 +152,7 @@ def _again(plan: StudyPlan | None, file: Path) -> str:
 
 def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
     """A long table, of any trainer."""
-    return _bases(read_table(file), options)
+    return _bases(read_table(file), options, "table")
 
 
 def _arms(options: argparse.Namespace) -> Outcomes:
@@ -158,20 +163,33 @@ def _arms(options: argparse.Namespace) -> Outcomes:
     return read_arms(arms, options.correct, options.filter)
 
 
-def _bases(bases: Outcomes, options: argparse.Namespace) -> tuple[str, Any, int]:
+def _bases(bases: Outcomes, options: argparse.Namespace, kind: str) -> tuple[str, Any, int]:
     """A comparison for each base, of what was scored at the end."""
     if options.metric not in (None, METRICS[0]):
         raise ComparisonError(f"--metric {options.metric}: what is there was scored at the end alone.")
     margin = 1.0 if options.margin is None else options.margin
-    texts, numbers, decided = [], {}, True
-    for base, arms in bases.items():
-        found = seeds.compare_arms(
-            arms, margin=margin / 100, baseline=options.baseline, looks=tuple(options.looks or ())
+    found = {
+        base: seeds.compare_arms(
+            arms,
+            margin=margin / 100,
+            baseline=options.baseline,
+            looks=tuple(options.looks or ()),
+            measured="share of right samples",
         )
-        texts.append(f"### {base}\n\n{shown_as.describe(found)}" if len(bases) > 1 else shown_as.describe(found))
-        numbers[base] = found.as_json()
-        decided &= all(pair.ending != "undecided" for pair in found.pairs)
-    return "\n\n".join(texts), {"bases": numbers}, DECIDED if decided else UNDECIDED
+        for base, arms in bases.items()
+    }
+    return _said(kind, found)
+
+
+def _said(kind: str, found: Mapping[str, seeds.StudyComparison]) -> tuple[str, Any, int]:
+    """Text, numbers and exit code of a comparison on each base."""
+    texts = [f"### {base}\n\n{shown_as.describe(of)}" if len(found) > 1 else shown_as.describe(of)
+             for base, of in found.items()]  # fmt: skip
+    decided = all(pair.ending != "undecided" for of in found.values() for pair in of.pairs)
+    verdicts = [pair.verdict for of in found.values() for pair in of.pairs]
+    numbers = {base: of.as_json() for base, of in found.items()}
+    code = DECIDED if decided else UNDECIDED
+    return "\n\n".join(texts), {"kind": kind, "decided": decided, "verdicts": verdicts, "bases": numbers}, code
 
 
 def _run_folders(folders: Sequence[Path]) -> list[Path]:
@@ -193,8 +211,7 @@ def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
     margin = 1.0 if options.margin is None else options.margin
     metric = options.metric or METRICS[0]
     found = seeds.compare_arms(arms, metric=metric, margin=margin / 100, baseline=options.baseline)
-    code = UNDECIDED if any(pair.ending == "undecided" for pair in found.pairs) else DECIDED
-    return shown_as.describe(found), found.as_json(), code
+    return _said("runs", {ONLY_BASE: found})
 
 
 def _evaluations(options: argparse.Namespace) -> tuple[str, Any, int]:
@@ -215,7 +232,9 @@ def _evaluations(options: argparse.Namespace) -> tuple[str, Any, int]:
         }
         for c in comparisons
     ]
-    return describe(comparisons, names), rows, DECIDED if is_decided(comparisons) else UNDECIDED
+    decided = is_decided(comparisons)
+    numbers = {"kind": "evaluations", "decided": decided, "verdicts": verdicts(comparisons), "benchmarks": rows}
+    return describe(comparisons, names), numbers, DECIDED if decided else UNDECIDED
 
 
 if __name__ == "__main__":

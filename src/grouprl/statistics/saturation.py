@@ -79,6 +79,10 @@ class SaturationTest:
     constant: SeedTest
     """Natural logarithm of the second arm's time constant over the first's: below 0, it learns faster."""
 
+    def turned(self) -> SaturationTest:
+        """The same of the arms the other way round."""
+        return SaturationTest(self.ceiling.turned(), self.constant.turned())
+
 
 def compare_saturation(
     first: Sequence[Saturation | None], second: Sequence[Saturation | None]

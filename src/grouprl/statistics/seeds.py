@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,10 @@ class SeedTest:
     sd: float
     """Standard deviation over seeds; of two independent groups NaN."""
     seeds: int
+
+    def turned(self) -> SeedTest:
+        """The same of the difference the other way round."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
     def __str__(self) -> str:
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p {self.p_value:.3g}, {self.seeds} seeds"

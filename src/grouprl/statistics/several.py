@@ -32,6 +32,13 @@ class PairTest:
     """The interval of all pairs together at twice the level. Within a margin: equivalent, at the level (of one pair
     that is two one-sided tests)."""
 
+    def turned(self) -> PairTest:
+        """The same of the difference the other way round."""
+        low, high = self.inner
+        return PairTest(
+            self.second, self.first, self.single.turned(), -self.high, -self.low, self.p_value, (-high, -low)
+        )
+
 
 def pairs_of(arms: Iterable[str], baseline: str | None = None) -> list[tuple[str, str]]:
     """Pairs to compare: all, or those with a baseline.

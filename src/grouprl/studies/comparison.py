@@ -91,6 +91,17 @@ def _adjusted(comparisons: Sequence[Comparison]) -> dict[str, float]:
     return holm({c.key: c.p_value for c in comparisons if not math.isnan(c.p_value)})
 
 
+def _verdict(c: Comparison, adjusted: Mapping[str, float]) -> str:
+    clear = adjusted.get(c.key, math.nan) < LEVEL
+    return ("B is better" if c.difference.value > 0 else "A is better") if clear else "not distinguishable"
+
+
+def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
+    """A line for each benchmark."""
+    adjusted = _adjusted(comparisons)
+    return [f"{c.key}: {_verdict(c, adjusted)}" for c in comparisons]
+
+
 def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     """A Markdown table and a verdict for each line, with p-values adjusted for their number (Holm)."""
     adjusted = _adjusted(comparisons)
@@ -101,9 +112,7 @@ def describe(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for c in comparisons:
-        d, p = c.difference, adjusted.get(c.key, math.nan)
-        clear = p < LEVEL
-        verdict = ("B is better" if d.value > 0 else "A is better") if clear else "not distinguishable"
+        d, p, verdict = c.difference, adjusted.get(c.key, math.nan), _verdict(c, adjusted)
         lines.append(
             f"| {c.key} | {c.questions} | {100 * c.first:.1f} | {100 * c.second:.1f} | "
             f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}] | {c.p_value:.3g} | {p:.3g} | {verdict} |"

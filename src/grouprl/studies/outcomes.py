@@ -17,7 +17,7 @@ from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import read_parquet, read_yaml
 from grouprl.studies.plan import Metric, OutcomeError
 from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
-from grouprl.training.records import CONFIG_FILE, read_result
+from grouprl.training.records import CONFIG_FILE, flat, read_result
 
 HELDOUT_COLUMNS = ("problem", "sample", "correct", "tokens")
 _TIMES = ("time/sampling", "time/scoring", "time/training")
@@ -122,7 +122,7 @@ def read_outcome(folder: Path) -> Outcome:
     return outcome_of(
         result,
         rows,
-        settings=_flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
+        settings=flat(config) | {f"{group}": choice for group, choice in result.get("choices", {}).items()},
         tokens=_tokens(folder, config, list(files)),
         seconds_at=_seconds_at(folder, list(files)),
         seconds_of_token=_seconds_of_token(folder, config),
@@ -205,13 +205,6 @@ def _seconds_of_token(folder: Path, config: Mapping[str, Any]) -> float:
     seconds = sum(row.get("time/sampling", 0.0) for row in read_metrics(folder))
     tokens = sum(count for _, count in _drawn(folder, config))
     return seconds / tokens if seconds and tokens else math.nan
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in node.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
 
 
 _OF_A_TRAINER = ("threads", "precision", "deterministic", "gpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grouprl.statistics.crossed import VarianceSplit
 from grouprl.statistics.saturation import SaturationTest
@@ -93,6 +93,22 @@ class PairComparison:
             return None
         low, high = (seeds_needed(self.margin, spread, level=self.planned_level) for spread in sd_interval(sd, seeds))
         return (low, high) if high > seeds else None
+
+    def turned(self) -> PairComparison:
+        """The same of the arms the other way round."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            test=self.test.turned(),
+            general=self.general.turned(),
+            unpaired=None if self.unpaired is None else self.unpaired.turned(),
+            greedy=None if self.greedy is None else self.greedy.turned(),
+            coverage=self.coverage.turned(),
+            solved=self.lost,
+            lost=self.solved,
+            saturation=None if self.saturation is None else self.saturation.turned(),
+        )
 
     @property
     def planned_level(self) -> float:

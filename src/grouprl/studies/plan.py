@@ -18,6 +18,8 @@ from grouprl.training.records import ENDED, RESULT_FILE, portable_override, read
 Metric = Literal["final", "area"]
 """``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
 METRICS: tuple[Metric, ...] = ("final", "area")
+MEASURED: Mapping[Metric, str] = {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}
+"""Metrics in words."""
 PLAN_FILE = "study.json"
 REPETITION = "seed"
 ONLY_BASE = "the one base"
@@ -32,9 +34,10 @@ _SHAPE: Shape = {
     **{"digest": str, "seal": str, "changes": list, "later_seeds": list, "ended_after": (int, type(None))},
     **{"tuning": (dict, type(None)), "tuned": dict},
 }
-_LATER = ("changes", "conditions", "later_seeds", "ended_after", "tuned")
+_LATER = ("changes", "conditions", "later_seeds", "later_arms", "later_bases", "ended_after", "tuned")
 """What is not decided before the first run."""
 _AS_WRITTEN = ("question", "metric", "margin", "baseline", "conditions", "ended_after")
+_SETS = ("arms", "bases", "controls", "later_arms", "later_bases")
 _OF_NO_ARM = (REPETITION, "study")
 _REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
 
@@ -87,6 +90,8 @@ class StudyPlan:
     """What was changed after it began, and is exploratory."""
     later_seeds: tuple[int, ...] = ()
     """Seeds that were added after it began."""
+    later_arms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    later_bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ended_after: int | None = None
     """Of a study that looks, the seeds after which it ended."""
 
@@ -104,13 +109,28 @@ class StudyPlan:
     def runs(self) -> int:
         """The most that the study takes."""
         tuning = len(self.arms) * len(self.tuning.values) * len(self.tuning.seeds) if self.tuning else 0
-        seeds = len(self.seeds) + len(self.later_seeds)
-        return ((len(self.arms) + len(self.controls)) * seeds + tuning) * len(self.bases)
+        every = self.enlarged
+        return ((len(every.arms) + len(every.controls)) * len(every.seeds) + tuning) * len(every.bases)
+
+    @property
+    def enlarged(self) -> StudyPlan:
+        """With what was added after it began."""
+        return replace(
+            self,
+            seeds=(*self.seeds, *self.later_seeds),
+            arms={**self.arms, **self.later_arms},
+            bases={**self.bases, **self.later_bases},
+            later_seeds=(),
+            later_arms={},
+            later_bases={},
+            changes=(),
+        )
 
     @property
     def swept(self) -> set[str]:
         """The options in which runs of the study differ."""
-        sets = [*self.arms.values(), *self.bases.values(), *self.controls.values()]
+        every = self.enlarged
+        sets = [*every.arms.values(), *every.bases.values(), *every.controls.values()]
         return {REPETITION} | {override.partition("=")[0] for overrides in sets for override in overrides}
 
     @property
@@ -135,7 +155,7 @@ class StudyPlan:
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self)
         said = {"announced": self.describe(), "budget": f"{self.runs} runs", "digest": self.digest}
-        write_json(folder / PLAN_FILE, content | said | {"seal": _digest(content)})
+        write_json(folder / PLAN_FILE, content | said | {"seal": _seal(self)})
 
     def describe(self) -> list[str]:
         """Lines that say what is asked and what can be seen."""
@@ -143,8 +163,10 @@ class StudyPlan:
         seeds, bases = len(self.seeds), len(self.bases)
         over = f", on {bases} bases ({', '.join(self.bases)})" if bases > 1 else ""
         beside = f" and {len(self.controls)} controls" if self.controls else ""
-        later = f" and {len(self.later_seeds)} added later, which are exploratory" if self.later_seeds else ""
-        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{later}{over}: {self.runs} runs at most.")
+        added = {"seeds": self.later_seeds, "arms": self.later_arms, "bases": self.later_bases}
+        counted = " and ".join(f"{len(of)} {what}" for what, of in added.items() if of)
+        later = f", and {counted} added later, which are exploratory" if counted else ""
+        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{over}{later}: {self.runs} runs at most.")
         if self.compares:
             points = f"{self.margin:g} point{'s' * (self.margin != 1)}"
             seen = smallest_visible(1.0, seeds, level=self.planned_level)
@@ -167,13 +189,13 @@ def read_plan(folder: Path) -> StudyPlan | None:
     content = read_json(file, _SHAPE, remedy=_REMEDY)
     if content is None:
         return None
-    for name in ("arms", "bases", "controls"):
+    for name in _SETS:
+        content.setdefault(name, {})  # an earlier version noted alone what came later
         check_shape(content[name], dict.fromkeys(content[name], list), f"{file}, {name}", remedy=_REMEDY)
+    sets: dict[str, Any] = {name: {key: tuple(of) for key, of in content[name].items()} for name in _SETS}
     try:
         plan = StudyPlan(
-            arms={name: tuple(overrides) for name, overrides in content["arms"].items()},
-            bases={name: tuple(overrides) for name, overrides in content["bases"].items()},
-            controls={name: tuple(overrides) for name, overrides in content["controls"].items()},
+            **sets,
             seeds=tuple(content["seeds"]),
             looks=tuple(content["looks"]),
             common=tuple(content["common"]),
@@ -181,14 +203,11 @@ def read_plan(folder: Path) -> StudyPlan | None:
             later_seeds=tuple(content["later_seeds"]),
             tuning=_tuning(content["tuning"]),
             tuned=content["tuned"],
-            **{
-                name: content[name]
-                for name in ("question", "metric", "margin", "baseline", "conditions", "ended_after")
-            },
+            **{name: content[name] for name in _AS_WRITTEN},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{file}: {error} {_REMEDY}.") from error
-    if (plan.digest, _digest(asdict(plan))) != (content["digest"], content["seal"]):
+    if (plan.digest, _seal(plan)) != (content["digest"], content["seal"]):
         raise FileError(f"{file}: it was changed after it was written (its digest is another one). {_REMEDY}.")
     return plan
 
@@ -206,6 +225,11 @@ def identifying_options(overrides: Sequence[str]) -> frozenset[str]:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _seal(plan: StudyPlan) -> str:
+    """Digest of all of a plan; what an earlier version did not have counts where there is any."""
+    return _digest({k: v for k, v in asdict(plan).items() if v or k not in ("later_arms", "later_bases")})
 
 
 def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
@@ -240,9 +264,13 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
             "this study a name: study=NAME"
         )
     new = [change for change in _changes(first, plan) if change not in first.changes]
-    later = [seed for seed in plan.seeds if seed not in (*first.seeds, *first.later_seeds)]
-    if new or later:
-        first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *later))
+    if new:
+        seeds = [seed for seed in plan.seeds if seed not in (*first.seeds, *first.later_seeds)]
+        first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *seeds))
+        if not (first.looks or first.tuning):
+            arms = {name: of for name, of in plan.arms.items() if name not in first.arms}
+            bases = {name: of for name, of in plan.bases.items() if name not in first.bases}
+            first = replace(first, later_arms={**first.later_arms, **arms}, later_bases={**first.later_bases, **bases})
         first.write(folder)
     return first
 
@@ -273,7 +301,8 @@ def _only(these: Sequence[str], those: Sequence[str]) -> list[str]:
 
 
 def _changes(first: StudyPlan, now: StudyPlan) -> list[str]:
-    other = "was added: it is compared by a study of its own alone"
+    alone = first.looks or first.tuning
+    other = f"was added{': it is compared by a study of its own alone' if alone else ''}"
     found = [f"arm {name} {other}" for name in now.arms if name not in first.arms]
     found += [f"base {name} {other}" for name in now.bases if name not in first.bases]
     old, new = (plan.conditions.get("package") for plan in (first, now))

@@ -24,7 +24,7 @@ from grouprl.statistics.sequential import look
 from grouprl.statistics.several import PairTest, max_t
 from grouprl.studies.outcomes import Outcome
 from grouprl.studies.pairs import PairComparison
-from grouprl.studies.plan import Metric, OutcomeError
+from grouprl.studies.plan import MEASURED, Metric, OutcomeError
 
 COVERAGE = 8
 """Samples of which one has to be right for a problem to count as covered."""
@@ -69,8 +69,18 @@ class StudyComparison:
     arms: tuple[Arm, ...]
     pairs: tuple[PairComparison, ...]
     purchases: tuple[Purchase, ...]
-    """For the first pair that is undecided, or else the first."""
+    """For the first pair that is undecided; of none where all are decided."""
     notes: tuple[str, ...]
+    baseline: str | None = None
+    """The arm that the others were compared with; None: all pairs."""
+    measured: str = MEASURED["final"]
+    """The metric in words."""
+
+    @property
+    def shown(self) -> list[PairComparison]:
+        """The pairs as they are written down: what is better minus what is worse, or each arm minus the baseline."""
+        keep = self.baseline is not None
+        return [pair if keep or pair.better != pair.first else pair.turned() for pair in self.pairs]
 
     def as_json(self) -> dict[str, Any]:
         """Numbers and names."""
@@ -97,6 +107,7 @@ def compare_arms(
     margin: float = 0.01,
     baseline: str | None = None,
     looks: Sequence[int] = (),
+    measured: str = "",
 ) -> StudyComparison:
     """Compare arms over the seeds that all of them have.
 
@@ -106,6 +117,7 @@ def compare_arms(
         margin: The largest difference that does not matter, as a share, named before the runs.
         baseline: The arm that the others are compared with; None: all pairs.
         looks: Numbers of seeds that the study looks after, of which this is one; empty: it looks once.
+        measured: What was measured, in words; empty: the metric's own.
 
     Raises:
         OutcomeError: Fewer than two arms, or no seed that all have.
@@ -144,20 +156,21 @@ def compare_arms(
         _pair(by_name[test.first], by_name[test.second], test, margin, level, tuple(looks), len(tests))
         for test in tests
     )
-    asked = next((pair for pair in pairs if pair.ending == "undecided"), pairs[0])
-    return StudyComparison(metric, made, pairs, _purchases(asked, by_name[asked.first]), tuple(notes))
+    undecided = next((pair for pair in pairs if pair.ending == "undecided"), None)
+    purchases = () if undecided is None else _purchases(undecided, by_name[undecided.first])
+    return StudyComparison(metric, made, pairs, purchases, tuple(notes), baseline, measured or MEASURED[metric])
 
 
 def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, samples: int) -> Arm:
     marks = np.stack([run.last.correct[:, :samples] for run in runs])
     size = min(COVERAGE, samples)
-    covered = [[pass_at_k(samples, int(count), size) for count in of_run] for of_run in marks.sum(axis=2)]
+    covered = np.array([pass_at_k(samples, count, size) for count in range(samples + 1)])[marks.sum(axis=2)]
     return Arm(
         name=name,
         seeds=tuple(run.seed for run in runs),
         shares=np.stack([run.scores(metric, tokens) for run in runs]),
         greedy=np.array([run.last.greedy.mean() if run.last.greedy.size else math.nan for run in runs]),
-        coverage=np.array(covered),
+        coverage=covered,
         marks=marks if metric == "final" and all(run.last.correct.shape[1] == samples for run in runs) else None,
         curves=tuple(_curve(run) for run in runs),
         samples=samples,

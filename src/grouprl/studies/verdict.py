@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class StudyVerdict:
     attempts: tuple[Tried, ...] = ()
     """What was tried with each arm before, where the study tunes."""
     exploratory: StudyVerdict | None = None
-    """The same with the seeds that were added after the study began."""
+    """The same with the seeds, arms and bases that were added after the study began."""
     mixed: bool = False
     """Whether runs of one seed were made on several kinds of processor, which an arm's difference may be due to."""
 
@@ -131,7 +131,7 @@ class StudyVerdict:
         lines += tuning.table(self.plan, self.attempts)
         lines += [f"exploratory: {change}" for change in self.plan.changes]
         if self.exploratory is not None:
-            lines += [f"exploratory, with the seeds added later: {line}" for line in self.exploratory.lines()]
+            lines += [f"exploratory, with what was added later: {line}" for line in self.exploratory.lines()]
         return "\n".join([*lines, *self.notes]).rstrip()
 
     def write(self, folder: Path) -> None:
@@ -146,6 +146,7 @@ class StudyVerdict:
     def as_json(self) -> dict[str, Any]:
         """Numbers and names."""
         return {
+            "kind": "study",
             "question": self.plan.question,
             "plan": self.plan.digest,
             "margin": self.plan.margin,
@@ -217,12 +218,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         for base in plan.bases
     }
     more = None
-    if plan.later_seeds and not plan.looks:
-        every = replace(plan, seeds=(*plan.seeds, *plan.later_seeds), later_seeds=(), changes=())
+    if (plan.later_seeds or plan.later_arms or plan.later_bases) and not plan.looks:
         try:
-            more = judge(every, folder)
+            more = judge(plan.enlarged, folder)
         except OutcomeError as error:
-            notes.append(f"exploratory, with the seeds added later: {error}")
+            notes.append(f"exploratory, with what was added later: {error}")
     attempts = tuple(tuning.tried(plan, folder))
     return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, attempts, more, bool(mixed))
 

@@ -183,3 +183,11 @@ def is_in_use(folder: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested options under their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found

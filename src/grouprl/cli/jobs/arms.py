@@ -13,7 +13,7 @@ from grouprl.cli.config.identity import changed_inputs, portable, resume_hash
 from grouprl.cli.config.saved import read_values
 from grouprl.cli.jobs.job import Job
 from grouprl.files import read_json
-from grouprl.training.records import RESULT_FILE, read_result
+from grouprl.training.records import RESULT_FILE, flat, read_result
 
 
 def arm_of(config: DictConfig, folder: Path, overrides: Sequence[str], choices: dict[str, Any]) -> Job | None:
@@ -58,15 +58,8 @@ def _changed_options(folder: Path, config: DictConfig) -> list[str]:
     saved = read_values(folder)
     if saved is None:
         return []
-    old, new = _flat(saved), _flat(portable(without_hydra(config)))
+    old, new = flat(saved), flat(portable(without_hydra(config)))
     return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix: node}
-    inner = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
-    return {key: value for part in inner for key, value in part.items()}
 
 
 def _checkpoint(folder: Path, config: DictConfig) -> Path | None:

@@ -10,7 +10,6 @@ from grouprl.studies.seeds import StudyComparison
 from grouprl.studies.verdict import StudyVerdict
 
 PAPER_FILE = "paper.md"
-_METRICS = {"final": "pass@1 after training", "area": "pass@1 in the mean over the sampled tokens"}
 
 
 def describe(verdict: StudyVerdict) -> str:
@@ -38,7 +37,7 @@ def _arms(found: StudyComparison) -> Iterator[str]:
 def _differences(found: StudyComparison, *, settled: bool) -> Iterator[str]:
     yield "| difference | points | interval | p | verdict |"
     yield "|---|---|---|---|---|"
-    for pair in found.pairs:
+    for pair in found.shown:
         low, high = 100 * pair.test.low, 100 * pair.test.high
         value, said = 100 * pair.test.single.value, _said(pair) if settled else "not decided yet"
         yield f"| {pair.second} - {pair.first} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {_p(pair)} | {said} |"
@@ -62,7 +61,7 @@ def _planned(verdict: StudyVerdict) -> str:
 
 def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
     """What was measured, over what, and by which tests."""
-    plan, arm, metric = verdict.plan, found.arms[0], _METRICS[found.metric]
+    plan, arm, metric = verdict.plan, found.arms[0], found.measured
     problems, seeds, level = arm.shares.shape[1], len(arm.seeds), found.pairs[0].level
     if plan.looks:
         same = "those intervals lie within"

@@ -12,6 +12,7 @@ from pathlib import Path
 from grouprl.files import write_text
 from grouprl.studies import decomposition, tuning
 from grouprl.studies.outcomes import Outcome
+from grouprl.studies.plan import MEASURED
 from grouprl.studies.show import paper, text
 from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
 from grouprl.studies.verdict import StudyVerdict
@@ -63,7 +64,7 @@ def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
     if verdict.plan.changes:
         yield "<p>Exploratory, asked for after the first run:</p>" + _list(verdict.plan.changes)
     if verdict.exploratory is not None:
-        yield "<p>Exploratory, with the seeds added later:</p>" + _list(verdict.exploratory.lines())
+        yield "<p>Exploratory, with what was added later:</p>" + _list(verdict.exploratory.lines())
 
 
 def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterator[str]:
@@ -131,7 +132,7 @@ def _plan(verdict: StudyVerdict) -> Iterator[str]:
         "seeds": ", ".join(map(str, plan.seeds)),
         "bases": ", ".join(plan.bases),
         "all runs": " ".join(plan.common) or "as by default",
-        "metric": {"final": "pass@1 after training", "area": "pass@1, mean over the sampled tokens"}[plan.metric],
+        "metric": MEASURED[plan.metric],
         "does not matter": f"differences within {plan.margin:g} points",
         "looks": looks,
         "digest": plan.digest,
