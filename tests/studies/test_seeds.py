@@ -109,9 +109,11 @@ def test_where_all_is_decided_no_hour_is_offered_and_the_better_arm_comes_first(
         points, low, high = re.search(
             r"rank is better than advantage=zscore by (\S+) points \[(\S+), (\S+)\]", text
         ).groups()
-        name = "| advantage=zscore - advantage=rank | -" if baseline else "| advantage=rank - advantage=zscore | +"
+        name = (
+            "| advantage=zscore minus advantage=rank | -" if baseline else "| advantage=rank minus advantage=zscore | +"
+        )
         assert name in text
-        row = text.split(name)[1].split("|")[0]
+        row = text.split(name)[2].split("|")[0]  # the second table's
         value, *ends = (abs(float(number)) for number in re.findall(r"[\d.]+", row))
         assert value == pytest.approx(float(points), abs=0.051)
         assert sorted(ends) == pytest.approx([float(low), float(high)], abs=0.051)

@@ -120,7 +120,9 @@ def _studies() -> str:
 def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
     asked = {name: getattr(options, name) for name in ("metric", "margin", "baseline")}
     other = {name: value for name, value in asked.items() if value not in (None, getattr(plan, name))}
-    changes = [f"{name} is {getattr(plan, name)} in the plan, and {value} here" for name, value in other.items()]
+    changes = [
+        f"{name} is {getattr(plan, name) or 'not given'} in the plan, and {value} here" for name, value in other.items()
+    ]
     found = judge(plan, folder)
     if options.report and other:
         raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")

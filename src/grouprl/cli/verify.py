@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``verify.py``. Exit code: 0 all is as recorded, 1 something is not, 2 nothing to verify."""
     parser = argparse.ArgumentParser(prog="verify.py", description="Rerun drawn runs of a study, bit for bit.")
     parser.add_argument("study", type=Path, help="a study's folder")
-    parser.add_argument("options", nargs="*", metavar="n=2 | runs=NAME,NAME", help="how many are drawn, or which")
+    how = "how many runs are drawn and made again, or which; n=0: files alone, in seconds (n=2 where nothing is given)"
+    parser.add_argument("options", nargs="*", metavar="n=2 | runs=NAME,NAME", help=how)
     given = parser.parse_args(arguments)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # the folder of a run made again is removed
     try:
         chosen = _chosen(given.study, dict(_option(text) for text in given.options))
     except (FileError, OSError, ValueError) as error:
@@ -48,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (FileError, OSError) as error:
         faults.append(str(error))
     drawn = sum(is_drawn for _, is_drawn in chosen)
-    rerun = f"{drawn or 'none'} of them run again"
-    print("\n".join(faults) if faults else f"all as recorded: the files of {len(chosen)} runs, {rerun}")
+    rerun = f"{drawn} of them run again" if drawn else "none run again (n=2), which alone finds a forged one"
+    looked_at = ", ".join([f"the files of {len(chosen)} runs", *_written(given.study)])
+    print("\n".join(faults) if faults else f"all as recorded: {looked_at}; {rerun}")
     raise SystemExit(FAILS if faults else HOLDS)
 
 
@@ -62,6 +68,8 @@ def _option(text: str) -> tuple[str, str]:
 
 def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Record, bool]]:
     """All runs of a study that ended, and which of them are run again."""
+    if not study.is_dir():
+        raise ValueError(f"{study}: there is no such folder. Give a study's (runs/NAME).")
     ended = [record for record in records_in(study) if record.result.get("state") in ENDED]
     runs = [record for record in ended if record.result["state"] == "finished"]
     if not runs:
@@ -83,7 +91,7 @@ def _chosen(study: Path, options: dict[str, str]) -> list[tuple[Record, bool]]:
 def _verdict_faults(study: Path) -> list[str]:
     """Whether the verdict, the page and the tables in a study's folder are those of its runs."""
     plan = read_plan(study)
-    there = [name for name in (VERDICT_JSON, VERDICT_FILE, REPORT_FILE, PAPER_FILE) if (study / name).is_file()]
+    there = _written(study)
     if plan is None or not there:
         return []
     try:
@@ -97,7 +105,13 @@ def _verdict_faults(study: Path) -> list[str]:
             write_report(verdict, made)
         other = [name for name in there if _content(study / name) != _content(made / name)]
     remedy = f"python compare.py {shlex.quote(str(study))} --report"
-    return [f"{study}: its {name} is not what its runs say. Anew: {remedy}" for name in other]
+    what = "is not what this version of grouprl writes of its runs"
+    return [f"{study}: its {name} {what}. Anew: {remedy}" for name in other]
+
+
+def _written(study: Path) -> list[str]:
+    """What was made of the runs and lies in a study's folder."""
+    return [name for name in (VERDICT_JSON, VERDICT_FILE, REPORT_FILE, PAPER_FILE) if (study / name).is_file()]
 
 
 def _content(file: Path) -> str:

@@ -79,6 +79,21 @@ class StudyVerdict:
         """0 where all is decided, or nothing was to be; 3 else."""
         return DECIDED if self.decided or (self.complete and len(self.plan.arms) == 1) else UNDECIDED
 
+    @property
+    def next_step(self) -> str:
+        """What to do about it, in one line."""
+        if not self.complete:
+            return "Next: give the study's command again, which goes on where it stopped."
+        if self.mixed:
+            return "Next: run it on one kind of processor, in a study of its own (study=NAME)."
+        if self.decided:
+            bases = "this base" if len(self.plan.bases) == 1 else "these bases"
+            return (
+                f"Next: nothing, on these problems and {bases}. Whether it holds on another base, a study that sweeps "
+                "it tells (policy=...); whether its runs are what they say, verify.py."
+            )
+        return "Next: the same on other seeds, with several looks: until=decided seed=range(...) study=NAME."
+
     def lines(self) -> list[str]:
         """The verdicts alone, a line each."""
         return [line for line, _ in self.judged_lines()]
@@ -118,7 +133,7 @@ class StudyVerdict:
 
     def describe(self) -> str:
         """All of it as Markdown, the verdicts first."""
-        lines = [*self.lines(), ""] if self.bases else []
+        lines = [*self.lines(), self.next_step, ""] if self.bases else []
         for base in self.plan.bases:
             if len(self.plan.bases) > 1:
                 lines += [f"### {base}", ""]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from grouprl.studies.pairs import PairComparison
 from grouprl.studies.seeds import StudyComparison
+from grouprl.studies.show import text
 from grouprl.studies.verdict import StudyVerdict
 
 PAPER_FILE = "paper.md"
@@ -35,21 +35,19 @@ def _arms(found: StudyComparison) -> Iterator[str]:
 
 
 def _differences(found: StudyComparison, *, settled: bool) -> Iterator[str]:
-    yield "| difference | points | interval | p | verdict |"
-    yield "|---|---|---|---|---|"
+    once = not found.pairs[0].looks
+    yield f"| difference | points | interval |{' at 90% |' if once else ''} p | verdict |"
+    yield "|---|---|---|---|---|" + "---|" * once
     for pair in found.shown:
         low, high = 100 * pair.test.low, 100 * pair.test.high
         value, said = 100 * pair.test.single.value, _said(pair) if settled else "not decided yet"
-        yield f"| {pair.second} - {pair.first} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] | {_p(pair)} | {said} |"
+        name, p = f"{pair.second} minus {pair.first}", text.p_value(pair.test.p_value)
+        inner = "" if pair.looks else f" [{100 * pair.test.inner[0]:+.2f}, {100 * pair.test.inner[1]:+.2f}] |"
+        yield f"| {name} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] |{inner} {p} | {said} |"
 
 
 def _said(pair: PairComparison) -> str:
     return f"{pair.better} is better" if pair.better is not None else pair.ending
-
-
-def _p(pair: PairComparison) -> str:
-    p = pair.test.p_value
-    return "-" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _planned(verdict: StudyVerdict) -> str:
@@ -82,5 +80,5 @@ def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
     return (
         f"{metric[0].upper()}{metric[1:]} on {problems} held-out problems, {arm.samples} samples each; mean and "
         f"standard deviation over {seeds} seeds, which all arms share. {how}. Arms are equivalent where {same} "
-        f"{plan.margin:g} points. {_planned(verdict)} The statements hold for these problems and this base."
+        f"{text.points(plan.margin)}. {_planned(verdict)} The statements hold for these problems and this base."
     )

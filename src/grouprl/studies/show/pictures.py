@@ -58,7 +58,7 @@ def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
 
 
 def draw_differences(comparison: StudyComparison, file: Path) -> None:
-    """Draw each pair's difference: every seed a point, the mean, and the interval that the verdict rests on, as PNG."""
+    """Draw each pair's difference: every seed a point, the mean, and the intervals of the verdict, as PNG."""
     pairs = comparison.shown
     figure, (panel,) = _figure(1, height=1.2 + 0.6 * len(pairs))
     arms = {arm.name: arm for arm in comparison.arms}
@@ -68,12 +68,15 @@ def draw_differences(comparison: StudyComparison, file: Path) -> None:
     for row, pair in enumerate(pairs):
         seeds = 100 * (arms[pair.second].scores - arms[pair.first].scores)
         colour = {"better": "tab:green", "undecided": "tab:orange"}.get(pair.ending, "tab:blue")
-        panel.plot([100 * pair.test.low, 100 * pair.test.high], [row, row], color=colour, linewidth=3, alpha=0.6)
+        panel.plot([100 * pair.test.low, 100 * pair.test.high], [row, row], color=colour, linewidth=1.5)
+        if not pair.looks:
+            low, high = pair.test.inner
+            panel.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=5, alpha=0.5)
         panel.plot(seeds, np.full(len(seeds), row) + np.linspace(-0.15, 0.15, len(seeds)), "o", color="black", ms=3)
         panel.plot([100 * pair.test.single.value], [row], "D", color=colour, ms=7)
     panel.set_yticks(range(len(pairs)), [f"{pair.second}\nminus {pair.first}" for pair in pairs], fontsize=8)
     panel.set_ylim(len(pairs) - 0.5, -0.5)
-    panel.set_xlabel("points; each seed a dot, the mean a diamond, the interval of the verdict a bar")
+    panel.set_xlabel("points")
     panel.legend(fontsize=8, loc="best")
     _save(figure, file)
 

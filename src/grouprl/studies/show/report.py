@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from grouprl.files import write_text
 from grouprl.studies import decomposition, tuning
@@ -22,12 +23,15 @@ PICTURES = "pictures"
 """Folder of the PNGs beside it."""
 _SAMPLES = 6
 """Problems whose completions are shown."""
+_WHOLE = 24
+"""Characters of a cell that is not broken."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 .verdict { padding: .6rem 1rem; border-left: 6px solid #c80; background: #fdf6e8; font-size: 1.1rem; margin: .4rem 0; }
 .decided { border-color: #2a7; background: #eaf7f0; }
 table { border-collapse: collapse; margin: .6rem 0; } td, th { border: 1px solid #ccc; padding: .25rem .55rem; }
 th { background: #f2f2f2; text-align: left; } td { vertical-align: top; }
+.whole { white-space: nowrap; } div.wide { overflow-x: auto; } .samples th:first-child { width: 26%; }
 pre { white-space: pre-wrap; margin: 0; font: 12px/1.4 ui-monospace, monospace; } img { max-width: 100%; }
 .right { background: #eaf7f0; } .wrong { background: #fbeeee; } .small { color: #666; font-size: .85rem; }
 """
@@ -61,6 +65,9 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
 def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
     for line, decided in verdict.judged_lines():
         yield f'<div class="verdict{" decided" if decided else ""}">{_text(line)}</div>'
+    for said in dict.fromkeys(text.scope(comparison) for comparison in verdict.bases.values()):
+        yield f"<p>{_text(said)}</p>"
+    yield f"<p>{_text(verdict.next_step)}</p>"
     if verdict.plan.changes:
         yield "<p>Exploratory, asked for after the first run:</p>" + _list(verdict.plan.changes)
     if verdict.exploratory is not None:
@@ -73,11 +80,22 @@ def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outc
     if comparison is not None:
         draw_differences(comparison, pictures / "differences.png")
         yield "<h3>Differences</h3>" + _image(pictures / "differences.png", "differences of every seed")
+        bars = (
+            "the interval at the looks' level a bar"
+            if comparison.pairs[0].looks
+            else 'thin the 95% interval, off zero where one is "better", thick the 90% one, within the grey where they '
+            'are "equivalent"'
+        )
+        yield f'<p class="small">Dots: the seeds; diamond: their mean; {bars}.</p>'
     curves = {name: [curve_of(outcome) for outcome in arm.values()] for name, arm in runs.items()}
     draw_curves(curves, pictures / "curves.png")
     yield "<h3>On the way</h3>" + _image(pictures / "curves.png", "held-out accuracy of every seed")
+    yield (
+        '<p class="small">Thin: one seed; thick: the mean. Measured where the dots are. Seconds depend on what else '
+        "the machine did: arms are compared by them only where each had it to itself.</p>"
+    )
     if comparison is not None:
-        yield "<h3>Numbers</h3>" + _markdown(text.details(comparison))
+        yield "<h3>Numbers</h3>" + _markdown(text.details(comparison).partition("\n\n")[2])
     if base in verdict.terms:
         yield "<h3>What the first arm's gain is made of</h3>"
         yield _markdown("\n".join(decomposition.table(verdict.terms[base])))
@@ -106,16 +124,18 @@ def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
     order = sorted(problems, key=lambda p: (len({rows[p]["correct"] for rows in found.values()}) == 1, p))
     if not order:
         return '<p class="small">The runs kept no completions.</p>'
-    lines = [f"<table><tr><th>problem</th>{''.join(f'<th>{_text(name)}</th>' for name in found)}</tr>"]
+    lines = [f'<table class="samples"><tr><th>problem</th>{"".join(f"<th>{_text(name)}</th>" for name in found)}</tr>']
     for problem in order[:_SAMPLES]:
         question = next(iter(found.values()))[problem]["question"]
         cells = "".join(_completion(rows[problem]) for rows in found.values())
         lines.append(f"<tr><td>{_text(question)}</td>{cells}</tr>")
     seeds_shown = ", ".join(f"{name}: seed {next(iter(arm))}" for name, arm in runs.items())
     apart = sum(len({rows[p]["correct"] for rows in found.values()}) > 1 for p in problems)
+    shown = min(_SAMPLES, len(order))
+    what = f"{min(apart, shown)} of the {apart} on which they are not alike in that, of {len(problems)} problems"
     note = (
-        f"Greedy completions after training ({_text(seeds_shown)}). One is right and another wrong on {apart} of "
-        f"{len(problems)} problems, which stand first."
+        f"Greedy completions after training ({_text(seeds_shown)}), green: right, red: wrong. Shown are {what}: no "
+        "random sample."
     )
     return "".join([*lines, f'</table><p class="small">{note}</p>'])
 
@@ -133,7 +153,8 @@ def _plan(verdict: StudyVerdict) -> Iterator[str]:
         "bases": ", ".join(plan.bases),
         "all runs": " ".join(plan.common) or "as by default",
         "metric": MEASURED[plan.metric],
-        "does not matter": f"differences within {plan.margin:g} points",
+        "does not matter": f"differences within {text.points(plan.margin)}",
+        "begun with": _conditions(plan.conditions),
         "looks": looks,
         "digest": plan.digest,
     }
@@ -142,19 +163,38 @@ def _plan(verdict: StudyVerdict) -> Iterator[str]:
         yield _list(verdict.notes)
 
 
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    """Processor, threads and versions at the first command."""
+    shown = {name: value for name, value in conditions.items() if value and not isinstance(value, Mapping | list)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "not known"
+
+
 def _markdown(text: str) -> str:
     """Tables, lists and lines of our own Markdown as HTML."""
     lines: list[str] = []
-    for is_table, group in itertools.groupby(text.splitlines(), key=lambda line: line.startswith("|")):
+    for kind, group in itertools.groupby(text.splitlines(), key=_kind):
         rows = list(group)
-        if is_table:
+        if kind == "table":
             head, body = rows[0], [row for row in rows[1:] if not re.fullmatch(r"[|\s:-]+", row)]
-            cells = ["".join(f"<{tag}>{_text(c.strip())}</{tag}>" for c in row.strip("| ").split("|"))
+            cells = ["".join(_cell(tag, c.strip()) for c in row.strip("| ").split("|"))
                      for tag, row in [("th", head), *(("td", row) for row in body)]]  # fmt: skip
-            lines.append("<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>")
+            table = "".join(f"<tr>{row}</tr>" for row in cells)
+            lines.append(f'<div class="wide"><table>{table}</table></div>')
+        elif kind == "list":
+            lines.append(_list([row[2:] for row in rows]))
         else:
-            lines += [f"<p>{_text(row.lstrip('- '))}</p>" for row in rows if row.strip()]
+            lines += [f"<p>{_text(row)}</p>" for row in rows if row.strip()]
     return "".join(lines)
+
+
+def _kind(line: str) -> str:
+    return "table" if line.startswith("|") else "list" if line.startswith("- ") else "text"
+
+
+def _cell(tag: str, content: str) -> str:
+    """One of a table; short ones stay on a line, so that a number is not broken at its sign."""
+    whole = ' class="whole"' if len(content) <= _WHOLE else ""
+    return f"<{tag}{whole}>{_text(content)}</{tag}>"
 
 
 def _image(file: Path, what: str) -> str:

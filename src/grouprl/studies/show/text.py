@@ -17,38 +17,38 @@ def describe(found: StudyComparison) -> str:
     return "\n".join([*(pair.verdict for pair in found.pairs), "", details(found)])
 
 
+def scope(found: StudyComparison) -> str:
+    """What the verdicts' points are of, in one line."""
+    arm = found.arms[0]
+    problems, samples, seeds = arm.shares.shape[1], arm.samples, len(arm.seeds)
+    line = (
+        f"Points are of {found.measured}, over {problems} held-out problems with {samples} "
+        f"sample{'s' * (samples != 1)} each and {seeds} paired seed{'s' * (seeds != 1)}"
+    )
+    if seeds == 1:
+        return f"{line}."
+    level, margin = 100 * (1 - found.pairs[0].level), points(round(100 * found.pairs[0].margin, 6))
+    return (
+        f"{line}; intervals are at {level:.3g}% where they say nothing else. Differences within {margin} do not matter."
+    )
+
+
+def points(count: float) -> str:
+    """A number of points in words."""
+    return f"{count:g} point{'s' * (count != 1)}"
+
+
 def details(found: StudyComparison) -> str:
     """What the verdicts rest on, as Markdown."""
-    problems, samples = found.arms[0].shares.shape[1], found.arms[0].samples
-    seeds, pairs = len(found.arms[0].seeds), found.shown
-    lines = [
-        f"{found.measured}: {seeds} paired seed{'s' * (seeds != 1)}, {problems} problems, {samples} "
-        f"sample{'s' * (samples != 1)} each. In points."
-    ]
-    lines += ["", "| arm | mean | sd over seeds | greedy | each seed |", "|---|---|---|---|---|"]
-    for arm in found.arms:
-        scores = 100 * arm.scores
-        sd = f"{scores.std(ddof=1):.2f}" if seeds > 1 else "-"
-        each = " ".join(f"{score:.1f}" for score in scores)
-        lines.append(f"| {arm.name} | {scores.mean():.1f} | {sd} | {_share(float(arm.greedy.mean()))} | {each} |")
+    samples, seeds, pairs = found.arms[0].samples, len(found.arms[0].seeds), found.shown
+    lines = [scope(found), "", *_arms(found)]
     if seeds == 1:
-        differences = [f"{pair.second} - {pair.first}: {100 * pair.test.single.value:+.1f}" for pair in pairs]
-        several = "seed=0,1,2,3,4,5"
-        lines += ["", f"One seed has no interval ({'; '.join(differences)}). Run more: {several}."]
+        lines += ["", "One seed has no interval. Run more: seed=0,1,2,3,4,5."]
         return "\n".join([*lines, *found.notes])
     together = any((pair.test.low, pair.test.high) != (pair.test.single.low, pair.test.single.high) for pair in pairs)
-    lines += ["", *_tests(pairs, together=together)]
-    covered = f"pass@{min(COVERAGE, samples)}"
-    lines += ["", f"| difference | greedy | {covered} | solved by the one alone, the other alone | correlation |"]
-    lines.append("|---|---|---|---|---|")
-    for pair in pairs:
-        lines.append(
-            f"| {pair.second} - {pair.first} | {'-' if pair.greedy is None else _points(pair.greedy)} | "
-            f"{_points(pair.coverage)} | "
-            f"{pair.solved}, {pair.lost} | {pair.correlation:.2f} |"
-        )
-    lines.append("")
-    lines += [*_terms(covered, together=together), ""]
+    covered = min(COVERAGE, samples)
+    lines += ["", *_tests(pairs, together=together), "", *_beside(pairs, covered)]
+    lines += ["", *_terms(pairs, covered, together=together), ""]
     if any(_width(pair.general) < (1 - 1e-6) * _width(pair.test.single) for pair in pairs):
         lines.append(
             "Where the interval on problems like these is narrower than the one on these problems, few seeds made it "
@@ -58,75 +58,119 @@ def details(found: StudyComparison) -> str:
         if pair.unpaired is not None:
             lines.append(
                 f"The seeds of {pair.first} and {pair.second} hardly correlate; unpaired (Welch): "
-                f"{_points(pair.unpaired)}, p {pair.unpaired.p_value:.3g}."
+                f"{_points(pair.unpaired)}, p {p_value(pair.unpaired.p_value)}."
             )
-    if seeds > 1:
-        lines.append(f"With {seeds} seeds sign flips are never below p {smallest_p(seeds):.3g}.")
-        spread = max(pair.test.single.sd for pair in pairs)
-        if spread > 0 and math.isfinite(spread):
-            level = pairs[0].planned_level
-            seen, *ends = (
-                100 * smallest_visible(sd, seeds, level=level) for sd in (spread, *sd_interval(spread, seeds))
-            )
-            lines.append(
-                f"Seen four times in five with {seeds} seeds: a difference of {seen:.2f} points ({ends[0]:.2f} to "
-                f"{ends[1]:.2f}, as the standard deviation is an estimate)."
-            )
+    lines += _seen(pairs, seeds)
     for pair in pairs:
         if pair.saturation is not None:
-            lines.append(_saturation_line(pair.second, pair.first, pair.saturation))
-    splits = [
-        f"{pair.second} - {pair.first}: {_split_line(pair.split, pair.test.single.sd)}" for pair in pairs if pair.split
-    ]
-    lines += ["", "Variance of a seed's difference on these problems:", *splits] if splits else []
+            lines.append(_saturation_line(pair, pair.saturation))
+    splits = [f"- {_name(pair)}: {_split_line(pair.split, pair.test.single.sd)}" for pair in pairs if pair.split]
+    if splits:
+        more = "samples: more samples of each problem would lower it; seed and problem: more problems; seed: more seeds"
+        lines += ["", f"Where the variance of a seed's difference comes from ({more}):", *splits]
     if found.purchases:
         lines += ["", "What an hour more of computing would bring the standard error to, the best first:"]
         lines += [_purchase_line(purchase) for purchase in found.purchases]
     return "\n".join([*lines, *found.notes])
 
 
+def _name(pair: PairComparison) -> str:
+    return f"{pair.second} minus {pair.first}"
+
+
+def p_value(p: float) -> str:
+    """Three digits, and no more zeros than anybody needs."""
+    return "-" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _arms(found: StudyComparison) -> Iterator[str]:
+    """Means of the arms and of their differences, and what each seed came to."""
+    several = len(found.arms[0].seeds) > 1
+    yield f"| arm | mean | sd over seeds | greedy | seed {' '.join(map(str, found.arms[0].seeds))} |"
+    yield "|---|---|---|---|---|"
+    arms = {arm.name: arm for arm in found.arms}
+    rows = [(arm.name, arm.scores, float(arm.greedy.mean()), "") for arm in found.arms]
+    for pair in found.shown:
+        first, second = arms[pair.first], arms[pair.second]
+        rows.append((_name(pair), second.scores - first.scores, float((second.greedy - first.greedy).mean()), "+"))
+    for name, shares, greedy, sign in rows:
+        values = 100 * shares
+        sd = f"{values.std(ddof=1):.2f}" if several else "-"
+        each = " ".join(f"{value:{sign}.1f}" for value in values)
+        at_once = "-" if math.isnan(greedy) else f"{100 * greedy:{sign}.1f}"
+        yield f"| {name} | {values.mean():{sign}.1f} | {sd} | {at_once} | {each} |"
+
+
 def _tests(pairs: Sequence[PairComparison], *, together: bool) -> Iterator[str]:
-    """Differences and their intervals; of one pair alone no second interval for all pairs."""
-    yield (
-        f"| difference | these problems | p |{' all pairs together | p |' if together else ''} sign flips p | "
-        "problems like these | p |"
-    )
-    yield "|---|---|---|---|---|---|" + "---|---|" * together
+    """Differences and their intervals; of one pair alone no second interval for all pairs, of looks none at 90%."""
+    inner = not pairs[0].looks
+    heads = ["difference", "these problems", "p", *(["all pairs together", "p"] if together else [])]
+    heads += [*(["at 90%"] if inner else []), "sign flips p", "problems like these"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for pair in pairs:
         t = pair.test
-        every = f" [{100 * t.low:+.2f}, {100 * t.high:+.2f}] | {t.p_value:.3g} |" if together else ""
+        cells = [_name(pair), _points(t.single), p_value(t.single.p_value)]
+        cells += [_interval(t.low, t.high), p_value(t.p_value)] if together else []
+        cells += [_interval(*t.inner)] if inner else []
+        yield f"| {' | '.join([*cells, f'{pair.flips:.3g}', _points(pair.general)])} |"
+
+
+def _beside(pairs: Sequence[PairComparison], covered: int) -> Iterator[str]:
+    """What is no part of the verdict."""
+    yield f"| difference | greedy | pass@{covered} | solved by the one alone, the other alone | correlation |"
+    yield "|---|---|---|---|---|"
+    for pair in pairs:
+        greedy = "-" if pair.greedy is None else _points(pair.greedy)
+        solved = f"{pair.solved}, {pair.lost}"
+        yield f"| {_name(pair)} | {greedy} | {_points(pair.coverage)} | {solved} | {pair.correlation:.2f} |"
+
+
+def _terms(pairs: Sequence[PairComparison], covered: int, *, together: bool) -> Iterator[str]:
+    """What the columns answer."""
+    rests = 'The verdict "better" rests on it.'
+    yield "The columns:"
+    yield (
+        "- these problems: would other seeds on the same problems say so? Student's t over the paired seeds."
+        f"{'' if together else f' {rests}'}"
+    )
+    if together:
+        yield f"- all pairs together: the same, at one level for all pairs. {rests}"
+    if not pairs[0].looks:
+        yield '- at 90%: where it lies within the margin the arms are "equivalent" (two one-sided tests at 5%).'
+    yield "- sign flips: the same question without assuming a distribution."
+    yield "- problems like these: would other seeds and other problems of this kind say so?"
+    yield "- greedy: the one completion at temperature 0; it is no part of the verdict."
+    yield f"- pass@{covered}: the chance that one at least of {covered} samples is right."
+    yield "- solved by the one alone: problems that most of its runs solve at least once, and none of the other's."
+    yield "- correlation: of the arms' scores over the seeds. Above 0, pairing them made the interval narrower."
+
+
+def _seen(pairs: Sequence[PairComparison], seeds: int) -> Iterator[str]:
+    """What so many seeds could see."""
+    yield f"The smallest p that sign flips can have with {seeds} seeds is {smallest_p(seeds):.3g}."
+    spread = max(pair.test.single.sd for pair in pairs)
+    if spread > 0 and math.isfinite(spread):
+        level = pairs[0].planned_level
+        seen, *ends = (100 * smallest_visible(sd, seeds, level=level) for sd in (spread, *sd_interval(spread, seeds)))
         yield (
-            f"| {pair.second} - {pair.first} | {_points(t.single)} | {t.single.p_value:.3g} |{every} "
-            f"{pair.flips:.3g} | {_points(pair.general)} | {pair.general.p_value:.3g} |"
+            f"A true difference of {seen:.2f} points ({ends[0]:.2f} to {ends[1]:.2f}, as the standard deviation is an "
+            f"estimate) would be called better by four of five studies of {seeds} seeds."
         )
 
 
-def _terms(covered: str, *, together: bool) -> Iterator[str]:
-    """What the columns answer."""
-    yield "The columns:"
-    rests = "" if together else " The verdict rests on it."
-    yield f"- these problems: would other seeds on the same problems say so? Student's t over the paired seeds.{rests}"
-    if together:
-        yield "- all pairs together: the same, at one level for all pairs. The verdict rests on it."
-    yield "- sign flips: the same without assuming a distribution."
-    yield "- problems like these: would other seeds and other problems of this kind say so?"
-    yield f"- {covered}: the chance that one sample of so many is right."
-    yield "- solved by the one alone: problems that most of its runs solve at least once, and none of the other's."
-    yield "- correlation: how alike the arms' seeds move, which is what pairing gains by."
-
-
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def _points(test: SeedTest) -> str:
-    return f"{100 * test.value:+.2f} [{100 * test.low:+.2f}, {100 * test.high:+.2f}]"
+    return f"{100 * test.value:+.2f} {_interval(test.low, test.high)}"
 
 
-def _saturation_line(second: str, first: str, test: SaturationTest) -> str:
+def _saturation_line(pair: PairComparison, test: SaturationTest) -> str:
     ratio, low, high = (math.exp(x) for x in (test.constant.value, test.constant.low, test.constant.high))
     return (
-        f"{second} - {first}, of curves that level off: ceiling {_points(test.ceiling)}; tokens to 63% of the way "
+        f"{_name(pair)}, of curves that level off: ceiling {_points(test.ceiling)}; tokens to 63% of the way "
         f"{ratio:.2f} times as many [{low:.2f}, {high:.2f}]."
     )
 
@@ -144,7 +188,8 @@ def _split_line(split: VarianceSplit, sd: float) -> str:
     total = sum(parts.values())
     shares = ", ".join(f"{name} {100 * value / (total or 1.0):.0f}%" for name, value in parts.items())
     on_others = math.sqrt(split.problem / split.problems)
-    return f"{shares} (sd {100 * sd:.2f} points); other problems would move it by another {100 * on_others:.2f} (sd)."
+    moved = f"other problems would move it by another {100 * on_others:.2f} (sd)"
+    return f"{shares} (sd {100 * sd:.2f} points); {moved if on_others else 'no more from other problems was seen'}."
 
 
 def _purchase_line(purchase: Purchase) -> str:
