@@ -23,6 +23,7 @@ import report
 from calibration import MEASURED, RESULTS, Structure, draw_problems, probabilities, true_difference
 
 from grouprl.statistics.seeds import power
+from grouprl.studies.looks import keep_decided
 from grouprl.studies.outcomes import Evaluation, Outcome
 from grouprl.studies.seeds import StudyComparison, compare_arms
 
@@ -60,12 +61,14 @@ def judged(runs: Mapping[str, Mapping[int, Outcome]], looks: Sequence[int], marg
     """The comparison at the end of a study."""
     if not looks:
         return compare_arms(runs, margin=margin)
+    earlier = None
     for look in looks:
         found = compare_arms(
             {name: {seed: run for seed, run in of.items() if seed < look} for name, of in runs.items()},
             margin=margin,
             looks=looks,
         )
+        found = earlier = keep_decided(found, earlier, look)
         if all(pair.ending != "undecided" for pair in found.pairs):
             break
     return found

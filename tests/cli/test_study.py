@@ -1,6 +1,7 @@
 """Options of a study on the command line, and the plan that they make."""
 
 import shlex
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_looks_take_their_seeds_from_the_command_line_or_from_zero_on():
 
 def test_the_command_that_goes_on_after_an_undecided_study_looks_at_seeds_of_its_own(tmp_path):
     command = ["-m", *ARMS, "seed=3,5", "study=a", "data.levels={1: 1}", "jobs=2"]
-    told = _next(plan(*command[1:]), tmp_path / "a", command)
+    told = _next(SimpleNamespace(plan=plan(*command[1:]), bases={}), tmp_path / "a", command)
     words = shlex.split(told)
     study, others = split_study(words[words.index("-m") + 1 :], multirun=True)
     found = planned(study, others)
@@ -75,6 +76,18 @@ def test_the_command_that_goes_on_after_an_undecided_study_looks_at_seeds_of_its
     assert "study=a_2" in others
     assert list(found.arms) == list(plan(*ARMS).arms)
     assert set(found.common) - {"study=a_2"} == {"data.levels={1:1}"}
+
+    def needing(*seeds):
+        pairs = [SimpleNamespace(ending="undecided", more_seeds=of) for of in seeds]
+        pairs += [
+            SimpleNamespace(ending="better", more_seeds=(900, 1000)),
+            SimpleNamespace(ending="undecided", more_seeds=None),
+        ]
+        bases = {"the one base": SimpleNamespace(pairs=pairs)}
+        return _next(SimpleNamespace(plan=plan(*command[1:]), bases=bases), tmp_path / "a", command)
+
+    assert "'looks=[12,16,20,24]' 'seed=range(6,30)'" in needing((9, 20), (24, 80))
+    assert needing((41, 300)).startswith("To decide it at least 41 more seeds are needed: more held-out problems")
 
 
 def test_several_runs_at_once_divide_the_cores(monkeypatch):

@@ -12,6 +12,8 @@ from grouprl.training.callbacks import HELDOUT_FOLDER, heldout_file
 from grouprl.training.records import read_result, write_result
 
 BASE = {"prompts_per_step": 2, "group_size": 4, "lr": 1e-3, "seed": 0, "reward": {"_target_": "r.R", "seed": 0}}
+HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
+"""Chances of forty problems."""
 
 
 def make_run(
@@ -55,6 +57,13 @@ def make_run(
                 for s in range(GREEDY, samples)
             ],
         )
+    return change(folder)
+
+
+def change(folder, **changes):
+    """Change what a run's ``result.json`` says, as a run that had written it so."""
+    result = read_result(folder) | changes
+    write_result(folder, result | {"digests": sealed(folder, result)})
     return folder
 
 
@@ -62,5 +71,4 @@ def finish(run, weights):
     """Give a run folder weights, and record the digests of what is in it, as a finished run does."""
     (run / "policy").mkdir()
     (run / "policy" / "model.safetensors").write_bytes(weights)
-    write_result(run, read_result(run) | {"digests": sealed(run, read_result(run))})
-    return run
+    return change(run)

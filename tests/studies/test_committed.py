@@ -9,32 +9,23 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 from helpers.runs import prints
-from matplotlib.image import imread
 
 from grouprl.cli import compare, verify
 from grouprl.studies.outcomes import Evaluation, Outcome
 from grouprl.studies.plan import PLAN_FILE
 from grouprl.studies.seeds import compare_arms
-from grouprl.studies.show.pictures import draw_differences
+from grouprl.studies.show.pictures import DRAWN_ALIKE, draw_differences, pixels_apart
 from grouprl.studies.show.report import REPORT_FILE
 from grouprl.studies.verdict import VERDICT_FILE
 
 pytestmark = pytest.mark.slow
 STUDIES = sorted(file.parent for file in (ROOT / "experiments").glob(f"*/{PLAN_FILE}"))
-DRAWN_ALIKE = 2e-4
-"""Share of pixels; another version of the drawing library may smooth an edge otherwise."""
 LIMIT = 5 * 2**20
 """Bytes of a study's completions."""
 
 
 def without_pictures(page):
     return re.sub(r"data:image/[^\"']+", "", page)
-
-
-def difference(first, second):
-    """Share of pixels that differ visibly; 1 where the pictures have other sizes."""
-    a, b = (imread(file) for file in (first, second))
-    return float((np.abs(a - b).max(axis=2) > 0.25).mean()) if a.shape == b.shape else 1.0
 
 
 def test_a_moved_point_is_another_picture(tmp_path):
@@ -46,8 +37,8 @@ def test_a_moved_point_is_another_picture(tmp_path):
             compare_arms({arm: {s: outcome(s, x) for s, x in enumerate(of)} for arm, of in with_moved.items()}),
             tmp_path / f"{name}.png",
         )
-    assert difference(tmp_path / "one.png", tmp_path / "same.png") == 0.0
-    assert difference(tmp_path / "one.png", tmp_path / "other.png") > DRAWN_ALIKE
+    assert pixels_apart(tmp_path / "one.png", tmp_path / "same.png") == 0.0
+    assert pixels_apart(tmp_path / "one.png", tmp_path / "other.png") > DRAWN_ALIKE
 
 
 def outcome(seed, score):
@@ -71,7 +62,7 @@ def test_verdict_and_page_are_what_one_command_makes_of_the_results(study, tmp_p
              for folder in (copy, study)}  # fmt: skip
     assert drawn[copy] == drawn[study] != []
     for name in drawn[study]:
-        assert difference(study / "pictures" / name, copy / "pictures" / name) < DRAWN_ALIKE, name
+        assert pixels_apart(study / "pictures" / name, copy / "pictures" / name) < DRAWN_ALIKE, name
     assert (study / "heldout.parquet").stat().st_size < LIMIT
 
 

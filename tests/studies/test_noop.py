@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.runs import same, weights
 from omegaconf import OmegaConf
 
+from grouprl.advantages.baselines import ZScoreAdvantage
+from grouprl.advantages.rank import RankAdvantage
 from grouprl.cli.config.compose import compose_job, without_hydra
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.study import check_arms, planned, split_study
@@ -119,6 +122,25 @@ def test_a_constant_that_adam_cancels_is_said():
     (pair,) = found([], ["advantage=rloo"], ["advantage=centered"])
     assert pair.how == "same up to a constant"
     assert found(["optimizer=sgd"], ["advantage=rloo"], ["advantage=centered"]) == []
+
+
+def test_in_groups_of_two_ranks_and_z_scores_are_one_sign():
+    """Near misses: a group of four, an epsilon that is felt, an optimizer that keeps the factor, centered rewards."""
+    (pair,) = found(["group_size=2"], ["advantage=rank"], ["advantage=zscore"])
+    assert (pair.how, "groups of two ranks and z-scores are both the sign" in pair.why) == (
+        "same up to a constant",
+        True,
+    )
+    rewards = torch.tensor([[0.3, 0.9], [1.0, 0.35], [0.5, 0.5]])
+    ranks, scores = (advantage(rewards) for advantage in (RankAdvantage(), ZScoreAdvantage()))
+    torch.testing.assert_close(ranks, scores, rtol=1e-3, atol=0)
+    for common, second in (
+        (["group_size=4"], ["advantage=zscore"]),
+        (["group_size=2"], ["advantage=zscore", "advantage.epsilon=0.1"]),
+        (["group_size=2", "optimizer=sgd"], ["advantage=zscore"]),
+        (["group_size=2"], ["advantage=centered"]),
+    ):
+        assert found(common, ["advantage=rank"], second) == []
 
 
 def test_the_same_arms_are_refused_and_may_go_on_when_asked():

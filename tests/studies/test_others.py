@@ -62,8 +62,43 @@ def test_they_say_what_the_same_marks_in_a_table_say(marks, capsys, kind):
     }
     call = prints(compare.main, capsys)
     code, text = call("--arm", "a", *files["a"], "--arm", "b", *files["b"])
-    assert (code, text) == call("table.csv")
+    of_table = call("table.csv")
+    assert (code, text.splitlines()[0]) == (of_table[0], of_table[1].splitlines()[0])
+    numbers = [line for line in text.splitlines() if line.startswith("|")]
+    assert numbers == [line for line in of_table[1].splitlines() if line.startswith("|")]
     assert text.startswith("b is better than a by ")
+    assert ("training completions, all steps together" in text) == (kind == "TRL")
+
+
+def test_other_documents_under_one_number_are_not_paired(marks, capsys):
+    """Another version of a task, or other targets, have other hashes."""
+    files = []
+    for arm, of in zip("ab", marks, strict=True):
+        file = Path(lm_eval(Path(f"{arm}/samples_x_1.jsonl"), of[0]))
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            row |= {"doc_hash": f"{arm if row['doc_id'] == 3 else 'same'}-{row['doc_id']:08d}", "target_hash": "t"}
+            row.pop("metrics")
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files.append(str(file))
+    call = prints(compare.main, capsys)
+    code, text = call("--arm", "a", files[0], "--arm", "b", files[1], "--correct", "exact_match")
+    assert (code, "differ in problem" in text, "x/3" in text) == (1, True, True), text
+    code, text = call("--arm", "a", files[0], "--arm", "b", files[0], "--correct", "exact_match")
+    assert (code, "one seed decides nothing" in text) == (3, True), text
+
+
+def test_the_order_in_which_a_trainer_saw_its_prompts_does_not_matter(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arm, order in (("a", range(20)), ("b", range(19, -1, -1))):
+        for seed in range(3):
+            rows = [{"step": n, "prompt": f"q{q}", "completion": "1", "right": float(q < 5 + seed + 9 * (arm == "b"))}
+                    for n, q in enumerate(order)]  # fmt: skip
+            Path(f"{arm}{seed}").mkdir()
+            write_parquet(Path(f"{arm}{seed}/completions_00000.parquet"), rows)
+    files = {arm: [f"{arm}{seed}" for seed in range(3)] for arm in "ab"}
+    _, text = prints(compare.main, capsys)("--arm", "a", *files["a"], "--arm", "b", *files["b"])
+    assert "every seed differs by +45.0 points" in text
 
 
 def test_two_runs_of_a_task_are_not_taken_for_one(marks, capsys):

@@ -1,5 +1,6 @@
 """A study published without its run folders: the same verdict and report, and what is edited in it is named."""
 
+import base64
 import csv
 import json
 import shutil
@@ -25,14 +26,14 @@ HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
 def published(tmp_path, monkeypatch):
     """A study of two bases, and the folder that it was published to."""
     monkeypatch.chdir(tmp_path)
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, []), Path("s"))
     for base, gain in (("tiny", 0.2), ("tiny_b", 0.0)):
         for seed in range(4):
             for advantage, more in (("rank", 0.0), ("zscore", gain)):
                 run = Path(f"s/{base}-{advantage}-{seed}")
                 make_run(run, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
                 finish(run, f"{advantage} {seed}".encode())
-    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
-    begin(plan_of(swept, []), Path("s"))
     monkeypatch.setattr(sys, "argv", ["study", "s", "--publish", "p"])
     tables.main()
     return Path("p")
@@ -70,7 +71,7 @@ def test_the_tables_for_a_paper_say_what_the_verdict_does(published, capsys):
         line for line in lines if line.startswith("Pass@1 after training on 40 held-out problems, 8 samples")
     )
     assert "mean and standard deviation over 4 seeds" in caption
-    assert "no difference of 1 points" in caption
+    assert "no difference of 1 point." in caption
 
 
 def test_its_rows_say_what_the_runs_scored(published):
@@ -107,6 +108,37 @@ def test_an_edited_completion_is_named(published, capsys):
     rows[77]["correct"] = not rows[77]["correct"]
     write_parquet(file, rows)
     assert verified(capsys, "p", "n=0") == (1, f"{rows[77]['run']}: its heldout is not what the run wrote\n")
+
+
+def test_a_run_that_was_left_out_is_missed(published, capsys):
+    """A row less, with its completions and without: neither is whole."""
+    file, completions = published / "results.csv", published / "heldout.parquet"
+    rows = list(csv.DictReader(file.open()))
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[1:])
+    code, text = verified(capsys, "p", "n=0")
+    assert (code, f"results.csv has no row of {rows[0]['run']}" in text) == (2, True), text
+    write_parquet(completions, [row for row in read_parquet(completions) if row["run"] != rows[0]["run"]])
+    code, text = verified(capsys, "p", "n=0")
+    assert (code, "p: not all planned runs are in it" in text) == (1, True), text
+
+
+def test_another_picture_is_named(published, capsys):
+    """In the folder, in the page, or gone."""
+    prints(compare.main, capsys)("p", "--report")
+    assert verified(capsys, "p", "n=0")[0] == 0
+    one, other = (published / "pictures" / f"base-{n}/differences.png" for n in (0, 1))
+    page, drawn, wanted = published / "report.html", one.read_bytes(), "p: its pictures/base-0/differences.png is not"
+    one.write_bytes(other.read_bytes())
+    code, text = verified(capsys, "p", "n=0")
+    assert (code, text.startswith(wanted)) == (1, True), text
+    one.write_bytes(drawn)
+    text = page.read_text()
+    page.write_text(text.replace(*(base64.b64encode(file.read_bytes()).decode() for file in (one, other))))
+    code, text = verified(capsys, "p", "n=0")
+    assert (code, text.startswith(wanted)) == (1, True), text
 
 
 def test_what_was_edited_before_is_not_published(published, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import prints
-from helpers.studies import make_run
+from helpers.studies import HARD, change, make_run
 
 from grouprl.cli import compare
 from grouprl.statistics.seeds import paired_t
@@ -18,25 +18,7 @@ from grouprl.studies.plan import OutcomeError, begin, plan_of, read_plan
 from grouprl.studies.table import progress
 from grouprl.studies.verdict import judge
 
-HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
 SEEDS = [str(seed) for seed in range(6)]
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    """A function that makes a study's runs on some bases: by how much z-score is better, on each."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(gains, seeds=6, **settings):
-        for base, gain in gains.items():
-            for seed in range(seeds):
-                for advantage, more in (("rank", 0.0), ("zscore", gain)):
-                    folder = Path(f"s/{base}-{advantage}-{seed}")
-                    make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
-        swept = {"policy": list(gains), "advantage": ["rank", "zscore"], "seed": [str(n) for n in range(seeds)]}
-        return begin(plan_of(swept, [], **settings), Path("s"))
-
-    return make
 
 
 def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
@@ -58,9 +40,9 @@ def test_a_pair_that_could_not_be_compared_leaves_a_study_undecided(study, capsy
     study({"tiny": 0.2, "tiny_b": 0.2})
     for seed in range(6):
         run = Path(f"s/tiny_b-zscore-{seed}")
-        (run / "result.json").write_text((run / "result.json").read_text().replace('"finished"', '"failed"'))
         for file in (run / "heldout").iterdir():
             file.unlink()
+        change(run, state="failed")
     code, text = prints(compare.main, capsys)("s", "--json", "v.json")
     assert code == 3
     assert text.startswith("policy=tiny: advantage=zscore is better")
@@ -125,6 +107,7 @@ def test_a_run_of_an_arm_whose_configuration_is_another_is_refused(study):
     plan = study({"tiny": 0.2})
     config = Path("s/tiny-rank-3/config.yaml")
     config.write_text(config.read_text().replace("group_size: 4", "group_size: 8"))
+    change(config.parent)
     with pytest.raises(OutcomeError, match="are one arm, and differ in group_size"):
         judge(plan, Path("s"))
 
@@ -164,7 +147,7 @@ def test_equal_runs_are_identical_without_a_test(tmp_path, monkeypatch):
             )
         content = json.loads(Path(f"s/zscore-{seed}/result.json").read_text())
         content |= {"run": f"zscore-{seed}", "choices": {"advantage": "zscore"}}
-        Path(f"s/zscore-{seed}/result.json").write_text(json.dumps(content))
+        change(Path(f"s/zscore-{seed}"), **content)
     verdict = judge(plan, Path("s"))
     assert verdict.lines() == ["advantage=rank and advantage=zscore are identical on every seed."]
     assert verdict.decided
@@ -234,10 +217,9 @@ def test_a_study_under_way_decides_nothing(study, capsys):
 
 def test_failed_runs_count_as_what_they_scored(study, capsys):
     study({"tiny": 0.2})
-    for name, state in (("tiny-rank-2", "failed"), ("tiny-zscore-3", "failed")):
-        result = Path(f"s/{name}/result.json")
-        result.write_text(result.read_text().replace('"finished"', f'"{state}"'))
     shutil.rmtree(Path("s/tiny-zscore-3/heldout"))  # failed before its first evaluation
+    for name in ("tiny-rank-2", "tiny-zscore-3"):
+        change(Path(f"s/{name}"), state="failed")
     code, text = prints(compare.main, capsys)("s")
     assert code == 0
     assert "tiny-rank-2: failed, counted with its last evaluation" in text
@@ -252,9 +234,7 @@ def test_other_held_out_problems_and_doubles_are_refused(study):
     with pytest.raises(OutcomeError, match="another folder hold the same run"):
         judge(plan, Path("s"))
     shutil.rmtree("s/again")
-    result = json.loads(Path("s/tiny-rank-0/result.json").read_text())
-    result["loaded"]["heldout"] = "others"
-    Path("s/tiny-rank-0/result.json").write_text(json.dumps(result))
+    change(Path("s/tiny-rank-0"), loaded={"heldout": "others"})
     with pytest.raises(OutcomeError, match="different held-out problems"):
         judge(plan, Path("s"))
 
@@ -356,9 +336,16 @@ def test_seeds_that_were_added_and_cannot_be_compared_leave_the_planned_verdict(
 
 
 def test_a_plan_that_comes_after_its_runs_is_exploratory(study, capsys):
-    plan = study({"tiny": 0.03})
+    first = study({"tiny": 0.3})
+    assert judge(first, Path("s")).decided
+    Path("s/study.json").unlink()
+    swept = {"policy": ["tiny"], "advantage": ["rank", "zscore"], "seed": SEEDS}
+    plan = begin(plan_of(swept, []), Path("s"))
     assert plan.changes == ("written after 12 of its runs had ended (tiny-rank-0, tiny-rank-1, tiny-rank-2, ...)",)
-    assert "exploratory: written after 12 of its runs had ended" in prints(compare.main, capsys)("s")[1]
+    code, text = prints(compare.main, capsys)("s")
+    assert "exploratory: written after 12 of its runs had ended" in text
+    assert (code, text.startswith("exploratory, advantage=zscore is better than advantage=rank")) == (3, True)
+    assert "Next: the same on other seeds, whose plan is there before its runs" in text
     package = begin(replace(plan, conditions={"package": "a"}), Path("s"))
     assert package.changes == plan.changes
     Path("s/study.json").unlink()

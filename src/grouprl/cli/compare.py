@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -16,18 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from grouprl.evaluation.comparison import ComparisonError, compare, describe, is_decided, results_in, verdicts
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
-from grouprl.studies.comparison import ComparisonError, compare, describe, is_decided, results_in, verdicts
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
-from grouprl.studies.exchange.others import read_arms
-from grouprl.studies.outcomes import arms_of, differing_settings, other_conditions, read_outcome
-from grouprl.studies.plan import METRICS, ONLY_BASE, PLAN_FILE, OutcomeError, StudyPlan, read_plan
+from grouprl.studies.exchange.others import measured_in, read_arms
+from grouprl.studies.looks import compare_at_looks
+from grouprl.studies.outcomes import Outcome, arms_of, differing_settings, other_conditions, read_outcome
+from grouprl.studies.plan import EDITED, METRICS, ONLY_BASE, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
 from grouprl.studies.show.report import REPORT_FILE, write_report
 from grouprl.studies.table import run_folders
 from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
-from grouprl.training.records import ENDED, RESULT_FILE
+from grouprl.studies.verification import edited
+from grouprl.training.records import ENDED, RESULT_FILE, read_result
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,7 +96,8 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
         return _study(plan, options.folders[0], options)
     if options.arm:
         _refuse_report(options)
-        return _bases(_arms(options), options, "arms")
+        arms = _arms(options)
+        return _bases(read_arms(arms, options.correct, options.filter), options, "arms", measured_in(arms))
     (first, *others) = options.folders
     lacking = [str(folder) for folder in options.folders if not folder.exists()]
     if lacking:
@@ -101,6 +105,10 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     _refuse_report(options)
     if not others and first.is_file():
         return _table(first, options)
+    if files := [folder for folder in options.folders if folder.is_file()]:
+        raise ComparisonError(
+            f"{files[0]}: a table is compared alone. Put the arms into one, told apart by its column arm."
+        )
     return _runs(options) if _run_folders(options.folders) else _evaluations(options)
 
 
@@ -126,6 +134,10 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     found = judge(plan, folder)
     if options.report and other:
         raise ComparisonError(f"--report: a study's page has its own settings. Leave {', '.join(other)} out.")
+    if options.export and plan.metric != METRICS[0]:
+        raise ComparisonError(
+            f"--export: a table holds what was scored at the end; this study's metric is {plan.metric}."
+        )
     if options.export and not found.settled:
         raise ComparisonError("--export: not all planned runs have come to their end. A table cannot say so.")
     if options.report:
@@ -157,30 +169,39 @@ def _table(file: Path, options: argparse.Namespace) -> tuple[str, Any, int]:
     return _bases(read_table(file), options, "table")
 
 
-def _arms(options: argparse.Namespace) -> Outcomes:
+def _arms(options: argparse.Namespace) -> dict[str, list[Path]]:
     """Files of lm-eval or TRL."""
     arms = {name: [Path(file) for file in files] for name, *files in options.arm}
     if len(arms) < len(options.arm) or not all(arms.values()):
         raise ComparisonError("--arm: give each arm a name of its own, and a file or folder for each seed.")
-    return read_arms(arms, options.correct, options.filter)
+    return arms
 
 
-def _bases(bases: Outcomes, options: argparse.Namespace, kind: str) -> tuple[str, Any, int]:
+def _bases(
+    bases: Outcomes, options: argparse.Namespace, kind: str, measured: str = "the share of right samples"
+) -> tuple[str, Any, int]:
     """A comparison for each base, of what was scored at the end."""
     if options.metric not in (None, METRICS[0]):
         raise ComparisonError(f"--metric {options.metric}: what is there was scored at the end alone.")
     margin = 1.0 if options.margin is None else options.margin
-    found = {
-        base: seeds.compare_arms(
-            arms,
-            margin=margin / 100,
-            baseline=options.baseline,
-            looks=tuple(options.looks or ()),
-            measured="share of right samples",
+    if not 0 < margin < math.inf:
+        raise ComparisonError(f"--margin {margin:g}: give a number of points above 0.")
+    settings = {"margin": margin / 100, "baseline": options.baseline, "measured": measured}
+    return _said(kind, {base: _compared_arms(arms, options.looks, settings) for base, arms in bases.items()})
+
+
+def _compared_arms(
+    arms: Mapping[str, Mapping[int, Outcome]], looks: Sequence[int] | None, settings: Mapping[str, Any]
+) -> seeds.StudyComparison:
+    """Arms of a table, at one look or at several."""
+    if not looks:
+        return seeds.compare_arms(arms, **settings)
+    there = sorted(set().union(*arms.values()))
+    if len(there) < looks[0]:
+        raise ComparisonError(
+            f"--looks {' '.join(map(str, looks))}: {len(there)} seeds are there, before the first look."
         )
-        for base, arms in bases.items()
-    }
-    return _said(kind, found)
+    return compare_at_looks(arms, there, tuple(looks), **settings)
 
 
 def _said(kind: str, found: Mapping[str, seeds.StudyComparison]) -> tuple[str, Any, int]:
@@ -203,17 +224,26 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _runs(options: argparse.Namespace) -> tuple[str, Any, int]:
-    outcomes = [read_outcome(folder) for folder in _run_folders(options.folders)]
-    for outcome in outcomes:
+    folders = _run_folders(options.folders)
+    outcomes = [read_outcome(folder) for folder in folders]
+    for folder, outcome in zip(folders, outcomes, strict=True):
         if outcome.state not in ENDED:
             raise OutcomeError(f"{outcome.name}: it is {outcome.state}. Let it come to its end, or leave it out.")
+        if faults := edited(folder, read_result(folder) or {}, weights=False):
+            raise OutcomeError(f"{folder}: its {' and '.join(faults)} is not what was written. {EDITED}")
     if said := other_conditions(outcomes, asked=differing_settings(outcomes)):
         raise OutcomeError(f"{said}. They cannot be compared.")
     arms = arms_of(outcomes)
     margin = 1.0 if options.margin is None else options.margin
     metric = options.metric or METRICS[0]
     found = seeds.compare_arms(arms, metric=metric, margin=margin / 100, baseline=options.baseline)
-    return _said("runs", {ONLY_BASE: found})
+    text, numbers, code = _said("runs", {ONLY_BASE: found})
+    studies = {folder.parent for folder in folders if (folder.parent / PLAN_FILE).is_file()}
+    planned = [study for study in sorted(studies) if (plan := read_plan(study)) is not None and plan.compares]
+    if planned:  # some of its runs, at one look, whatever its plan says
+        said = f"exploratory: these are runs of a study. Its verdict: python compare.py {shlex.quote(str(planned[0]))}"
+        return f"{said}\n{text}", numbers | {"decided": False, "exploratory": said}, UNDECIDED
+    return text, numbers, code
 
 
 def _evaluations(options: argparse.Namespace) -> tuple[str, Any, int]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.evaluation.benchmarks import load_benchmark
+from grouprl.evaluation.comparison import ComparisonError, results_in
 from grouprl.evaluation.published import FEW_SHOT, TOOL_TABLE, recipe_tables
 from grouprl.files import FileError
-from grouprl.studies.comparison import ComparisonError, results_in
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

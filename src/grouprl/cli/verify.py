@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import random
 import re
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, read_json
+from grouprl.studies.exchange.published import is_published
 from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
 from grouprl.studies.show.paper import PAPER_FILE
-from grouprl.studies.show.report import REPORT_FILE, write_report
+from grouprl.studies.show.pictures import DRAWN_ALIKE, pixels_apart
+from grouprl.studies.show.report import PICTURES, REPORT_FILE, write_report
 from grouprl.studies.verdict import VERDICT_FILE, VERDICT_JSON, judge
 from grouprl.studies.verification import differing, digests_of
 from grouprl.training.records import ENDED, RESULT_FILE, WITHHELD, shown
@@ -49,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except (FileError, OSError) as error:
             faults.append(f"{record.place.name}: {error}")
     try:
-        faults += _verdict_faults(given.study)
+        faults = faults or _verdict_faults(given.study)
     except (FileError, OSError) as error:
         faults.append(str(error))
     drawn = sum(is_drawn for _, is_drawn in chosen)
     rerun = f"{drawn} of them run again" if drawn else "none run again (n=2), which alone finds a forged one"
     looked_at = ", ".join([f"the files of {len(chosen)} runs", *_written(given.study)])
+    looked_at += f" and its {PICTURES}" if (given.study / PICTURES).is_dir() else ""
     print("\n".join(faults) if faults else f"all as recorded: {looked_at}; {rerun}")
     raise SystemExit(FAILS if faults else HOLDS)
 
@@ -92,18 +96,22 @@ def _verdict_faults(study: Path) -> list[str]:
     """Whether the verdict, the page and the tables in a study's folder are those of its runs."""
     plan = read_plan(study)
     there = _written(study)
-    if plan is None or not there:
+    if plan is None or not plan.compares:
         return []
     try:
         verdict = judge(plan, study)
     except OutcomeError as error:
         return [str(error)]
+    if is_published(study) and not verdict.complete:
+        return [f"{study}: not all planned runs are in it. {'; '.join(verdict.notes[:4])}"]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         verdict.write(made)
         if {REPORT_FILE, PAPER_FILE} & {*there}:
             write_report(verdict, made)
         other = [name for name in there if _content(study / name) != _content(made / name)]
+        if REPORT_FILE in there:
+            other += _other_pictures(study, made)
     remedy = f"python compare.py {shlex.quote(str(study))} --report"
     what = "is not what this version of grouprl writes of its runs"
     return [f"{study}: its {name} {what}. Anew: {remedy}" for name in other]
@@ -112,6 +120,22 @@ def _verdict_faults(study: Path) -> list[str]:
 def _written(study: Path) -> list[str]:
     """What was made of the runs and lies in a study's folder."""
     return [name for name in (VERDICT_JSON, VERDICT_FILE, REPORT_FILE, PAPER_FILE) if (study / name).is_file()]
+
+
+def _other_pictures(study: Path, made: Path) -> list[str]:
+    """Pictures that are not those of the runs, or not those in the page."""
+    files = {folder: {f.relative_to(folder): f for f in (folder / PICTURES).rglob("*.png")} for folder in (study, made)}
+    if not files[study]:
+        return []
+    page = (study / REPORT_FILE).read_text()
+    other = {name for name in files[made] if name not in files[study]} | {
+        n for n in files[study] if n not in files[made]
+    }
+    for name in files[study].keys() & files[made].keys():
+        shown = base64.b64encode(files[study][name].read_bytes()).decode() in page
+        if not shown or pixels_apart(files[study][name], files[made][name]) > DRAWN_ALIKE:
+            other.add(name)
+    return sorted(map(str, other))
 
 
 def _content(file: Path) -> str:

@@ -52,7 +52,12 @@ class Power(NamedTuple):
     high: float
 
 
-def paired_t(differences: Sequence[float], level: float = LEVEL) -> SeedTest:
+def differences_of(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> list[float]:
+    """Second minus first, seed by seed, of shares: to twelve digits, so that means of equal counts are equal."""
+    return np.round(np.asarray(second, float) - np.asarray(first, float), 12).tolist()
+
+
+def paired_t(differences: Sequence[float] | np.ndarray, level: float = LEVEL) -> SeedTest:
     """Student's t over the seeds' differences: the primary test, calibrated down to three seeds (docs/statistics.md).
 
     Args:
@@ -217,7 +222,7 @@ def seeds_needed(difference: float, sd: float, chance: float = 0.8, most: int = 
     return min(high, most)
 
 
-def _finite(values: Sequence[float]) -> np.ndarray:
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"Give one number a seed, not an array of shape {array.shape}.")

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from grouprl.statistics.seeds import LEVEL, SeedTest, paired_t
+from grouprl.statistics.seeds import LEVEL, SeedTest, differences_of, paired_t
 from grouprl.statistics.several import PairTest, pairs_of
 
 Ending = Literal["better", "equivalent", "identical", "undecided"]
@@ -107,7 +107,7 @@ def look(
     level = nominal_level(tuple(looks), len(scores), against_baseline=baseline is not None)
     found = []
     for first, second in pairs:
-        test = paired_t([b - a for a, b in zip(scores[first], scores[second], strict=True)], level)
+        test = paired_t(differences_of(scores[first], scores[second]), level)
         found.append(PairTest(first, second, test, test.low, test.high, test.p_value, (test.low, test.high)))
     return found, level
 

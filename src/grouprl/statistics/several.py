@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grouprl.statistics.seeds import LEVEL, SeedTest, paired_t
+from grouprl.statistics.seeds import LEVEL, SeedTest, differences_of, paired_t
 
 _DRAWS = 40_000
 _SEED = 0
@@ -76,7 +76,7 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
     if len(scores) < 2 or len(set(counts.values())) > 1:
         raise ValueError(f"Comparing takes at least two arms of the same seeds, not {counts}.")
     pairs = pairs_of(scores, baseline)
-    differences = {pair: np.asarray(scores[pair[1]], float) - np.asarray(scores[pair[0]], float) for pair in pairs}
+    differences = {(a, b): np.array(differences_of(scores[a], scores[b])) for a, b in pairs}
     single = {pair: paired_t(differences[pair], level) for pair in pairs}
     varying = [pair for pair in pairs if not math.isnan(single[pair].p_value) and single[pair].sd > 0]
     largest = _largest_t(np.array([differences[pair] for pair in varying])) if varying else np.empty(0)
@@ -119,6 +119,7 @@ def _largest_t(differences: np.ndarray) -> np.ndarray:
     for _ in range(0, _DRAWS, _DRAWS // 8):
         normal = generator.standard_normal((_DRAWS // 8, seeds, seeds))
         drawn = normal @ root.T  # [draws, seeds, comparisons], of the wanted correlations within a seed
-        t = drawn.mean(axis=1) / (drawn.std(axis=1, ddof=1) / math.sqrt(seeds))
-        found.append(np.abs(t).max(axis=1))
+        mean = drawn.mean(axis=1)
+        variance = (np.einsum("dsc,dsc->dc", drawn, drawn) - seeds * mean**2) / (seeds - 1)
+        found.append((np.abs(mean) * np.sqrt(seeds / variance)).max(axis=1))
     return np.concatenate(found)

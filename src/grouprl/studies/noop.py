@@ -37,6 +37,13 @@ _POWERS, _MOST_CORRECT = (0.25, 3.0), 0.75
 _FINEST = 1e-6
 
 
+_FACTOR = "RLOO's advantages are G / (G - 1) times the centered ones"
+_SIGNS = "in groups of two ranks and z-scores are both the sign of the difference, but for the z-score's epsilon"
+_LEFT = "what is left is its epsilon, weight decay and gradient clipping"
+_FINE_EPSILON = 1e-3
+"""Of z-scores, far below the differences of rewards."""
+
+
 @dataclass(frozen=True)
 class NoOp:
     """Two arms between which there is nothing to find."""
@@ -62,11 +69,9 @@ def no_ops(arms: Mapping[str, Mapping[str, Any]]) -> list[NoOp]:
         if _reduced(a) == _reduced(b):
             found.append(NoOp(first, second, "same", _joined(reasons)))
         elif _reduced(a, up_to_a_constant=True) == _reduced(b, up_to_a_constant=True):
-            why = (
-                "RLOO's advantages are G / (G - 1) times the centered ones, and Adam divides by its gradients' size: "
-                "what is left is its epsilon, weight decay and gradient clipping"
-            )
-            found.append(NoOp(first, second, "same up to a constant", _joined([*reasons, why])))
+            signs = _RANK in (_target(a["advantage"]), _target(b["advantage"]))
+            why = f"{_SIGNS if signs else _FACTOR}, and Adam divides by its gradients' size: {_LEFT}"
+            found.append(NoOp(first, second, "same up to a constant", _joined([why] if signs else [*reasons, why])))
     return found
 
 
@@ -105,7 +110,18 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
     scale_free = _is_scale_free(kept["optimizer"]) and _is_without_kl(config)
     if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
         advantage = {"_target_": _CENTERED}
+    if up_to_a_constant and scale_free and _is_sign(advantage, _group_size(config)):
+        advantage = {"_target_": "a sign"}
     return kept | {"loss": loss, "advantage": advantage}
+
+
+def _is_sign(advantage: Mapping[str, Any], group_size: int) -> bool:
+    """Whether it says of two rewards which is larger, and nothing else."""
+    if group_size != 2:
+        return False
+    if _target(advantage) == _RANK:
+        return advantage.get("ties", "average") != "random" and advantage.get("resolution", 0.0) <= _FINE_EPSILON
+    return _target(advantage) == _ZSCORE and advantage.get("epsilon", 1.0) <= _FINE_EPSILON
 
 
 def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:

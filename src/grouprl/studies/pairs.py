@@ -46,19 +46,21 @@ class PairComparison:
     """Numbers of seeds that the study looks after; empty: it looks once."""
     same: bool = False
     """Whether every problem has the same score in both arms, for every seed."""
-    nothing_solved: bool = False
-    """Whether no run of either got anything right."""
+    all_alike: bool | None = None
+    """Where every completion of both is right or every one wrong: which; a test too easy or too hard to tell."""
     pairs: int = 1
     """How many are compared together."""
     split: VarianceSplit | None = None
     """Where the variance of the difference comes from; None: it is not known."""
     saturation: SaturationTest | None = None
     """Efficiency and ceiling apart; None: too few evaluations, or curves that do not level off."""
+    decided_after: int | None = None
+    """Of a study that looked on after this pair was decided, the seeds after which it was, and which this is of."""
 
     @property
     def ending(self) -> Ending:
         """What the study says of the pair. With several looks one interval says all of it."""
-        if self.same and self.test.single.seeds > 1 and not self.nothing_solved:
+        if self.same and self.test.single.seeds > 1 and self.all_alike is None:
             return "identical"
         if not self.test.single.sd > 0:
             return "undecided"  # no variance between seeds, and so no test
@@ -111,6 +113,10 @@ class PairComparison:
         )
 
     @property
+    def _when(self) -> str:
+        return "" if self.decided_after is None else f" (after {self.decided_after} seeds)"
+
+    @property
     def planned_level(self) -> float:
         """Of one test: that of the looks, or Bonferroni's share for all pairs."""
         return self.level if self.looks else self.level / self.pairs
@@ -122,19 +128,22 @@ class PairComparison:
         interval = f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]"
         margin = f"{100 * self.margin:g} point{'s' if self.margin != 0.01 else ''}"
         if self.ending == "identical":
-            return f"{self.first} and {self.second} are identical on every seed."
+            return f"{self.first} and {self.second} are identical on every seed{self._when}."
         if self.better is not None:
             worse = self.first if self.better == self.second else self.second
             low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
-            return f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]."
+            return (
+                f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]{self._when}."
+            )
         if self.ending == "equivalent":
             low, high = self.test.inner
             said = f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{'' if self.looks else ' (90%)'}"
-            return f"{self.first} and {self.second} are equivalent within {margin}: {said}."
+            return f"{self.first} and {self.second} are equivalent within {margin}: {said}{self._when}."
         if test.single.seeds == 1:
             return f"{self.first} against {self.second}: one seed decides nothing."
-        if self.nothing_solved:
-            return f"{self.first} against {self.second}: no run of either solved anything, which says nothing of them."
+        if self.all_alike is not None:
+            what = "every run of both solved everything" if self.all_alike else "no run of either solved anything"
+            return f"{self.first} against {self.second}: {what}, which says nothing of them."
         if not test.single.sd > 0:
             return (
                 f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."
@@ -144,5 +153,6 @@ class PairComparison:
             return f"{said}; a difference of {margin} would most likely have been seen."
         low, high = self.more_seeds
         more = f"between {low} and {high if high < _MANY else f'more than {_MANY}'}"
+        more = more if low < _MANY else f"more than {_MANY}"
         what = f"{more} more seeds, in a study of their own, would show a difference of {margin} four times in five"
         return f"{said}; {what}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ REPETITION = "seed"
 ONLY_BASE = "the one base"
 """Where no base is swept."""
 _FEW = 6
-"""Seeds below which sign flips can never decide, and t takes more than two standard deviations."""
+"""Seeds below which sign flips can never decide."""
 BASES = ("policy", "policy.path", "data.seed")
 """Options whose values are bases where they are swept: a verdict on one is a verdict on that one."""
 _SHAPE: Shape = {
@@ -38,7 +39,9 @@ _LATER = ("changes", "conditions", "later_seeds", "later_arms", "later_bases", "
 """What is not decided before the first run."""
 _AS_WRITTEN = ("question", "metric", "margin", "baseline", "conditions", "ended_after")
 _SETS = ("arms", "bases", "controls", "later_arms", "later_bases")
+_WRITTEN_AFTER = "written after"
 _OF_NO_ARM = (REPETITION, "study")
+EDITED = "Put it back, or run it again: a study is judged by what its runs wrote."
 _REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
 
 
@@ -98,7 +101,7 @@ class StudyPlan:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric}: choose one of {', '.join(METRICS)}.")
-        if not self.margin > 0:
+        if not 0 < self.margin < math.inf:
             raise ValueError(f"margin={self.margin:g}: give a number of points above 0.")
         if self.looks:
             check_looks(self.looks)
@@ -113,18 +116,16 @@ class StudyPlan:
         return ((len(every.arms) + len(every.controls)) * len(every.seeds) + tuning) * len(every.bases)
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was written after runs of it had ended, which could be known then."""
+        return any(change.startswith(_WRITTEN_AFTER) for change in self.changes)
+
+    @property
     def enlarged(self) -> StudyPlan:
         """With what was added after it began."""
-        return replace(
-            self,
-            seeds=(*self.seeds, *self.later_seeds),
-            arms={**self.arms, **self.later_arms},
-            bases={**self.bases, **self.later_bases},
-            later_seeds=(),
-            later_arms={},
-            later_bases={},
-            changes=(),
-        )
+        seeds, arms = (*self.seeds, *self.later_seeds), {**self.arms, **self.later_arms}
+        none: Any = {"later_seeds": (), "later_arms": {}, "later_bases": {}, "changes": ()}
+        return replace(self, seeds=seeds, arms=arms, bases={**self.bases, **self.later_bases}, **none)
 
     @property
     def swept(self) -> set[str]:
@@ -154,8 +155,8 @@ class StudyPlan:
         """Write it to a study's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self)
-        said = {"announced": self.describe(), "budget": f"{self.runs} runs", "digest": self.digest}
-        write_json(folder / PLAN_FILE, content | said | {"seal": _seal(self)})
+        said = {"announced": self.describe(), "budget": f"{self.runs} runs"}
+        write_json(folder / PLAN_FILE, content | said | {"digest": self.digest, "seal": _seal(self, said)})
 
     def describe(self) -> list[str]:
         """Lines that say what is asked and what can be seen."""
@@ -207,7 +208,8 @@ def read_plan(folder: Path) -> StudyPlan | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{file}: {error} {_REMEDY}.") from error
-    if (plan.digest, _seal(plan)) != (content["digest"], content["seal"]):
+    said = {name: content.get(name) for name in ("announced", "budget")}
+    if plan.digest != content["digest"] or content["seal"] not in (_seal(plan, said), _seal(plan)):
         raise FileError(f"{file}: it was changed after it was written (its digest is another one). {_REMEDY}.")
     return plan
 
@@ -227,9 +229,10 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _seal(plan: StudyPlan) -> str:
-    """Digest of all of a plan; what an earlier version did not have counts where there is any."""
-    return _digest({k: v for k, v in asdict(plan).items() if v or k not in ("later_arms", "later_bases")})
+def _seal(plan: StudyPlan, said: Mapping[str, Any] | None = None) -> str:
+    """Digest of all of a plan, with what it announced: an earlier version left that out, and had no later arms."""
+    content = {k: v for k, v in asdict(plan).items() if v or k not in ("later_arms", "later_bases")}
+    return _digest({**content, **(said or {})})
 
 
 def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
@@ -246,7 +249,9 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
     if first is None or not first.compares:  # a sweep without a question has nothing to hold to
         seen = _seen_before(plan, folder)
         if plan.compares and seen:
-            said = f"written after {len(seen)} of its runs had ended ({', '.join(seen[:3])}{', ...' * (len(seen) > 3)})"
+            said = (
+                f"{_WRITTEN_AFTER} {len(seen)} of its runs had ended ({', '.join(seen[:3])}{', ...' * (len(seen) > 3)})"
+            )
             plan = replace(plan, changes=(said,))
         plan.write(folder)
         return plan
@@ -268,9 +273,9 @@ def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
         seeds = [seed for seed in plan.seeds if seed not in (*first.seeds, *first.later_seeds)]
         first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *seeds))
         if not (first.looks or first.tuning):
-            arms = {name: of for name, of in plan.arms.items() if name not in first.arms}
-            bases = {name: of for name, of in plan.bases.items() if name not in first.bases}
-            first = replace(first, later_arms={**first.later_arms, **arms}, later_bases={**first.later_bases, **bases})
+            arms = {name: of for name, of in {**first.later_arms, **plan.arms}.items() if name not in first.arms}
+            bases = {name: of for name, of in {**first.later_bases, **plan.bases}.items() if name not in first.bases}
+            first = replace(first, later_arms=arms, later_bases=bases)
         first.write(folder)
     return first
 
@@ -282,13 +287,10 @@ def _seen_before(plan: StudyPlan, folder: Path) -> list[str]:
         for of_base in plan.bases.values()
         for of_arm in plan.arms.values()
     }
-    found = []
-    for run in sorted(file.parent for file in folder.glob(f"*/{RESULT_FILE}")):
-        result = read_result(run) or {}
-        ours = identifying_options(result.get("overrides", ())) in wanted and result.get(REPETITION) in plan.seeds
-        if ours and result["state"] in ENDED:
-            found.append(run.name)
-    return found
+    results = {file.parent.name: read_result(file.parent) or {} for file in sorted(folder.glob(f"*/{RESULT_FILE}"))}
+    ended = {run: result for run, result in results.items() if result.get("state") in ENDED}
+    ours = {run for run, result in ended.items() if identifying_options(result.get("overrides", ())) in wanted}
+    return [run for run in ended if run in ours and ended[run].get(REPETITION) in plan.seeds]
 
 
 def _tried(tuning: Tuning | None) -> str:

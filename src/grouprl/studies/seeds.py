@@ -19,7 +19,7 @@ from grouprl.statistics.crossed import (
 )
 from grouprl.statistics.proportions import pass_at_k
 from grouprl.statistics.saturation import Saturation, compare_saturation, fit_saturation
-from grouprl.statistics.seeds import LEVEL, correlation, equivalence, paired_t, sign_flip, welch
+from grouprl.statistics.seeds import LEVEL, correlation, differences_of, equivalence, paired_t, sign_flip, welch
 from grouprl.statistics.sequential import look
 from grouprl.statistics.several import PairTest, max_t
 from grouprl.studies.outcomes import Outcome
@@ -182,7 +182,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, samp
 def _pair(
     first: Arm, second: Arm, test: PairTest, margin: float, level: float, looks: tuple[int, ...], pairs: int
 ) -> PairComparison:
-    differences = (second.scores - first.scores).tolist()
+    differences = differences_of(first.scores, second.scores)
     related = correlation(first.scores.tolist(), second.scores.tolist())
     several, greedy = len(differences) > 1, second.greedy - first.greedy
     same = np.array_equal(first.shares, second.shares) and np.array_equal(first.greedy, second.greedy, equal_nan=True)
@@ -192,10 +192,12 @@ def _pair(
         second=second.name,
         test=test,
         flips=sign_flip(differences) if several else math.nan,
-        general=crossed(second.shares - first.shares),
-        unpaired=welch(first.scores.tolist(), second.scores.tolist()) if several and related < UNCORRELATED else None,
-        greedy=None if np.isnan(greedy).any() else paired_t(greedy.tolist()),
-        coverage=paired_t((second.coverage.mean(axis=1) - first.coverage.mean(axis=1)).tolist()),
+        general=crossed(np.round(second.shares - first.shares, 12), level),
+        unpaired=welch(first.scores.tolist(), second.scores.tolist(), level)
+        if several and related < UNCORRELATED
+        else None,
+        greedy=None if np.isnan(greedy).any() else paired_t(differences_of(first.greedy, second.greedy), level),
+        coverage=paired_t(differences_of(first.coverage.mean(axis=1), second.coverage.mean(axis=1)), level),
         solved=int(((solved[1] > 0.5) & (solved[0] == 0)).sum()),
         lost=int(((solved[0] > 0.5) & (solved[1] == 0)).sum()),
         equivalence_p=equivalence(differences, margin),
@@ -204,11 +206,17 @@ def _pair(
         level=level,
         looks=looks,
         same=same,
-        nothing_solved=same and not (first.shares.any() or np.nan_to_num(first.greedy).any()),
+        all_alike=_all_alike(first) if same else None,
         pairs=pairs,
         split=None if same else _split(first, second),
         saturation=None if same else compare_saturation(first.curves, second.curves),
     )
+
+
+def _all_alike(arm: Arm) -> bool | None:
+    """Right or wrong, where every completion of every run is; a missing greedy one says nothing."""
+    marks = np.concatenate([arm.shares.ravel(), arm.greedy[~np.isnan(arm.greedy)]])
+    return None if marks.min() != marks.max() or marks.max() not in (0.0, 1.0) else bool(marks.max())
 
 
 def _curve(run: Outcome) -> Saturation | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options
+from grouprl.studies.plan import EDITED, REPETITION, OutcomeError, StudyPlan, identifying_options
 from grouprl.studies.records import records_in
 from grouprl.training.records import ENDED
 
@@ -44,6 +44,8 @@ def tried(plan: StudyPlan, folder: Path) -> list[Tried]:
     for record in records_in(folder):
         if record.result.get(REPETITION) not in plan.tuning.seeds or record.result["state"] not in ENDED:
             continue
+        if faults := record.edited(weights=False):
+            raise OutcomeError(f"{record.place}: its {' and '.join(faults)} is not what was written. {EDITED}")
         try:
             score = float(record.outcome().scores(plan.metric).mean())
         except OutcomeError:
@@ -82,6 +84,7 @@ def table(plan: StudyPlan, attempts: Sequence[Tried]) -> list[str]:
         f"Tuned before the study: {plan.tuning.option}, the same values for every arm, seeds {seeds}. In percent.",
         "",
     ]
+    lines[0] += " Scored on the study's own held-out problems, which is kinder to an arm with more to choose from."
     lines.append(f"| arm | {' | '.join(plan.tuning.values)} | taken |")
     lines.append("|" + "---|" * (len(plan.tuning.values) + 2))
     for one in attempts:

@@ -13,8 +13,9 @@ from grouprl.files import finite, write_json, write_text
 from grouprl.statistics.several import pairs_of
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
+from grouprl.studies.looks import compare_at_looks
 from grouprl.studies.outcomes import Outcome, differing_settings, other_conditions
-from grouprl.studies.plan import REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
+from grouprl.studies.plan import EDITED, REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
 from grouprl.studies.records import records_in
 from grouprl.studies.seeds import StudyComparison, compare_arms
 from grouprl.studies.show import text
@@ -24,7 +25,6 @@ from grouprl.training.records import ENDED
 DECIDED, UNDECIDED = 0, 3
 """Exit codes of commands that end in a verdict; 1 and 2 are errors."""
 VERDICT_FILE, VERDICT_JSON = "verdict.md", "verdict.json"
-_EDITED = "Put it back, or run it again: a study is judged by what its runs wrote."
 _NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
 _MIXED = "Runs of one seed were made on several kinds of processor: a difference may be theirs. Nothing is decided."
 _CONTROL = "control "
@@ -57,7 +57,8 @@ class StudyVerdict:
         """Whether all planned runs have ended, and every planned pair is decided on every base."""
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
         known = bool(pairs) and not self.not_compared
-        return self.settled and known and all(pair.ending != "undecided" for pair in pairs)
+        planned = self.settled and not self.plan.is_late
+        return planned and known and all(pair.ending != "undecided" for pair in pairs)
 
     @property
     def settled(self) -> bool:
@@ -84,6 +85,8 @@ class StudyVerdict:
         """What to do about it, in one line."""
         if not self.complete:
             return "Next: give the study's command again, which goes on where it stopped."
+        if self.plan.is_late:
+            return "Next: the same on other seeds, whose plan is there before its runs (study=NAME)."
         if self.mixed:
             return "Next: run it on one kind of processor, in a study of its own (study=NAME)."
         if self.decided:
@@ -101,12 +104,14 @@ class StudyVerdict:
     def judged_lines(self) -> list[tuple[str, bool]]:
         """The verdicts, and whether each is one."""
         several = len(self.plan.bases) > 1
+        said = f"{'exploratory, ' if self.plan.is_late else ''}{'' if self.settled else 'so far, '}"
+        binds = self.settled and not self.plan.is_late
         lines = [] if self.complete else [(_NOT_YET, False)]
         lines += [(_MIXED, False)] if self.mixed else []
         lines += [
             (
-                f"{'' if self.settled else 'so far, '}{f'{base}: ' if several else ''}{pair.verdict}",
-                self.settled and pair.ending != "undecided",
+                f"{said}{f'{base}: ' if several else ''}{pair.verdict}",
+                binds and pair.ending != "undecided",
             )
             for base, comparison in self.bases.items()
             for pair in comparison.pairs
@@ -118,7 +123,7 @@ class StudyVerdict:
             )
             for base, first, second in (self.not_compared if self.complete else ())
         ]
-        return lines + ([(line, self.decided) for line in self._over_bases()] if several else [])
+        return lines + ([(f"{said}{line}", self.decided) for line in self._over_bases()] if several else [])
 
     def _over_bases(self) -> Iterator[str]:
         """A count, and no interval: a few bases are not a sample of bases."""
@@ -152,7 +157,7 @@ class StudyVerdict:
     def write(self, folder: Path) -> None:
         """Write it to a study's folder, as Markdown and as JSON."""
         write_text(folder / VERDICT_FILE, self.page())
-        write_json(folder / VERDICT_JSON, finite(self.as_json()))
+        write_json(folder / VERDICT_JSON, _rounded(finite(self.as_json())))
 
     def page(self) -> str:
         """What is written as Markdown."""
@@ -172,6 +177,15 @@ class StudyVerdict:
             "exploratory": list(self.plan.changes),
             "notes": list(self.notes),
         }
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to nine digits, which are the same on every processor."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> StudyVerdict:
@@ -210,8 +224,11 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
             notes += [f"{arm} on {base}: no result of {REPETITION} {waiting}"] if waiting else []
         comparable = len(arms) > 1 and plan.baseline in (None, *arms)
         if comparable and set.intersection(*(set(runs) for runs in arms.values())):
-            compared[base] = compare_arms(
-                arms, metric=plan.metric, margin=plan.margin / 100, baseline=plan.baseline, looks=plan.looks
+            settings: dict[str, Any] = {"metric": plan.metric, "margin": plan.margin / 100, "baseline": plan.baseline}
+            compared[base] = (
+                compare_at_looks(arms, planned, plan.looks, **settings)
+                if plan.looks
+                else compare_arms(arms, **settings)
             )
         controls = {name: found.get((base, f"{_CONTROL}{name}"), {}) for name in plan.controls}
         first = found.get((base, next(iter(plan.arms))))
@@ -273,7 +290,7 @@ def runs_of(
         if seed in found.get(place, {}) or (*place, seed) in without:
             raise OutcomeError(f"{run} and another folder hold the same run: {place[1]}, {REPETITION} {seed}.")
         if faults := record.edited(weights=False):
-            raise OutcomeError(f"{run}: its {' and '.join(faults)} is not what was written. {_EDITED}")
+            raise OutcomeError(f"{run}: its {' and '.join(faults)} is not what was written. {EDITED}")
         try:
             found.setdefault(place, {})[seed] = record.outcome()
         except OutcomeError as error:

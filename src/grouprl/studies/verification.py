@@ -63,7 +63,7 @@ def edited(run: Path, result: Mapping[str, Any], *, weights: bool = True) -> lis
     """
     written = result.get("digests", {})
     if not written:
-        return []  # it failed before it wrote anything, or is older than digests are
+        return ["digests"] if evaluations_in(run) else []  # it failed before it wrote anything
     now = sealed(run, result, weights=weights)
     return [name for name in now if written.get(name) != now[name] and (name in written or name != _RESULT)]
 

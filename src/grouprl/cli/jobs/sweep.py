@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -30,6 +30,12 @@ from grouprl.studies.plan import OutcomeError, StudyError, StudyPlan, begin
 from grouprl.studies.table import progress, table_of
 from grouprl.training import signals
 from grouprl.training.records import read_result, settle, shown, versions
+
+if TYPE_CHECKING:
+    from grouprl.studies.verdict import StudyVerdict
+
+_MOST_SEEDS = 40
+"""That anybody would run to decide one pair."""
 
 _WAIT_S = 10.0
 """For the processes of a launcher to end that a signal stopped."""
@@ -253,16 +259,30 @@ def _conclude(plan: StudyPlan, folder: Path, command: Sequence[str]) -> int:
     report = write_report(verdict, folder)
     print(f"\n{verdict.describe()}\n\nTo look at: {shlex.quote(str(shown(report)))}")
     print(f"Again: python compare.py {shlex.quote(str(shown(folder)))}")
-    if not verdict.decided:
-        print(f"To decide it, a study that looks several times, on other seeds: {_next(plan, folder, command)}")
+    if verdict.complete and not verdict.decided:
+        print(_next(verdict, folder, command))
     return verdict.exit_code
 
 
-def _next(plan: StudyPlan, folder: Path, command: Sequence[str]) -> str:
-    """The command of a study that goes on where one ended undecided: its own seeds are spent on its one verdict."""
-    ours = ("seed", "study", "until", "looks")
+def _next(verdict: StudyVerdict, folder: Path, command: Sequence[str]) -> str:
+    """What to do where a study ended undecided: its own seeds are spent on its one verdict."""
+    ours, plan = ("seed", "study", "until", "looks"), verdict.plan
     kept = [option for option in command if option.partition("=")[0] not in ours]
+    needed = [pair.more_seeds for comparison in verdict.bases.values() for pair in comparison.pairs
+              if pair.ending == "undecided" and pair.more_seeds]  # fmt: skip
+    least = max((low for low, _ in needed), default=0)
+    if least > _MOST_SEEDS:
+        return (
+            f"To decide it at least {least} more seeds are needed: more held-out problems (data.heldout_size), more "
+            "samples of each (final_eval_samples) or a larger margin come cheaper."
+        )
+    usual = plan.looks or LOOKS
+    most = max(usual[-1], least)
+    looks = [most * look // usual[-1] for look in usual]
     first = max(*plan.seeds, *plan.later_seeds, 0) + 1
-    last = first + max(plan.looks or LOOKS)
-    more = ["until=decided", f"seed=range({first},{last})", f"study={folder.name}_2"]
-    return f"{program('train')} {shlex.join([*kept, *more])}"
+    more = ["until=decided", *([f"looks=[{','.join(map(str, looks))}]"] if looks != [*LOOKS] else [])]
+    more += [f"seed=range({first},{first + most})", f"study={folder.name}_2"]
+    return (
+        "To decide it, a study that looks several times, on other seeds: "
+        f"{program('train')} {shlex.join([*kept, *more])}"
+    )

@@ -33,8 +33,7 @@ def read_table(file: Path) -> Outcomes:
     """Outcomes of a CSV file.
 
     Raises:
-        FileError: It lacks a column, or a row of it is no completion, or runs have other problems or other numbers of
-            samples.
+        FileError: It lacks a column, or a row of it is no completion, or runs have other problems.
     """
     marks: dict[tuple[str, str, int], dict[str, dict[int, bool]]] = defaultdict(lambda: defaultdict(dict))
     tokens: dict[tuple[str, str, int], int] = defaultdict(int)
@@ -65,7 +64,7 @@ def outcomes_of(
         tokens: Of each run's completions together, where they are known.
 
     Raises:
-        FileError: Runs have other problems, or other numbers of samples.
+        FileError: Runs have other problems, or a run has not as many samples of each.
     """
     found: Outcomes = {}
     problems = sorted(next(iter(marks.values())))
@@ -73,14 +72,6 @@ def outcomes_of(
         base, arm, seed = run
         outcome = _outcome(where, run, of_run, problems, tokens.get(run, 0))
         found.setdefault(base, {}).setdefault(arm, {})[seed] = outcome
-    sizes = {
-        run.last.correct.shape[1]: run.name
-        for arms in found.values()
-        for runs in arms.values()
-        for run in runs.values()
-    }
-    if len(sizes) > 1:
-        raise FileError(f"{where}: {' and '.join(sizes.values())} have other numbers of samples: {sorted(sizes)}.")
     return found
 
 

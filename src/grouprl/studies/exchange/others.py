@@ -41,6 +41,13 @@ def read_arms(arms: Mapping[str, Sequence[Path]], column: str | None = None, cho
     return outcomes_of(marks, "the files of --arm")
 
 
+def measured_in(arms: Mapping[str, Sequence[Path]]) -> str:
+    """What files of `read_arms` hold, in words: TRL's are completions of training, of all its steps together."""
+    paths = [path for of in arms.values() for path in of]
+    of_trl = any(path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))) for path in paths)
+    return f"the share of right {'training completions, all steps together' if of_trl else 'samples'}"
+
+
 def _marks(path: Path, column: str | None, chosen: str | None) -> dict[str, dict[int, bool]]:
     if not path.exists():
         raise FileError(f"{path}: there is no such file or folder.")
@@ -72,7 +79,9 @@ def _of_lm_eval(file: Path, column: str | None, chosen: str | None) -> Iterator[
         if chosen not in (None, name):
             continue
         metrics = row.get("metrics") or []
-        yield f"{task}/{row['doc_id']}", _mark(row, _column(column, metrics, where), where)
+        named = [column] if column is not None and not metrics and column in row else metrics
+        document = "".join(f", {str(row[name])[:8]}" for name in ("doc_hash", "target_hash") if row.get(name))
+        yield f"{task}/{row['doc_id']}{document}", _mark(row, _column(column, named, where), where)
     if chosen is not None and chosen not in filters:
         raise FileError(f"{file}: no filter {chosen}; there are {', '.join(sorted(filters))}.")
 
@@ -81,7 +90,7 @@ def _of_trl(file: Path, column: str | None) -> Iterator[tuple[str, bool]]:
     for number, row in enumerate(read_parquet(file, _OF_TRL, remedy="Give a file that TRL wrote"), start=1):
         where = f"{file}, row {number}"
         name = _column(column, sorted(row.keys() - _NO_REWARDS), where)
-        yield f"step {row['step']}, {row['prompt']}", _mark(row, name, where)
+        yield str(row["prompt"]), _mark(row, name, where)
 
 
 def _column(column: str | None, there: Sequence[str], where: str) -> str:

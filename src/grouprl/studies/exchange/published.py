@@ -129,7 +129,7 @@ def read_published(folder: Path) -> list[PublishedRun]:
     columns = ("run", "iteration", *HELDOUT_COLUMNS)
     for row in read_parquet(folder / HELDOUT_FILE, columns, remedy=_REMEDY):
         completions[row.pop("run")][row.pop("iteration")].append(row)
-    found = []
+    found: list[PublishedRun] = []
     with (folder / RESULTS_FILE).open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
@@ -137,6 +137,8 @@ def read_published(folder: Path) -> list[PublishedRun]:
             except (KeyError, TypeError, ValueError) as error:
                 where = f"{folder / RESULTS_FILE}, row {number}"
                 raise FileError(f"{where}: not a run ({type(error).__name__}: {error}). {_REMEDY}.") from error
+    if orphans := sorted(completions.keys() - {run.result["run"] for run in found}):
+        raise FileError(f"{folder / HELDOUT_FILE}: {RESULTS_FILE} has no row of {orphans[0]}. {_REMEDY}.")
     return found
 
 

@@ -17,6 +17,11 @@ AXES = {"iterations": 1.0, "sampled tokens, thousands": 1e-3, "seconds of sampli
 """What the curves are drawn over, and the factor of what is counted."""
 
 
+DRAWN_ALIKE = 2e-4
+"""Share of pixels up to which two pictures are one: another version of the drawing library smooths edges otherwise."""
+_VISIBLE = 0.25
+
+
 @dataclass(frozen=True)
 class Curve:
     """Held-out pass@1 of a run, with its place on each axis of `AXES`."""
@@ -79,6 +84,14 @@ def draw_differences(comparison: StudyComparison, file: Path) -> None:
     panel.set_xlabel("points")
     panel.legend(fontsize=8, loc="best")
     _save(figure, file)
+
+
+def pixels_apart(first: Path, second: Path) -> float:
+    """Share of pixels in which two PNGs differ visibly; 1 where they have other sizes."""
+    from matplotlib.image import imread
+
+    a, b = (imread(file) for file in (first, second))
+    return float((np.abs(a - b).max(axis=2) > _VISIBLE).mean()) if a.shape == b.shape else 1.0
 
 
 def _figure(panels: int, *, height: float) -> tuple[Any, Sequence[Any]]:

@@ -8,10 +8,10 @@ import pytest
 
 from grouprl.cli.compare import main as compare
 from grouprl.cli.tables import main as tables
+from grouprl.evaluation.comparison import Comparison, describe, is_decided
 from grouprl.evaluation.results import write_results
 from grouprl.files import write_parquet
 from grouprl.statistics.questions import paired_difference
-from grouprl.studies.comparison import Comparison, describe, is_decided
 from grouprl.training.export import main as export
 from grouprl.training.records import write_result
 
