@@ -268,7 +268,10 @@ def test_two_evaluations_are_paired(run, tmp_path, capsys):
     compare.main(["a", "b", "--json", "pairs.json"])
     text = capsys.readouterr().out
     assert text.count("B is better") == 2
-    pairs = json.loads((tmp_path / "pairs.json").read_text())
+    found = json.loads((tmp_path / "pairs.json").read_text())
+    assert (found["kind"], found["decided"]) == ("evaluations", True)
+    assert found["verdicts"] == ["tiny/tir: B is better", "tiny_hard/tir: B is better"]
+    pairs = found["benchmarks"]
     assert [pair["key"] for pair in pairs] == ["tiny/tir", "tiny_hard/tir"]
     with pytest.raises(SystemExit) as left:
         compare.main(["a", "a"])

@@ -7,8 +7,8 @@ from grouprl.answers.process import limit_memory
 from grouprl.answers.text import as_choice, extract, key_of, last_box, nfkc, split_unit, spoken, tidy
 from grouprl.data.contamination import overlaps
 from grouprl.data.contamination import tokenize as problem_tokens
+from grouprl.data.exemplars import _CALCULATOR
 from grouprl.data.rows import gold_answer
-from grouprl.evaluation.exemplars import _CALCULATOR
 from grouprl.files import _depth
 from grouprl.rewards.rules import has_box, has_notation, has_steps
 from grouprl.sampling.tools.transcript import pending_code

@@ -34,13 +34,13 @@ def numbers(file):
 @pytest.mark.slow
 def test_a_study_handed_on_gives_the_same_verdict(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
+    begin(plan_of(swept, []), Path("s"))
     for base in ("tiny", "tiny_b"):
         for seed in range(4):
             for advantage, more in (("rank", 0.0), ("zscore", 0.1)):
                 folder = Path(f"s/{base}-{advantage}-{seed}")
                 make_run(folder, advantage=advantage, seed=seed, chances=HARD + more, policy=base)
-    swept = {"policy": ["tiny", "tiny_b"], "advantage": ["rank", "zscore"], "seed": ["0", "1", "2", "3"]}
-    begin(plan_of(swept, []), Path("s"))
     call = prints(compare.main, capsys)
     code, text = call("s", "--export", "results.csv", "--json", "study.json")
     other, again = call("results.csv", "--json", "table.json")
@@ -52,11 +52,11 @@ def test_a_study_handed_on_gives_the_same_verdict(tmp_path, monkeypatch, capsys)
 def test_what_a_table_cannot_say_is_in_the_command_that_is_printed(tmp_path, monkeypatch, capsys):
     """Looks and margin are the plan's; a study under way is not handed on."""
     monkeypatch.chdir(tmp_path)
+    swept = {"advantage": ["rank", "zscore"], "seed": [str(seed) for seed in range(6)]}
+    begin(plan_of(swept, [], looks=(2, 4, 6), margin=8.0), Path("s"))
     for seed in range(6):
         for advantage, more in (("rank", 0.0), ("zscore", 0.04)):
             make_run(Path(f"s/{advantage}-{seed}"), advantage=advantage, seed=seed, chances=HARD + more)
-    swept = {"advantage": ["rank", "zscore"], "seed": [str(seed) for seed in range(6)]}
-    begin(plan_of(swept, [], looks=(2, 4, 6), margin=8.0), Path("s"))
     call = prints(compare.main, capsys)
     code, text = call("s", "--export", "results.csv")
     again = shlex.split(text.splitlines()[-1].removeprefix("Again: python compare.py "))

@@ -43,6 +43,7 @@ def verified(capsys, *arguments):
     return prints(verify.main, capsys)(*arguments)
 
 
+@pytest.mark.slow
 def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
     call = prints(compare.main, capsys)
     code, whole = call("s", "--json", "s.json", "--report")
@@ -125,6 +126,7 @@ def test_a_run_that_was_left_out_is_missed(published, capsys):
     assert (code, "p: not all planned runs are in it" in text) == (1, True), text
 
 
+@pytest.mark.slow
 def test_another_picture_is_named(published, capsys):
     """In the folder, in the page, or gone."""
     prints(compare.main, capsys)("p", "--report")
@@ -172,6 +174,7 @@ def test_a_damaged_file_is_named(published, capsys, name):
     assert (code, name in text, "Traceback" in text) == (1, True, False), text
 
 
+@pytest.mark.slow
 def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
     """Whatever was edited, in the folder of the runs or as published, and where a run is called failed."""
     call = prints(compare.main, capsys)

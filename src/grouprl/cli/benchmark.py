@@ -28,7 +28,7 @@ from grouprl.files import Row, refuse_links, write_parquet, write_text
 from grouprl.training.records import LOCK_FILE, read_result, source_commit, versions
 
 if TYPE_CHECKING:
-    from grouprl.evaluation.exemplars import Exemplar
+    from grouprl.data.exemplars import Exemplar
     from grouprl.evaluation.runner import EvaluationSettings
     from grouprl.policy.policy import Policy
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from grouprl.batch import Prompts
+from grouprl.data.exemplars import Exemplar
 from grouprl.data.rows import Problem
 from grouprl.data.templates import chat_template
 
@@ -17,7 +18,12 @@ _CHARACTERS = 16
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, problem: str, *, style: PromptStyle = "auto", system: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    problem: str,
+    *,
+    style: PromptStyle = "auto",
+    system: str | None = None,
+    exemplars: Sequence[Exemplar] = (),
 ) -> str:
     """The text a policy is given for a problem.
 
@@ -28,6 +34,8 @@ def render(
             ``Answer:``; ``auto``: chat where there is a template.
         system: System message (with ``plain``: the first line; of a template that has no place for it: before the
             problem).
+        exemplars: Worked examples before it: as turns of the chat, or with ``plain`` in the same form, a blank line
+            after each.
 
     Raises:
         ValueError: There is no chat template, or it cannot be used (see `grouprl.data.templates.chat_template`).
@@ -37,13 +45,18 @@ def render(
         raise ValueError("prompt.style=chat, but the tokenizer has no chat template. Use prompt.style=plain.")
     if style == "plain" or not template:
         head = f"{system}\n\n" if system else ""
-        return f"{head}Question: {problem}\nAnswer:"
+        solved = "".join(f"Question: {shot.problem}\nAnswer: {shot.boxed}\n\n" for shot in exemplars)
+        return f"{head}{solved}Question: {problem}\nAnswer:"
     name = f"the tokenizer {tokenizer.name_or_path}".strip()
     found = chat_template(_written(name, tokenizer.get_chat_template), tokenizer.special_tokens_map, name)
+    turns = [(shot.problem, shot.boxed) for shot in exemplars] + [(problem, "")]
     if system and not found.takes_system:
-        problem, system = f"{system}\n\n{problem}", None
+        turns[0] = f"{system}\n\n{turns[0][0]}", turns[0][1]
+        system = None
     messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": problem})
+    for asked, answered in turns:
+        messages.append({"role": "user", "content": asked})
+        messages += [{"role": "assistant", "content": answered}] if answered else []
     return _written(name, lambda: tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
@@ -64,6 +77,7 @@ def encode(
     iteration: int = 0,
     style: PromptStyle = "auto",
     system: str | None = None,
+    exemplars: Sequence[Exemplar] = (),
     most_tokens: int | None = None,
 ) -> Prompts:
     """Encode problems as `Prompts`.
@@ -75,10 +89,11 @@ def encode(
         iteration: RL iteration they are for.
         style: As for `render`.
         system: As for `render`.
+        exemplars: As for `render`.
         most_tokens: Tokens that a prompt can have: of a longer one as much is encoded as shows that it has more.
     """
     results = tuple(problem.intermediate for problem in problems)
-    texts = [render(tokenizer, problem.problem, style=style, system=system) for problem in problems]
+    texts = [render(tokenizer, p.problem, style=style, system=system, exemplars=exemplars) for p in problems]
     # A chat template writes its own special tokens.
     plain = style == "plain" or not getattr(tokenizer, "chat_template", None)
     if most_tokens is not None:

@@ -9,10 +9,10 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from grouprl.data import messages
+from grouprl.data.exemplars import Exemplar
 from grouprl.data.prompts import render
 from grouprl.data.rows import LETTERS
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
-from grouprl.evaluation.exemplars import Exemplar
 
 Mode = Literal["cot", "tir"]
 _WORDS = {

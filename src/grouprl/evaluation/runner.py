@@ -13,8 +13,8 @@ from typing import Any
 from grouprl.answers.grading import GRADER_VERSION, Verdict, grade_all
 from grouprl.answers.text import Extraction
 from grouprl.batch import Prompts
+from grouprl.data.exemplars import Exemplar
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
-from grouprl.evaluation.exemplars import Exemplar
 from grouprl.evaluation.kept import INPUTS, OF_THE_POLICY, KeptBlocks
 from grouprl.evaluation.prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.evaluation.results import digest

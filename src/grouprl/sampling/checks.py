@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 from grouprl.checks import above, choice
 
 
-def group_sampler(group_size: int, max_new_tokens: int, max_sequences: int, top_k: int, top_p: float) -> None:
+def group_sampler(
+    group_size: int, max_new_tokens: int, max_sequences: int, top_k: int, top_p: float, stop: Any = ()
+) -> None:
     """Arguments of `grouprl.sampling.group.GroupSampler`."""
     if max_sequences < 1:
         raise ValueError(f"sampler.max_sequences={max_sequences}: give at least 1.")
@@ -17,6 +20,8 @@ def group_sampler(group_size: int, max_new_tokens: int, max_sequences: int, top_
             f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
             "distribution. Use sampler.top_k=0 and sampler.top_p=1."
         )
+    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+        raise ValueError(f"sampler.stop={stop}: give a list of texts, none of them empty.")
 
 
 def vllm_sampler(

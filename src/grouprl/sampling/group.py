@@ -33,13 +33,14 @@ class GroupSampler:
     """At most so many sequences are decoded at once; more prompts are taken in turns."""
     top_k: int = 0
     top_p: float = 1.0
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     """Texts that end a completion, as a token does; they are cut off its text."""
     tools: ToolRounds | None = None
     """Rounds of writing Python and being given its output (see `grouprl.sampling.rounds`); None: none."""
 
     def __post_init__(self) -> None:
-        checks.group_sampler(self.group_size, self.max_new_tokens, self.max_sequences, self.top_k, self.top_p)
+        sizes = (self.group_size, self.max_new_tokens, self.max_sequences)
+        checks.group_sampler(*sizes, self.top_k, self.top_p, self.stop)
 
     @torch.no_grad()
     def __call__(self, policy: Policy, prompts: Prompts, *, seed: int, greedy: bool = False) -> Rollouts:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from grouprl.batch import Prompts
 from grouprl.data import prompts as prompts_of
+from grouprl.data.exemplars import read_exemplars
 from grouprl.data.problems import ProblemSplits
 from grouprl.data.rows import Problem
 from grouprl.policy.policy import Policy
@@ -80,6 +81,7 @@ class PromptDataModule(L.LightningDataModule):
         seed: int = 0,
         style: prompts_of.PromptStyle = "auto",
         system: str | None = None,
+        exemplars: str | None = None,
         context: int | None = None,
         overlong: Literal["refuse", "drop"] = "refuse",
         eval_batch: int = 200,
@@ -96,6 +98,7 @@ class PromptDataModule(L.LightningDataModule):
             seed: Seed of the order.
             style: Prompt template, see `grouprl.data.prompts.render`.
             system: System message.
+            exemplars: JSONL file of worked examples before each problem (`grouprl.data.exemplars.read_exemplars`).
             context: Most tokens of prompt and completion together, if fewer than the model's.
             overlong: Refuse problems that do not fit the context, or drop them with a count.
             eval_batch: Held-out prompts a batch.
@@ -107,9 +110,12 @@ class PromptDataModule(L.LightningDataModule):
 
         most = min((length for length in (context, policy.context) if length is not None), default=None)
         room = None if most is None else most - max_new_tokens
+        shots = read_exemplars(exemplars)
 
         def encode(problems: Sequence[Problem]) -> Prompts:
-            encoded = prompts_of.encode(policy.tokenizer, problems, style=style, system=system, most_tokens=room)
+            encoded = prompts_of.encode(
+                policy.tokenizer, problems, style=style, system=system, exemplars=shots, most_tokens=room
+            )
             return _fitting(encoded, most, max_new_tokens, overlong)
 
         if not splits.train:

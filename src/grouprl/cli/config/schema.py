@@ -16,6 +16,8 @@ class PromptConfig:
     """auto, chat or plain."""
     system: str | None = MISSING
     """System message."""
+    exemplars: str | None = MISSING
+    """JSONL file of worked examples before each problem: problem, solution, answer."""
     context: int | None = MISSING
     """Most tokens of prompt and completion together, if fewer than the model's."""
     overlong: str = MISSING

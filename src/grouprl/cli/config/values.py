@@ -22,6 +22,7 @@ from grouprl.cli.config.compose import shipped_targets, without_hydra
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.saved import interpolations, other_keys
 from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
+from grouprl.data.exemplars import read_exemplars
 from grouprl.data.rows import check_first_row
 from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, with_same_problems
 from grouprl.policy.folder import check_policy_folder, model_context
@@ -313,7 +314,8 @@ def _check_policy(config: DictConfig) -> None:
 
 
 def _check_data(config: DictConfig) -> None:
-    """A file's first row has the columns that are read."""
+    """A file's first row has the columns that are read, and worked examples are some."""
+    read_exemplars(config.prompt.exemplars)
     data = config.data
     for key in ("path", "heldout_path"):
         if data.get(key) is not None:
