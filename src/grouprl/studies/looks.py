@@ -54,4 +54,5 @@ def keep_decided(found: StudyComparison, earlier: StudyComparison | None, look: 
             pair if pair.decided_after or pair.ending == "undecided" else replace(pair, decided_after=look)
             for pair in pairs
         ]
-    return replace(found, pairs=tuple(pairs))
+    undecided = any(pair.ending == "undecided" for pair in pairs)
+    return replace(found, pairs=tuple(pairs), purchases=found.purchases if undecided else ())

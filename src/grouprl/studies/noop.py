@@ -35,11 +35,10 @@ _TINY = "grouprl.data.problems.tiny_problems"
 _POWERS, _MOST_CORRECT = (0.25, 3.0), 0.75
 """Of graded rewards of the embedded task, with four intermediate results at most: levels stay apart by `_FINEST`."""
 _FINEST = 1e-6
-
-
 _FACTOR = "RLOO's advantages are G / (G - 1) times the centered ones"
 _SIGNS = "in groups of two ranks and z-scores are both the sign of the difference, but for the z-score's epsilon"
 _LEFT = "what is left is its epsilon, weight decay and gradient clipping"
+_SIGN = {"_target_": "the sign of a difference"}
 _FINE_EPSILON = 1e-3
 """Of z-scores, far below the differences of rewards."""
 
@@ -68,8 +67,8 @@ def no_ops(arms: Mapping[str, Mapping[str, Any]]) -> list[NoOp]:
         reasons = _reasons(a, b)
         if _reduced(a) == _reduced(b):
             found.append(NoOp(first, second, "same", _joined(reasons)))
-        elif _reduced(a, up_to_a_constant=True) == _reduced(b, up_to_a_constant=True):
-            signs = _RANK in (_target(a["advantage"]), _target(b["advantage"]))
+        elif (reduced := _reduced(a, up_to_a_constant=True)) == _reduced(b, up_to_a_constant=True):
+            signs = reduced["advantage"] == _SIGN
             why = f"{_SIGNS if signs else _FACTOR}, and Adam divides by its gradients' size: {_LEFT}"
             found.append(NoOp(first, second, "same up to a constant", _joined([why] if signs else [*reasons, why])))
     return found
@@ -111,7 +110,7 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
     if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
         advantage = {"_target_": _CENTERED}
     if up_to_a_constant and scale_free and _is_sign(advantage, _group_size(config)):
-        advantage = {"_target_": "a sign"}
+        advantage = _SIGN
     return kept | {"loss": loss, "advantage": advantage}
 
 
