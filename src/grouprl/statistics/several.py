@@ -79,14 +79,15 @@ def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, le
     differences = {(a, b): np.array(differences_of(scores[a], scores[b])) for a, b in pairs}
     single = {pair: paired_t(differences[pair], level) for pair in pairs}
     varying = [pair for pair in pairs if not math.isnan(single[pair].p_value) and single[pair].sd > 0]
-    largest = _largest_t(np.array([differences[pair] for pair in varying])) if varying else np.empty(0)
+    alone = len(varying) == 1
+    drawn = [] if alone else [differences[pair] for pair in varying]
+    largest = _largest_t(np.array(drawn)) if drawn else np.empty(0)
     found = []
     for pair in pairs:
         test = single[pair]
         if pair not in varying:
             found.append(PairTest(*pair, test, test.low, test.high, test.p_value, (test.low, test.high)))
             continue
-        alone = len(varying) == 1
         bound = len(varying) if test.seeds <= len(scores) else None  # correlations of so few seeds say nothing
         half, inner = (
             max(
@@ -113,11 +114,14 @@ def _largest_t(differences: np.ndarray) -> np.ndarray:
     """Draws of the largest absolute t under no difference, for differences [comparisons, seeds]."""
     seeds = differences.shape[1]
     centred = differences - differences.mean(axis=1, keepdims=True)
-    root = centred / np.linalg.norm(centred, axis=1, keepdims=True)  # root @ root.T: their correlations
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)  # unit @ unit.T: their correlations
+    root = np.linalg.qr(unit.T, mode="r").T  # the same product, of no more columns than are independent
+    root = root * np.where(np.diag(root) < 0, -1, 1)  # of one sign on every machine
+    root = root[:, np.linalg.norm(root, axis=0) > 1e-9]
     generator = np.random.default_rng(_SEED)
     found = []
     for _ in range(0, _DRAWS, _DRAWS // 8):
-        normal = generator.standard_normal((_DRAWS // 8, seeds, seeds))
+        normal = generator.standard_normal((_DRAWS // 8, seeds, root.shape[1]))
         drawn = normal @ root.T  # [draws, seeds, comparisons], of the wanted correlations within a seed
         mean = drawn.mean(axis=1)
         variance = (np.einsum("dsc,dsc->dc", drawn, drawn) - seeds * mean**2) / (seeds - 1)
