@@ -2,7 +2,9 @@
 
 import ast
 import re
+import shutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,7 +17,8 @@ from grouprl.cli.config.compose import compose_job, options_of, shipped_targets
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, check_job
 from grouprl.cli.config.schema import GROUPS, RENAMED
-from grouprl.data import messages
+from grouprl.data import messages, tiny
+from grouprl.policy import fetch as fetching
 
 STAND_INS = {
     "policy=hf": ["policy.path=tiny"],
@@ -73,8 +76,17 @@ def vllm(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", module)
 
 
+@pytest.fixture
+def fetched(tmp_path_factory, monkeypatch):
+    """The embedded policy in place of the one that is fetched."""
+    monkeypatch.setenv("GROUPRL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(fetching, "_in_hub_cache", lambda model: None)
+    shutil.copytree(Path(tiny.__file__).parent / "model", fetching.folder_of("smollm2"))
+    (fetching.folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
+
+
 @pytest.mark.parametrize(("option", "context"), cases())
-def test_every_option_composes_and_builds(option, context, problems_file, vllm):
+def test_every_option_composes_and_builds(option, context, problems_file, vllm, fetched):
     group, _, name = option.partition("=")
     overrides = [*CONTEXTS[context], option]
     for text in STAND_INS.get(option, []):

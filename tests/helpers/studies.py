@@ -28,6 +28,7 @@ def make_run(
     threads=1,
     processor="a processor",
     package="a",
+    weights="w",
     own_reward=None,
     **changes,
 ):
@@ -41,7 +42,7 @@ def make_run(
     overrides += [f"reward={own_reward}"] if own_reward else []
     machine = {"threads": threads, "precision": "32-true", "processor": processor}
     result |= {"overrides": overrides, "machine": machine, "identity": {"package": package}}
-    write_result(folder, result | {"loaded": {"heldout": str(problems)}})
+    write_result(folder, result | {"loaded": {"heldout": str(problems), "weights": weights}})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [{"iteration": n, "completion/length": 10.0, "time/sampling": 0.4} for n in range(1, 5)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

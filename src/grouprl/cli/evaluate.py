@@ -15,7 +15,7 @@ from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.saved import read_values
-from grouprl.cli.environment import prepare
+from grouprl.cli.environment import fetched_policy, prepare
 from grouprl.cli.streams import lasting_streams
 from grouprl.files import check_shape
 from grouprl.policy.folder import check_policy_folder
@@ -127,7 +127,7 @@ def _name_of(policy: str) -> str:
 
 
 def policy_folder(policy: str) -> str:
-    """The Hugging Face folder or hub id that ``policy`` names: itself, or the policy inside a run folder."""
+    """The Hugging Face folder or hub id that ``policy`` names: itself, the policy of a run, or one that is fetched."""
     if (Path(policy) / "result.json").is_file():
         policy = str(Path(policy) / "policy")
         if not Path(policy).is_dir():
@@ -136,7 +136,7 @@ def policy_folder(policy: str) -> str:
         check_policy_folder(policy)
     except ValueError as error:
         raise UsageError(str(error).replace("policy.path=", "policy=")) from error
-    return policy
+    return fetched_policy(policy)
 
 
 def _show_group(config: DictConfig, folder: str) -> None:

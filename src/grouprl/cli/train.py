@@ -18,7 +18,7 @@ from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.study import split_study
-from grouprl.cli.environment import prepare
+from grouprl.cli.environment import fetch_policies, prepare
 from grouprl.cli.jobs.job import Job, execute, is_first_process, refuse_to_overwrite
 from grouprl.cli.jobs.resume import is_resume, resumed_job
 from grouprl.cli.jobs.sweep import checked_sweep, prepare_study, run_arm, run_sweep
@@ -68,6 +68,7 @@ def _do(arguments: list[str]) -> int:
     if multirun and not shows:
         sweep = guarded(lambda: checked_sweep(study, flags, overrides), PROGRAM)
         guarded(lambda: _check_writable(sweep.folders[0]), PROGRAM)
+        guarded(lambda: fetch_policies(job.policy for batch in sweep.batches for job in batch.jobs), PROGRAM)
         return run_sweep(run, guarded(lambda: prepare_study(sweep), PROGRAM), arguments)
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if not shows and is_first_process():
@@ -81,6 +82,7 @@ def _prepare(job: DictConfig) -> None:
     folder = run_folder(job)
     _check_writable(folder)
     refuse_to_overwrite(folder)
+    fetch_policies([job.policy])
     prepare_folder(folder, job)
 
 

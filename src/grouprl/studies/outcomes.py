@@ -145,18 +145,19 @@ def outcome_of(
         OutcomeError: An evaluation has not all its samples.
     """
     evaluations = tuple(_evaluation(iteration, rows[iteration], folder) for iteration in sorted(rows))
-    identity = result.get("identity", {})
+    identity, loaded = result.get("identity", {}), result.get("loaded", {})
     greedy = [row for row in rows[max(rows)] if row["sample"] == GREEDY and row.get("text") is not None]
     return Outcome(
         name=str(result["run"]),
         seed=int(result.get("seed", 0)),
         state=result["state"],
-        heldout=result.get("loaded", {}).get("heldout", ""),
+        heldout=loaded.get("heldout", ""),
         evaluations=evaluations,
         seconds=float(result.get("seconds", 0.0)),
         folder=folder,
         overrides=tuple(result.get("overrides", ())),
-        conditions=result.get("machine", {}) | {"package": identity.get("package"), "inputs": identity.get("inputs")},
+        conditions=result.get("machine", {})
+        | {"package": identity.get("package"), "inputs": identity.get("inputs"), "weights": loaded.get("weights")},
         texts={row["problem"]: row for row in greedy},
         **measured,
     )
@@ -208,9 +209,11 @@ def _seconds_of_token(folder: Path, config: Mapping[str, Any]) -> float:
 
 
 _OF_A_TRAINER = ("threads", "precision", "deterministic", "gpu")
+_OF_A_POLICY = ("policy", "adapter")
 _CONDITIONS = {
     "package": "other versions of grouprl",
     "torch": "other versions of torch",
+    "weights": "other weights before training",
     **{name: f"other {name}" for name in _OF_A_TRAINER},
 }
 """What runs have to share, where it is not what is asked."""
@@ -230,7 +233,9 @@ def other_conditions(outcomes: Sequence[Outcome], *, asked: Collection[str]) -> 
             if before != content:
                 return f"{run} and {outcome.name} have another {file} of yours"
     for name, what in _CONDITIONS.items():
-        if {name, f"trainer.{name}", *(["trainer"] if name in _OF_A_TRAINER else [])} & set(asked):
+        groups = _OF_A_POLICY if name == "weights" else ()
+        group = ["trainer"] if name in _OF_A_TRAINER else []
+        if {name, f"trainer.{name}", *group} & set(asked) or {key.partition(".")[0] for key in asked} & set(groups):
             continue
         values = {json.dumps(outcome.conditions.get(name), sort_keys=True): outcome.name for outcome in outcomes}
         if len(values) > 1:

@@ -206,6 +206,7 @@ def _threads(jobs: int, overrides: Sequence[str]) -> int:
     found = [max(1, cores() // jobs)]
     for values in itertools.product(*policies):
         chosen = [f"{key}={value}" for key, value in zip(_POLICY, values, strict=True) if value is not None]
-        weights = weights_in(str(check_job("train", [*common, *first, *chosen]).policy.path))
+        policy = check_job("train", [*common, *first, *chosen]).policy
+        weights = weights_in(str(policy.path), policy.get("source", "auto"))
         found += [threads_for(weights, cores(), devices=jobs)] if weights else []
     return min(found)

@@ -25,6 +25,7 @@ from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
 from grouprl.data.exemplars import read_exemplars
 from grouprl.data.rows import check_first_row
 from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, with_same_problems
+from grouprl.policy.fetch import SOURCES
 from grouprl.policy.folder import check_policy_folder, model_context
 from grouprl.rewards.checks import ON_UNSCORABLE
 from grouprl.runtime.checks import ON_OUT_OF_MEMORY, halve_on_one_device
@@ -302,8 +303,10 @@ def _check_policy(config: DictConfig) -> None:
             f"max_new_tokens={config.max_new_tokens}: prompt.context={context} holds the prompt too. "
             "Use a smaller max_new_tokens or a larger prompt.context."
         )
+    if (source := config.policy.get("source", "auto")) not in SOURCES:
+        raise UsageError(f"policy.source={source}: choose one of {', '.join(SOURCES)}.")
     check_policy_folder(path)
-    context = model_context(path)
+    context = model_context(path, source)
     if context is not None and config.prompt.context is not None and config.prompt.context > context:
         raise UsageError(f"prompt.context={config.prompt.context}: the model's context is {context} tokens.")
     if context is not None and config.max_new_tokens >= context:

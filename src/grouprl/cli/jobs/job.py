@@ -25,6 +25,7 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.locks import FolderError, alone
 from grouprl.files import FileError, read_json, write_text
+from grouprl.policy.fetch import source_of
 from grouprl.training import signals
 from grouprl.training.records import (
     CONFIG_FILE,
@@ -279,6 +280,8 @@ def _note_inputs(job: Job, digests: dict[str, str]) -> None:
         job.result["accepted_changes"] = [*job.result.get("accepted_changes", ()), entry]
     kept = now if files else job.result["identity"] | {"config_hash": now["config_hash"]}
     job.result |= {"loaded": digests, "identity": kept}
+    if source := source_of(str(job.config.policy.get("path")), job.config.policy.get("source", "auto")):
+        job.result["weights_from"] = source
     if job.resumed:
         _write_config(job)
     job.write()
