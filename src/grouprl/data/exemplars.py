@@ -12,6 +12,8 @@ from grouprl.data.checks import jsonl_file
 from grouprl.data.rows import cell_text, problem_text, texts_of
 from grouprl.files import read_jsonl
 
+SHOTS = Path(__file__).parent / "shots"
+"""Sets of exemplars that ship with the package, by the names of their files."""
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 """GSM8K's annotations for a calculator."""
 
@@ -37,7 +39,7 @@ def read_exemplars(path: str | None, option: str = "prompt.exemplars") -> tuple[
     """The exemplars of a JSONL file with the columns problem, solution and answer, and choices where there are any.
 
     Args:
-        path: The file; None: no exemplars.
+        path: The file, or the name of a set that ships (``words``; see `SHOTS`); None: no exemplars.
         option: What messages call it.
 
     Raises:
@@ -45,11 +47,22 @@ def read_exemplars(path: str | None, option: str = "prompt.exemplars") -> tuple[
     """
     if path is None:
         return ()
-    jsonl_file(option, path)
-    found = tuple(exemplar_of(row, source) for source, row in rows_with_place(Path(path)))
+    file = Path(path)
+    if path in named_sets():
+        file = SHOTS / f"{path}.jsonl"
+    elif not file.suffix and not file.exists():
+        raise ValueError(f"{option}={path}: give a JSONL file, or one of {', '.join(named_sets())}.")
+    else:
+        jsonl_file(option, path)
+    found = tuple(exemplar_of(row, source) for source, row in rows_with_place(file))
     if not found:
         raise ValueError(f"{option}={path}: the file holds no exemplar. Give one at least, or leave the option out.")
     return found
+
+
+def named_sets() -> tuple[str, ...]:
+    """Names of the sets that ship."""
+    return tuple(sorted(file.stem for file in SHOTS.glob("*.jsonl")))
 
 
 def rows_with_place(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

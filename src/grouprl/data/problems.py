@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grouprl.data import checks
+from grouprl.data import checks, words
 from grouprl.data.rows import AnswerFormat, BadRows, Duplicates, Problem, RowCheck, chosen_rows
 from grouprl.data.tiny import task
 from grouprl.files import read_jsonl
@@ -52,6 +52,35 @@ def tiny_problems(
         return [Problem(p.text, p.answer, p.intermediate) for p in made]
 
     train = with_wrong_answers(draw("train", train_size, task.unseen_stream(seed)), wrong_share, seed=seed)
+    return ProblemSplits(train, draw("heldout", heldout_size, heldout_seed))
+
+
+def word_problems(
+    train_size: int = 4096,
+    heldout_size: int = 200,
+    levels: Mapping[int, float] | None = None,
+    seed: int = 0,
+    heldout_seed: int = 0,
+    wrong_share: float = 0.0,
+) -> ProblemSplits:
+    """Word problems of one to four steps, split by a hash of their arithmetic (see `grouprl.data.words`).
+
+    Args:
+        train_size: Training problems with distinct arithmetic.
+        heldout_size: Held-out problems with distinct arithmetic.
+        levels: Weight of each number of steps, 1 to 4; None: all alike.
+        seed: Seed of the training problems alone.
+        heldout_seed: Seed of the held-out ones.
+        wrong_share: Share of the training problems that get another one's answer: a known harm, for an assay.
+    """
+    checks.tiny_problems(train_size, heldout_size, seed, heldout_seed, wrong_share)
+    weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(words.LEVELS, 1.0)).items()}
+
+    def draw(split: words.Split, size: int, stream: int) -> list[Problem]:
+        made = words.distinct_stories(split, size, seed=stream, levels=weights)
+        return [Problem(p.text, p.answer, p.intermediate) for p in made]
+
+    train = with_wrong_answers(draw("train", train_size, seed), wrong_share, seed=seed)
     return ProblemSplits(train, draw("heldout", heldout_size, heldout_seed))
 
 

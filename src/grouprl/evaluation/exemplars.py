@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grouprl.data.exemplars import Exemplar, exemplar_of, read_exemplars, rows_with_place
+from grouprl.data.exemplars import SHOTS, Exemplar, exemplar_of, read_exemplars, rows_with_place
 from grouprl.data.rows import gold_answer
 from grouprl.evaluation.benchmarks import Benchmark
 
-SHOTS = Path(__file__).parent / "shots"
 _SHORTEST_SOLUTION, _LONGEST_SOLUTION = 40, 600
 """Characters of an exemplar's solution."""
 
