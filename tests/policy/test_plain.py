@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grouprl.batch import LossInputs, Minibatch
-from grouprl.policy.plain import completion_logprobs
+from grouprl.policy.plain import PlainSteps, completion_logprobs
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "gpt2"])
@@ -25,6 +25,40 @@ def test_each_token_alone_without_padding_is_the_reference(kind, temperature):
             assert abs(float(actual.logprobs[row, t].detach() - expected[token])) < 1e-5
             assert abs(float(actual.entropy[row, t] + (expected.exp() * expected).sum())) < 1e-4
         assert torch.count_nonzero(actual.logprobs[row, len(completion) :]) == 0
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2"])
+def test_under_autocast_and_of_narrow_weights_the_head_is_float32(kind):
+    """Its logits are those of the hidden states that the layers gave in bfloat16, to more digits than bfloat16 has."""
+    batch, seen = batch_of([[5, 6, 7]], [[30, 31, 32]]), []
+    for narrow in (False, True):
+        model = random_model(kind).eval()
+        model = model.bfloat16() if narrow else model
+        head = model.get_output_embeddings()
+        original = torch.nn.functional.linear
+
+        def recorded(x, weight, bias=None, head=head, original=original):
+            if weight.shape == head.weight.shape:
+                seen.append((x, weight))
+            return original(x, weight, bias)
+
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=not narrow),
+            torch.no_grad(),
+            pytest.MonkeyPatch.context() as m,
+        ):
+            m.setattr("grouprl.policy.plain.linear", recorded)
+            found = completion_logprobs(model, batch, 0.7).logprobs
+            steps = PlainSteps(model, [[5, 6, 7]], 1, 0)
+            assert {steps.prefill().dtype, steps.step(torch.tensor([30])).dtype} == {torch.float32}
+        x, weight = seen[0]
+        assert x.dtype == weight.dtype == torch.float32
+        exact = (
+            (x.double() @ weight.double().T / 0.7).log_softmax(-1)[0, :3].gather(-1, batch.completion_ids[0, :, None])
+        )
+        torch.testing.assert_close(found[0].double(), exact.squeeze(-1), atol=1e-5, rtol=0)
+        seen.clear()
+        assert "forward" not in vars(head)
 
 
 def test_changing_a_token_leaves_earlier_logprobs_alone():

@@ -32,14 +32,14 @@ hub_problems = jsonl_problems
 
 
 def tiny_problems(train_size: int, heldout_size: int, seed: int, heldout_seed: int, wrong_share: float) -> None:
-    """Arguments of `grouprl.data.problems.tiny_problems`, and of ``word_problems`` there."""
+    """Arguments of `tiny_problems` and `word_problems` of `grouprl.data.problems`."""
     _sizes(heldout_size=heldout_size, seed=seed, heldout_seed=heldout_seed)
     if not 0 <= wrong_share <= 1:
         raise ValueError(f"data.wrong_share={wrong_share}: give a share, 0 to 1.")
     most = 100_000  # more take minutes to make
     if not 1 <= train_size <= most or heldout_size > most // 5:
         raise ValueError(
-            f"data.train_size={train_size}, data.heldout_size={heldout_size}: problems that are made number 1 to {most} "
+            f"data.train_size={train_size}, data.heldout_size={heldout_size}: give 1 to {most} problems "
             f"to train on, and {most // 5} to hold out."
         )
 

@@ -6,12 +6,14 @@ They are what the engine's fast paths are held to, and serve wherever those do n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers import DynamicCache
 
 from grouprl.batch import Minibatch, TokenLogprobs
@@ -44,13 +46,14 @@ def completion_logprobs(model: nn.Module, batch: Minibatch, temperature: float =
     tokens = mask.shape[-1]
     attention_mask = torch.cat([batch.prompt_mask, mask], -1)
     arguments: dict[str, Any] = {"logits_to_keep": tokens + 1} if _keeps_logits(model) else {}
-    logits = model(
-        input_ids=torch.cat([batch.prompt_ids, batch.completion_ids], -1),
-        attention_mask=attention_mask.long(),
-        position_ids=position_ids(attention_mask),
-        use_cache=False,
-        **arguments,
-    ).logits
+    with _float32_head(model):
+        logits = model(
+            input_ids=torch.cat([batch.prompt_ids, batch.completion_ids], -1),
+            attention_mask=attention_mask.long(),
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+            **arguments,
+        ).logits
     logits = at_least_float32(logits[:, -tokens - 1 : -1]) / temperature
     log_probabilities = logits.log_softmax(-1)
     chosen = log_probabilities.gather(-1, batch.completion_ids.unsqueeze(-1)).squeeze(-1)
@@ -62,6 +65,30 @@ def completion_logprobs(model: nn.Module, batch: Minibatch, temperature: float =
 def at_least_float32(logits: Tensor) -> Tensor:
     """Logits in float32, or in float64 if they are that already."""
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@contextmanager
+def _float32_head(model: nn.Module) -> Iterator[None]:
+    """While a model's head, where it is a plain matrix, gives float32 whatever the autocast and its dtype.
+
+    Rounded to bfloat16 a logit of 20 would be off by up to 0.06, and its token's probability by 6%.
+    """
+    head = without_peft(model).get_output_embeddings()
+    if type(head) is not nn.Linear or "forward" in vars(head):
+        yield
+        return
+
+    def forward(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight = at_least_float32(head.weight)
+            bias = None if head.bias is None else at_least_float32(head.bias)
+            return linear(hidden.to(weight.dtype), weight, bias)
+
+    head.forward = forward  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def without_peft(model: nn.Module) -> Any:
@@ -109,14 +136,15 @@ class PlainSteps:
 
     def prefill(self) -> Tensor:
         """See `Steps`."""
-        logits = self.model(
-            input_ids=self.prompt_ids,
-            attention_mask=self.mask.long(),
-            position_ids=position_ids(self.mask),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with _float32_head(self.model):
+            logits = self.model(
+                input_ids=self.prompt_ids,
+                attention_mask=self.mask.long(),
+                position_ids=position_ids(self.mask),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         self.cache.batch_repeat_interleave(self.group)
         self.mask, self.positions = (part.repeat_interleave(self.group, 0) for part in (self.mask, self.positions))
         return logits.repeat_interleave(self.group, 0)
@@ -124,13 +152,14 @@ class PlainSteps:
     def step(self, tokens: Tensor) -> Tensor:
         """See `Steps`."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], -1)
-        logits = self.model(
-            input_ids=tokens.unsqueeze(-1),
-            attention_mask=self.mask.long(),
-            position_ids=self.positions.unsqueeze(-1),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        with _float32_head(self.model):
+            logits = self.model(
+                input_ids=tokens.unsqueeze(-1),
+                attention_mask=self.mask.long(),
+                position_ids=self.positions.unsqueeze(-1),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).logits[:, -1]
         self.positions = self.positions + 1
         return logits
 

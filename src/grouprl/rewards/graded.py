@@ -45,8 +45,8 @@ class GradedReward:
         """
         if not any(prompts.intermediate):
             raise ValueError(
-                "reward=graded: the problems have no intermediate results. Use data=tiny or data=words, or name a column "
-                "of them (data.columns.intermediate), or use reward=math or reward=correct."
+                "reward=graded: the problems have no intermediate results. Use data=tiny or data=words, or name a "
+                "column of them (data.columns.intermediate), or use reward=math or reward=correct."
             )
         right, failures = graded(completions, prompts.answers)
         shares = torch.tensor(

@@ -44,11 +44,30 @@ def test_without_gradient_the_head_is_one_product_with_its_weight():
         assert counter.get_total_flops() == 2 * 50 * 16 * 1000
 
 
-@pytest.mark.parametrize(("temperature", "kept"), [(1.0, 2), (0.7, 4)])
-def test_what_is_kept_is_counted_in_its_own_width(temperature, kept):
-    """bfloat16 logits are kept as they are, but divided by a temperature in float32."""
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_under_autocast_and_of_narrow_weights_the_head_is_float32(weights, temperature):
+    """Of hidden states in bfloat16: a head in bfloat16 would be off by a hundred times as much."""
+    hidden = torch.randn(40, 64).bfloat16().requires_grad_()
+    weight = (torch.randn(3000, 64) / 4).to(weights).requires_grad_()
+    exact = hidden.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    tokens = torch.arange(40)
+    expected = (exact[0] @ exact[1].T / temperature).log_softmax(-1)[tokens, tokens]
+    wanted = torch.autograd.grad(expected.sum(), exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        logprobs, entropy = token_logprobs(hidden, weight, tokens, temperature)
+    assert logprobs.dtype == entropy.dtype == torch.float32
+    torch.testing.assert_close(logprobs.double(), expected, atol=2e-5, rtol=0)
+    for found, right in zip(torch.autograd.grad(logprobs.sum(), (hidden, weight)), wanted, strict=True):
+        torch.testing.assert_close(found.double(), right, atol=1e-2, rtol=1e-2)  # rounded to bfloat16 themselves
+    coarse = (hidden @ weight.bfloat16().T).float().div(temperature).log_softmax(-1)[tokens, tokens].double()
+    assert (coarse - expected).abs().max() > 2e-3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_what_is_kept_is_counted_in_its_own_width(temperature):
     hidden, weight = torch.randn(50, 16, requires_grad=True), torch.randn(1000, 16, requires_grad=True)
-    for room, computed_again in ((kept * 50 * 1000, False), (kept * 50 * 1000 - 1, True)):
+    for room, computed_again in ((4 * 50 * 1000, False), (4 * 50 * 1000 - 1, True)):
         with torch.autocast("cpu", torch.bfloat16), FlopCounterMode(display=False) as counter:
             logprobs, _ = token_logprobs(hidden, weight, torch.arange(50), temperature, keep_bytes=room)
             logprobs.sum().backward()

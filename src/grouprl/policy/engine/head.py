@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from grouprl.policy.engine.products import product
+from grouprl.policy.engine.products import logits
 
 KEEP_BYTES = 2**30
 """Logits kept for the backward pass at most, in bytes."""
@@ -66,14 +66,14 @@ def token_logprobs(
         tile_bytes: Logits of a tile; None: what suits the device.
     """
     table, matrix = (weight, weight.weight.detach()) if isinstance(weight, TiedTable) else (None, weight)
-    if torch.is_autocast_enabled(hidden.device.type):
-        dtype = torch.get_autocast_dtype(hidden.device.type)
-        hidden, matrix = hidden.to(dtype), matrix.to(dtype)
+    if not hidden.is_cuda:
+        hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
+    elif torch.is_autocast_enabled("cuda"):
+        hidden, matrix = (part.to(torch.get_autocast_dtype("cuda")) for part in (hidden, matrix))
     if tile_bytes is None:
         tile_bytes = TILE_BYTES.get(hidden.device.type, TILE_BYTES["cuda"])
     columns = max(min(_LEAST_COLUMNS, len(matrix)), tile_bytes // max(1, len(hidden) * hidden.dtype.itemsize))
-    width = hidden.dtype.itemsize if temperature == 1.0 else max(4, hidden.dtype.itemsize)  # of what would be kept
-    keep = len(hidden) * len(matrix) * width <= keep_bytes
+    keep = len(hidden) * len(matrix) * max(4, hidden.dtype.itemsize) <= keep_bytes
     if not torch.is_grad_enabled():  # else what the backward pass needs would be made and kept all the same
         hidden, matrix = hidden.detach(), matrix.detach()
     with torch.autocast(
@@ -119,10 +119,10 @@ class _TokenLogprobs(torch.autograd.Function):
         softmax = _Softmax(hidden, token_ids, expects=weight if hidden_grad and not weight_grad else None)
         kept = []
         for tile in _tiles(len(weight), columns):
-            logits = _scaled(product(hidden, weight[tile]), temperature)
-            softmax.add(logits, tile)
+            scaled = _scaled(logits(hidden, weight[tile]), temperature)
+            softmax.add(scaled, tile)
             if weight_grad and keep:
-                kept.append(logits.to(hidden.dtype) if temperature == 1.0 else logits)  # exact: what the product gave
+                kept.append(scaled)
         unit = None
         if softmax.expectation is not None:
             mean = softmax.expectation / softmax.totals.unsqueeze(-1)
@@ -146,15 +146,18 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx.kept = []
         rows, scale = torch.arange(len(hidden), device=hidden.device), (grad / ctx.temperature).unsqueeze(-1)
         for tile in _tiles(len(weight), ctx.columns):
-            logits = kept.pop(0) if kept else _scaled(product(hidden, weight[tile]), ctx.temperature)
+            scaled = kept.pop(0) if kept else _scaled(logits(hidden, weight[tile]), ctx.temperature)
             # d logprob / d logits = onehot(token) - p, in the memory of the logits.
-            logits_grad = logits.to(log_total.dtype).sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
+            logits_grad = scaled.sub_(log_total.unsqueeze(-1)).exp_().mul_(-scale)
             inside = (token_ids >= tile.start) & (token_ids < tile.stop)
             logits_grad[rows[inside], token_ids[inside] - tile.start] += scale[inside, 0]
-            logits_grad = logits_grad.to(weight.dtype)
+            logits_grad = logits_grad.to(hidden.dtype)
             if hidden_grad is not None:
-                hidden_grad.addmm_(logits_grad, weight[tile])
-            torch.mm(logits_grad.T, hidden, out=weight_grad[tile])
+                hidden_grad.addmm_(logits_grad, weight[tile].to(hidden.dtype))
+            if weight.dtype == hidden.dtype:
+                torch.mm(logits_grad.T, hidden, out=weight_grad[tile])
+            else:
+                weight_grad[tile] = logits_grad.T @ hidden
         if ctx.table is not None:
             before = ctx.table.head_grad
             ctx.table.head_grad = weight_grad if before is None else weight_grad.add_(before)
@@ -174,7 +177,7 @@ class _Softmax:
             expects: Rows of which the expectation under the softmax is wanted, [vocabulary, hidden].
         """
         dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        self.token_ids, self.expects = token_ids, expects
+        self.token_ids, self.expects, self.hidden_dtype = token_ids, expects, hidden.dtype
         self.maxima = torch.full((len(hidden),), -torch.inf, dtype=dtype, device=hidden.device)
         self.totals, self.means, self.chosen = (torch.zeros_like(self.maxima) for _ in range(3))
         """Sums of exp(z - maximum) and of exp(z - maximum) z, and the logits of the tokens."""
@@ -194,7 +197,7 @@ class _Softmax:
         self.means.mul_(shrink).add_(torch.linalg.vecdot(exponentials, logits))
         if self.expectation is not None and self.expects is not None:
             self.expectation.mul_(shrink.unsqueeze(-1))
-            self.expectation.add_(exponentials.to(self.expects.dtype) @ self.expects[tile])
+            self.expectation.add_(exponentials.to(dtype := self.hidden_dtype) @ self.expects[tile].to(dtype))
         inside = (self.token_ids >= tile.start) & (self.token_ids < tile.stop)
         column = (self.token_ids - tile.start).clamp(0, logits.shape[-1] - 1)
         found = logits.gather(-1, column.unsqueeze(-1)).squeeze(-1)

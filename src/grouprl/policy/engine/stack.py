@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from grouprl.checks import say_once
 from grouprl.policy.engine.head import TiedTable
 from grouprl.policy.engine.linears import Linears, linears, only
+from grouprl.policy.engine.products import logits
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Number of the layer, queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] to the attended
@@ -76,7 +77,7 @@ class DecoderStack:
     longest: int | None
     """Longest sequence for which full attention is what the model does (its sliding window), None: any."""
     head: Callable[[Tensor], Tensor]
-    """Logits [rows, vocabulary] of final hidden states."""
+    """Logits [rows, vocabulary] of final hidden states, in float32 at least."""
     compiled: bool = False
     """Whether layers run compiled, all but their attention."""
 
@@ -100,7 +101,7 @@ class DecoderStack:
             head_dim=attention.head_dim,
             scaling=attention.scaling,
             longest=min((window for window in windows if window), default=None),
-            head=base.lm_head,
+            head=lambda hidden: logits(hidden, base.lm_head.weight),
         )
 
     @property

@@ -8,7 +8,7 @@ layout that oneDNN has for few rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from grouprl.policy.engine.products import onednn_serves, pack, product
+from grouprl.policy.engine.products import logits, onednn_serves, pack, product
 from grouprl.policy.engine.stack import Block, DecoderStack
 
 _FUSE_BELOW = 2**28
@@ -85,8 +85,19 @@ class DecodingWeights:
         base: Any = stack.model
         layers = zip(stack.blocks, base.model.layers, strict=True)
         blocks = tuple(copied(block, layer) for block, layer in layers)
-        head = joined(base.lm_head) if packed or stack.head_weight.dtype != dtype else stack.head
-        self.stack = replace(stack, blocks=blocks, head=head)
+        self.stack = replace(stack, blocks=blocks, head=self._head(stack, dtype, packed=packed))
+
+    def _head(self, stack: DecoderStack, dtype: torch.dtype, *, packed: bool) -> Callable[[Tensor], Tensor]:
+        """Logits of hidden states; on a CPU of a float32 copy, since it has no product of bfloat16 that answers so."""
+        base: Any = stack.model
+        if not stack.head_weight.is_cuda and dtype in (torch.bfloat16, torch.float16):
+            dtype = torch.float32
+            with torch.autocast("cpu", enabled=False):
+                packed = onednn_serves(stack.head_weight)
+        if not packed and stack.head_weight.dtype == dtype:
+            return stack.head
+        self.matrices.append(matrix := _Joined((base.lm_head,), dtype, None, merge=True, packed=packed))
+        return lambda hidden: logits(hidden, matrix.weight)
 
     @classmethod
     def copies(cls, stack: DecoderStack) -> bool:
