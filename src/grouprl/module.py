@@ -29,6 +29,7 @@ from grouprl.runtime.measures import Agreed
 from grouprl.runtime.memory import MemoryLimits, OnOutOfMemory
 from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_groups, log_metrics, peak_memory
 from grouprl.runtime.minibatches import minibatch_groups, token_weights
+from grouprl.runtime.passes import at_another_shape, first_pass, logprobs_of_all
 from grouprl.runtime.ranks import gathered
 from grouprl.runtime.schedule import WarmupDecay
 from grouprl.sampling.base import Sampler, sampling_seed
@@ -119,7 +120,7 @@ class GroupRLModule(L.LightningModule):
         self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed, self.sampling_seed = eval_samples, seed, sampling_seed(seed, repeat)
         self.final_eval_samples = final_eval_samples or eval_samples
-        self.iteration, self.stop_requested = 0, False  # whether the iteration under way is the last
+        self.iteration, self.said_floor, self.stop_requested = 0, False, False  # after the iteration under way
         self.evaluations: dict[int, dict[str, Estimate]] = {}
         """Held-out estimates by the number of finished iterations."""
         self.last_rollouts: tuple[Prompts, Rollouts, Rewards, Tensor] | None = None
@@ -152,7 +153,12 @@ class GroupRLModule(L.LightningModule):
         with clock("training"):
             with self.failing_together():
                 experience = self.make_experience(groups)
-            mismatch = SamplerMismatch(self.policy.tokenizer, exact=self.is_exact, tolerance=self.mismatch_tolerance)
+            mismatch = SamplerMismatch(
+                self.policy.tokenizer,
+                exact=self.is_exact,
+                tolerance=self.mismatch_tolerance,
+                band=(getattr(self.loss.gate, "eps_low", 0.2), getattr(self.loss.gate, "eps_high", 0.2)),
+            )
             epochs = self.take_epochs(experience, mismatch)
             rate = self.step_schedule()
         self.iteration += 1
@@ -180,30 +186,18 @@ class GroupRLModule(L.LightningModule):
         if self.mask_truncated:
             trained &= ~groups.rollouts.truncated
         experience = Experience(groups.rollouts, groups.advantages * kept, trained)
-        if not self.sampler.exact:
-            old_logprobs = self.logprobs_of_all(experience, lambda rows: self.policy.logprobs(rows).logprobs)
-            experience = replace(experience, old_logprobs=old_logprobs)
+        if not self.is_exact and not self.takes_one_step:
+            experience = replace(experience, old_logprobs=self.old_logprobs(experience))
         if self.loss.needs_reference:
-            ref_logprobs = self.logprobs_of_all(experience, self.policy.reference_logprobs)
+            ref_logprobs = logprobs_of_all(self.memory, experience, self.policy.reference_logprobs)
             experience = replace(experience, ref_logprobs=ref_logprobs)
         return experience
 
-    @torch.no_grad()
-    def logprobs_of_all(self, experience: Experience, logprobs_of: Callable[[Minibatch], Tensor]) -> Tensor:
-        """Logprobs of all completions before the first optimizer step, in micro-batches, [prompts, group, tokens]."""
-        advantages, recorded = experience.advantages, experience.rollouts.sampler_logprobs
-        whole = experience.minibatch(torch.arange(len(advantages), device=self.device), torch.zeros_like(advantages))
-
-        def all_micro_batches() -> Tensor:
-            logprobs = torch.zeros_like(recorded).flatten(0, 1)
-            for rows in self.memory.cuts(whole):
-                micro_batch = whole.piece(rows)
-                with self.memory.running("old or reference logprobs", micro_batch):
-                    found = logprobs_of(micro_batch)
-                logprobs[rows, : found.shape[1]] = found.to(logprobs.dtype)
-            return logprobs.view_as(recorded)
-
-        return self.memory.fitting(all_micro_batches)
+    def old_logprobs(self, experience: Experience) -> Tensor:
+        """The trainer's, by the micro-batches of the first PPO epoch, so that its ratios begin at 1 exactly."""
+        parts = list(self.minibatch_groups(len(experience.advantages), 0))
+        sizes: Any = {"parts": parts, "all_rows": self.loss.needs_reference}  # else rows without a signal are not used
+        return logprobs_of_all(self.memory, experience, lambda x: self.policy.logprobs(x).logprobs, **sizes)
 
     def take_epochs(self, experience: Experience, mismatch: SamplerMismatch) -> list[Meter]:
         """The PPO loop over one rollout; what the losses of each epoch measured."""
@@ -236,8 +230,8 @@ class GroupRLModule(L.LightningModule):
         if not mismatch.done:
             with self.failing_together():
                 if not mismatch.tokens:  # so that every iteration is compared
-                    mismatch.add(*self.first_pass(minibatch))
-            mismatch.check(self.trainer.strategy, self.iteration)
+                    mismatch.add(*first_pass(self.memory, self.policy, minibatch))
+            self.check_mismatch(mismatch, minibatch)
         norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self.max_grad_norm)
         if self.finite_steps.allows(self.trainer.strategy, loss, norm):
             with self.failing_together(), self.memory.stepping():
@@ -246,6 +240,17 @@ class GroupRLModule(L.LightningModule):
         else:
             meter.skip_step()
         optimizer.zero_grad()  # type: ignore[union-attr] # the memory is the next rollout's
+
+    def check_mismatch(self, mismatch: SamplerMismatch, minibatch: Minibatch) -> None:
+        """Compare the policy with the sampler; in reduced precision with the precision's own floor, said once."""
+        strategy, says = self.trainer.strategy, not mismatch.exact and not self.said_floor
+        if says or (not mismatch.exact and mismatch.is_beyond(strategy)):
+            with self.failing_together():
+                mismatch.add_floor(*at_another_shape(self.memory, self.policy, minibatch))
+        mismatch.check(strategy, self.iteration)
+        if says and self.trainer.is_global_zero:
+            print(f"{self.trainer.precision}: {mismatch.found}", flush=True)
+        self.said_floor = True
 
     def accumulate_gradient(self, rows: Minibatch) -> list[tuple[Minibatch, TokenLogprobs, LossOutputs]]:
         """The gradient of a minibatch, from nothing, by micro-batches whose losses add up to the minibatch's.
@@ -280,8 +285,10 @@ class GroupRLModule(L.LightningModule):
             return 0 * torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum()
         current = self.policy.logprobs(piece)
         assert piece.loss_inputs is not None
-        outputs = self.loss(current.logprobs, piece.loss_inputs)
-        detached = current._replace(logprobs=current.logprobs.detach())
+        inputs, detached = piece.loss_inputs, current._replace(logprobs=current.logprobs.detach())
+        if not self.is_exact and self.takes_one_step:
+            inputs = replace(inputs, old_logprobs=detached.logprobs, sampler_logprobs=inputs.old_logprobs)
+        outputs = self.loss(current.logprobs, inputs)
         results.append((piece, detached, replace(outputs, loss=outputs.loss.detach())))
         return outputs.loss * self.trainer.world_size  # weights count all ranks, and DDP averages over them
 
@@ -293,17 +300,6 @@ class GroupRLModule(L.LightningModule):
         """Under DDP: no exchange of gradients, which the minibatch's last backward pass does for all."""
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
-
-    @torch.no_grad()
-    def first_pass(self, minibatch: Minibatch) -> tuple[Tensor, Minibatch]:
-        """Current logprobs of the first rows of a minibatch of which none is trained on, and those rows."""
-
-        def forward() -> tuple[Tensor, Minibatch]:
-            micro_batch = minibatch.piece(self.memory.cuts(minibatch)[0])
-            with self.memory.running("comparison with the sampler", micro_batch):
-                return self.policy.logprobs(micro_batch).logprobs, micro_batch
-
-        return self.memory.fitting(forward)
 
     def step_schedule(self) -> float:
         """Go on to the next iteration's learning rate; this one's."""
@@ -317,6 +313,11 @@ class GroupRLModule(L.LightningModule):
         """Whether trainer and sampler give the same logprobs up to rounding in full precision."""
         full = self.policy.base.dtype in (torch.float32, torch.float64)
         return self.sampler.exact and full and self.trainer.precision == "32-true"
+
+    @property
+    def takes_one_step(self) -> bool:
+        """Whether a rollout is trained on once: that forward pass gives the old logprobs, too."""
+        return self.ppo_epochs == self.minibatches == 1
 
     def validation_step(self, prompts: Prompts, batch_idx: int) -> None:
         """Sample held-out problems; the draws are the same at every evaluation.

@@ -1,5 +1,7 @@
 """Guards on learning: steps that are not finite, the KL stop, the first-step ratio, and what is logged."""
 
+import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -8,12 +10,25 @@ import pytest
 import torch
 
 from grouprl import GroupRLModule, GroupSampler, LoraAdapter, MathReward, PolicyLoss, RankAdvantage, load_policy
+from grouprl.batch import LossInputs, Minibatch
 from grouprl.data.problems import tiny_problems
-from grouprl.runtime.guards import TrainingError
+from grouprl.runtime.groups import Groups
+from grouprl.runtime.guards import SamplerMismatch, TrainingError
+from grouprl.runtime.measures import Mean
 from grouprl.training.datamodule import PromptDataModule
 
 
-def fit(steps=1, loss=None, reward=None, policy=None, make=torch.optim.AdamW, lr=1e-4, max_new_tokens=48, **options):
+def fit(
+    steps=1,
+    loss=None,
+    reward=None,
+    policy=None,
+    make=torch.optim.AdamW,
+    lr=1e-4,
+    max_new_tokens=48,
+    precision="32-true",
+    **options,
+):
     policy = policy or load_policy("tiny")
     splits = tiny_problems(train_size=16, heldout_size=4)
     options = {"ppo_epochs": 2, "minibatches": 2, **options}
@@ -30,6 +45,7 @@ def fit(steps=1, loss=None, reward=None, policy=None, make=torch.optim.AdamW, lr
     data = PromptDataModule(splits, policy, steps=steps, prompts_per_step=4, max_new_tokens=48)
     trainer = L.Trainer(
         accelerator="cpu",
+        precision=precision,
         max_epochs=1,
         limit_val_batches=0,
         logger=False,
@@ -112,6 +128,72 @@ def test_the_first_step_guard_names_the_largest_offender():
         fit(policy=policy)
 
 
+class AsRun:
+    """A strategy of one process."""
+
+    world_size = 1
+
+
+def compared(deviation, floor, *, exact=False, tolerance=0.02, band=(0.2, 0.2)):
+    """A comparison whose ratios are all so far above 1, and the floor's so far."""
+    tokens = torch.full((2, 5), float(math.log1p(deviation)))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    inputs = LossInputs(torch.zeros_like(tokens), torch.ones(2), mask, torch.ones(2))
+    batch = Minibatch(mask.long(), mask, mask.long(), mask, inputs)
+    mismatch = SamplerMismatch(load_policy("tiny").tokenizer, exact=exact, tolerance=tolerance, band=band)
+    mismatch.add(tokens, batch)
+    mismatch.add_floor(torch.full_like(tokens, math.log1p(floor)), torch.zeros_like(tokens), mask)
+    return mismatch
+
+
+@pytest.mark.parametrize(
+    ("deviation", "floor", "stops"), [(0.05, 0.02, False), (0.07, 0.02, True), (0.019, 0.0, False)]
+)
+def test_in_reduced_precision_the_floor_of_the_precision_counts(deviation, floor, stops):
+    mismatch = compared(deviation, floor)
+    assert mismatch.is_beyond(AsRun()) == (deviation > 0.02)
+    if stops:
+        with pytest.raises(
+            TrainingError, match=r"0\.07 away .*tolerance is 0\.02\).*another batch shape .* 0\.02 and 0"
+        ):
+            mismatch.check(AsRun(), 0)
+        return
+    mismatch.check(AsRun(), 0)
+    assert f"are {deviation:.2g} away from 1 on average, 0.00% of them beyond the clip" in mismatch.found
+
+
+def test_in_full_precision_no_floor_excuses_a_ratio():
+    with pytest.raises(TrainingError, match=r"0\.01 away"):
+        compared(0.01, 0.5, exact=True, tolerance=1e-3).check(AsRun(), 0)
+
+
+def test_tokens_beyond_the_clip_are_counted_by_its_own_band():
+    for band, share in (((0.2, 0.2), 0.0), ((0.2, 0.05), 1.0), ((0.05, 0.2), 0.0)):
+        metrics = compared(0.1, 0.0, band=band).metrics()
+        assert metrics["mismatch/outside_clip"] == Mean(share, 10)
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_in_bfloat16_old_logprobs_are_the_trainers_and_the_floor_is_said_once(minibatches, capsys):
+    _, metrics = fit(2, precision="bf16-mixed", lr=0.0, ppo_epochs=1, minibatches=minibatches)
+    assert metrics["mismatch/logprob"] > 1e-4  # what the sampler recorded is of another arithmetic
+    assert metrics["ppo/ratio/max_deviation"] == 0
+    said = capsys.readouterr().out
+    assert said.count("bf16-mixed: ratios of trainer and sampler are") == 1
+    found = re.search(r"are ([\d.e-]+) away .* weights give ([\d.e-]+) and", said)
+    assert 0 < float(found[1]) < 0.02
+    assert 0 <= float(found[2]) < 0.02
+    fit(1)
+    assert "ratios of trainer" not in capsys.readouterr().out  # nothing to say of float32
+
+
+def test_in_float32_old_logprobs_are_those_of_the_sampler():
+    module, _ = fit(1)
+    with torch.no_grad():
+        experience = module.make_experience(Groups(*module.last_rollouts))
+    assert experience.old_logprobs is None
+
+
 def test_what_is_logged():
     _, metrics = fit()
     for name in [
@@ -134,6 +216,7 @@ def test_what_is_logged():
         "memory/peak_mib",
         "mismatch/max_deviation",
         "mismatch/logprob",
+        "mismatch/outside_clip",
         "ppo/grad_norm",
         "lr",
         "time/sampling",

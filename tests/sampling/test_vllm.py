@@ -200,7 +200,7 @@ def test_refusals(vllm, policy, monkeypatch):
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def fit(correction, **options):
+def fit(correction, lr=1e-4, **options):
     policy = load_policy("tiny")
     module = GroupRLModule(
         policy,
@@ -208,7 +208,7 @@ def fit(correction, **options):
         lambda completions, prompts: [[float(place) for place, _ in enumerate(group)] for group in completions],
         RankAdvantage(),
         PolicyLoss(correction=correction),
-        functools.partial(torch.optim.AdamW, lr=1e-4),
+        functools.partial(torch.optim.AdamW, lr=lr),
         steps=2,
         **{"ppo_epochs": 1, "minibatches": 1, **options},
     )
@@ -231,10 +231,14 @@ def test_training_steps_with_an_engine_of_the_same_arithmetic(vllm):
     assert metrics["ppo/correction/limited"] == 0
 
 
-def test_training_steps_with_an_engine_that_is_off(vllm):
-    """The mismatch is logged and corrected, and ratios start at 1 as the old logprobs are the trainer's."""
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_training_steps_with_an_engine_that_is_off(vllm, minibatches):
+    """The mismatch is logged and corrected, and ratios start at 1 as the old logprobs are the trainer's.
+
+    One step gets them from its own forward pass, several from one before them, of rows that have a signal.
+    """
     vllm.LLM.tilt = 0.3
-    module, metrics = fit(TruncatedWeights(1.05), mismatch_tolerance=0.5)
+    module, metrics = fit(TruncatedWeights(1.05), mismatch_tolerance=0.5, minibatches=minibatches, lr=0.0)
     assert 0.01 < metrics["mismatch/logprob"] < 0.5
     assert metrics["mismatch/max_deviation"] > 0.2
     assert metrics["ppo/ratio/max_deviation"] < 1e-4
@@ -242,8 +246,15 @@ def test_training_steps_with_an_engine_that_is_off(vllm):
     _, rollouts, _, advantages = module.last_rollouts
     with torch.no_grad():
         experience = module.make_experience(Groups(*module.last_rollouts))
+    if minibatches == 1:
+        assert experience.old_logprobs is None
+        assert metrics["ppo/ratio/max_deviation"] == 0
+        return
     batch = experience.minibatch(torch.arange(2), torch.ones_like(advantages))
-    torch.testing.assert_close(experience.old_logprobs, recomputed(module.policy, rollouts).detach(), atol=1e-5, rtol=0)
+    trainers = torch.where(
+        advantages.unsqueeze(-1) != 0, recomputed(module.policy, rollouts).detach(), rollouts.sampler_logprobs
+    )
+    torch.testing.assert_close(experience.old_logprobs, trainers, atol=1e-5, rtol=0)
     assert torch.equal(batch.loss_inputs.sampler_logprobs, rollouts.sampler_logprobs.flatten(0, 1))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -18,6 +20,38 @@ class TrainingError(RuntimeError):
     """Training that must not go on. Its text says what was seen and what to do."""
 
 
+_FLOORS = 3.0
+"""Of a precision's own floor: so far may ratios be away from 1 in the mean, whatever the tolerance."""
+
+
+def outside(log_ratio: Tensor, band: tuple[float, float]) -> Tensor:
+    """Whether ratios are beyond a clip by ``band`` below and above 1."""
+    ratio = log_ratio.exp()
+    return (ratio < 1 - band[0]) | (ratio > 1 + band[1])
+
+
+@dataclass(frozen=True)
+class _Away:
+    """How far ratios are away from 1: sums over tokens."""
+
+    deviations: float = 0.0
+    beyond: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def sum_of(cls, parts: Iterable[_Away]) -> _Away:
+        parts = list(parts)
+        return cls(sum(p.deviations for p in parts), sum(p.beyond for p in parts), sum(p.tokens for p in parts))
+
+    @property
+    def mean(self) -> float:
+        return self.deviations / max(1, self.tokens)
+
+    @property
+    def share(self) -> float:
+        return self.beyond / max(1, self.tokens)
+
+
 class SamplerMismatch:
     """Compares the trainer's logprobs with the sampler's, before a rollout's first optimizer step.
 
@@ -25,7 +59,14 @@ class SamplerMismatch:
     means that another policy is trained than the one that sampled.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, exact: bool, tolerance: float | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        exact: bool,
+        tolerance: float | None = None,
+        band: tuple[float, float] = (0.2, 0.2),
+    ) -> None:
         """Compare nothing yet.
 
         Args:
@@ -34,9 +75,11 @@ class SamplerMismatch:
                 logprobs are not the trainer's).
             tolerance: Largest deviation from 1; None: 1e-3 where arithmetic is exact, else 0.02. The mean is
                 of absolute deviations: the mean ratio itself is 1 for any policy.
+            band: How far ratios may fall and rise before a loss clips them; tokens beyond are counted.
         """
         self.tokenizer, self.exact = tokenizer, exact
         self.tolerance = tolerance if tolerance is not None else 1e-3 if exact else 0.02
+        self.band, self.beyond, self.floor = band, 0, _Away()
         self.done = False
         """Whether the comparison was made: later logprobs are of a policy that has been trained."""
         self.largest, self.offender = 0.0, ""
@@ -54,6 +97,7 @@ class SamplerMismatch:
         difference = (logprobs - recorded).masked_fill(~mask, 0.0)
         deviation = difference.expm1().abs().nan_to_num(nan=math.inf)
         self.deviations += float((deviation * mask).sum())
+        self.beyond += int((outside(difference, self.band) & mask).sum())
         self.differences += float(difference.abs().sum())
         self.tokens += int(mask.sum())
         if deviation.numel() and float(deviation.max()) > self.largest:
@@ -66,9 +110,25 @@ class SamplerMismatch:
             )
 
     def metrics(self) -> dict[str, Measure]:
-        """Largest deviation of a ratio from 1, and mean absolute difference of logprobs in nats."""
-        difference = Mean(self.differences / max(1, self.tokens), self.tokens)
-        return {"mismatch/max_deviation": Largest(self.largest), "mismatch/logprob": difference}
+        """Largest deviation of a ratio from 1, mean absolute difference of logprobs in nats, share beyond the clip."""
+        tokens = max(1, self.tokens)
+        return {
+            "mismatch/max_deviation": Largest(self.largest),
+            "mismatch/logprob": Mean(self.differences / tokens, self.tokens),
+            "mismatch/outside_clip": Mean(self.beyond / tokens, self.tokens),
+        }
+
+    def is_beyond(self, strategy: Strategy) -> bool:
+        """Whether the mean deviation of all ranks is beyond the tolerance."""
+        ranks = gathered((self.deviations, self.tokens), getattr(strategy, "world_size", 1))
+        return sum(rank[0] for rank in ranks) > self.tolerance * max(1, sum(rank[1] for rank in ranks))
+
+    def add_floor(self, together: Tensor, alone: Tensor, mask: Tensor) -> None:
+        """Take in what the same weights give in the same precision at two batch shapes, [sequences, tokens]."""
+        difference = (together - alone).masked_fill(~mask, 0.0)
+        deviations = float((difference.expm1().abs() * mask).sum())
+        beyond = int((outside(difference, self.band) & mask).sum())
+        self.floor = _Away(deviations, beyond, int(mask.sum()))
 
     def check(self, strategy: Strategy, iteration: int) -> None:
         """Once before the first optimizer step: stop all ranks if the tokens of all deviate beyond the tolerance.
@@ -83,16 +143,21 @@ class SamplerMismatch:
         if self.done:
             return
         self.done = True
-        mine = (self.largest, self.offender, self.deviations, self.tokens)
-        ranks = gathered(mine, getattr(strategy, "world_size", 1))
+        here = _Away(self.deviations, self.beyond, self.tokens)
+        ranks = gathered((self.largest, self.offender, here, self.floor), getattr(strategy, "world_size", 1))
         largest, offender, _, _ = max(ranks, key=lambda rank: rank[0])
-        mean = sum(rank[2] for rank in ranks) / max(1, sum(rank[3] for rank in ranks))
-        deviation = largest if self.exact else mean
-        if deviation <= self.tolerance:
+        all_here, floor = _Away.sum_of(rank[2] for rank in ranks), _Away.sum_of(rank[3] for rank in ranks)
+        deviation = largest if self.exact else all_here.mean
+        self.found = (
+            f"ratios of trainer and sampler are {all_here.mean:.2g} away from 1 on average, {all_here.share:.2%} of "
+            f"them beyond the clip; at another batch shape the same weights give {floor.mean:.2g} and {floor.share:.2%}"
+        )
+        if deviation <= max(self.tolerance, 0.0 if self.exact else _FLOORS * floor.mean):
             return
+        at_floor = "" if self.exact else f" The floor of this precision: {self.found}."
         raise TrainingError(
             f"The policy's ratio to the sampler is {deviation:.3g} away from 1 before the first optimizer step of "
-            f"iteration {iteration} (mismatch_tolerance is {self.tolerance:g}).\n"
+            f"iteration {iteration} (mismatch_tolerance is {self.tolerance:g}).{at_floor}\n"
             f"Largest: {offender}.\n"
             "Likely causes: dropout, a temperature that is not applied on both sides, positions under left padding, "
             "another dtype in sampling than in training, or weights changed after sampling."
