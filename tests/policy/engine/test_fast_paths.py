@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from helpers.batches import recomputed
+from helpers.batches import prompts_of, recomputed
 from helpers.kinds import (
     ADAPTERS,
     BATCHES,
@@ -29,7 +29,9 @@ from helpers.kinds import (
 )
 
 from grouprl import GroupSampler, LoraAdapter
+from grouprl.policy.engine import stack, steps
 from grouprl.policy.engine.weights import DecodingWeights
+from grouprl.policy.plain import PlainSteps
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -261,3 +263,47 @@ def test_adapters_are_not_merged_in_bfloat16():
         adapted = [matrix for matrix in matrices if hasattr(matrix.modules[0], "lora_A")]
         assert len(adapted) == 8
         assert all((matrix.down is None) == merged for matrix in adapted)
+
+
+PREFIX = [5, 6, 7, 8, 9, 10, 11, 12]
+SHARING = [[*PREFIX, 30, 31, 32], [*PREFIX, 30], [*PREFIX, 40, 41, 42, 43, 44], [*PREFIX, 44]]
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_what_all_prompts_begin_with_is_computed_once_and_changes_nothing(name, monkeypatch):
+    policy = policy_of(name)
+    tokens = torch.tensor([20, 21] * len(SHARING))
+    embedded = []
+    policy.base.model.embed_tokens.register_forward_hook(lambda _, args, __: embedded.append(args[0].numel()))
+    monkeypatch.setattr(stack, "_hooked", lambda model: "")
+    with torch.no_grad():
+        plain = PlainSteps(policy.model, SHARING, 2, policy.tokenizer.pad_token_id)
+        expected = [plain.prefill(), plain.step(tokens), plain.step(tokens)]
+        for least, rows in ((len(PREFIX), [8, 10]), (len(PREFIX) + 1, [42])):
+            monkeypatch.setattr(steps, "_LEAST_SHARED", least)
+            embedded.clear()
+            fast = policy.next_tokens(SHARING, 2, 3)
+            found = [fast.prefill(), fast.step(tokens), fast.step(tokens)]
+            assert embedded[: len(rows)] == rows
+            for actual, wanted in zip(found, expected, strict=True):
+                torch.testing.assert_close(actual, wanted, atol=2e-5, rtol=1e-4)
+
+
+def test_the_last_token_of_a_prompt_is_its_own(monkeypatch):
+    monkeypatch.setattr(steps, "_LEAST_SHARED", 2)
+    assert steps.shared_tokens([[5, 6, 7], [5, 6, 7]]) == 2
+    assert steps.shared_tokens([[5, 6, 7], [5, 6, 7, 8]]) == 2
+    assert steps.shared_tokens([(5, 6, 7, 9), (5, 6, 7, 8), (5, 6, 4, 8)]) == 2
+    assert steps.shared_tokens([[5, 6, 7], [5, 8, 7]]) == 0
+    assert steps.shared_tokens([[5, 6, 7]]) == 0
+
+
+def test_a_sampler_draws_the_same_with_and_without_sharing(monkeypatch):
+    policy, prompts = policy_of("qwen3"), prompts_of(*SHARING)
+    for least in (2, 1000):
+        monkeypatch.setattr(steps, "_LEAST_SHARED", least)
+        rollouts = SAMPLER(policy, prompts, seed=1)
+        if least == 2:
+            shared = rollouts
+    assert torch.equal(shared.completion_ids, rollouts.completion_ids)
+    torch.testing.assert_close(shared.sampler_logprobs, rollouts.sampler_logprobs, atol=1e-5, rtol=0)

@@ -10,6 +10,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from grouprl.policy.engine.stack import DecoderStack, grouped_attention
 
+_LEAST_SHARED = 32
+"""Tokens that prompts begin with alike, of which a pass of their own pays."""
+
 
 class StackSteps:
     """Forward passes of a `DecoderStack`; keys and values are written in place.
@@ -44,31 +47,66 @@ class StackSteps:
             self.hidden_columns = bias.masked_fill(before, -torch.inf)[:, None, None]
 
     def prefill(self) -> Tensor:
-        """See `grouprl.policy.plain.Steps`; prompts are packed without padding, their caches repeated for the group."""
-        token_ids = torch.tensor([token for ids in self.prompts for token in ids], device=self.device)
-        lengths = self.positions[:: self.group].unsqueeze(-1)
-        columns = torch.arange(self.width, device=self.device)
+        """See `grouprl.policy.plain.Steps`; prompts are packed without padding, their caches repeated for the group.
+
+        What all prompts begin with, such as worked examples, is computed once.
+        """
+        shared = shared_tokens(self.prompts)
+        prefix = self._prefix(self.prompts[0][:shared]) if shared else []
+        rests = [ids[shared:] for ids in self.prompts]
+        token_ids = torch.tensor([token for ids in rests for token in ids], device=self.device)
+        lengths = (self.positions[:: self.group] - shared).unsqueeze(-1)
+        width = self.width - shared
+        columns = torch.arange(width, device=self.device)
         starts = lengths.cumsum(0) - lengths
         # Padded right, attention needs no mask beside the causal one; the cache holds prompts padded left.
         right = (starts + columns).clamp(max=len(token_ids) - 1)
-        left = (starts + columns - (self.width - lengths)).clamp(min=0)
         cells = (columns < lengths).flatten().nonzero().squeeze(-1)
+        places = torch.arange(self.width, device=self.device) - (width - lengths)  # in a prompt, of a column
+        left = torch.where(places < shared, places.clamp(min=0), starts + places)
+        visible = None
+        if shared:
+            seen = columns.unsqueeze(-1) >= torch.arange(-shared, width, device=self.device)
+            visible = torch.zeros(seen.shape, device=self.device).masked_fill(~seen, -torch.inf)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            for caches, part in ((self.keys, k), (self.values, v)):
+            before = prefix[number] if shared else (k[:0], v[:0])
+            for caches, first, part in ((self.keys, before[0], k), (self.values, before[1], v)):
                 if len(caches) == number:
                     caches.append(
                         part.new_empty(len(self.positions), part.shape[1], self.width + self.limit, part.shape[2])
                     )
                 cache = caches[number][: len(self.positions)].unflatten(0, (len(left), self.group))
-                cache[:, :, :, : self.width] = part[left].transpose(1, 2).unsqueeze(1)
-            q, k, v = (part[right].transpose(1, 2) for part in (q, k, v))
-            attended = grouped_attention(q, k, v, is_causal=True, scale=self.stack.scaling)
+                cache[:, :, :, : self.width] = torch.cat([first, part])[left].transpose(1, 2).unsqueeze(1)
+            queries, keys, values = (part[right].transpose(1, 2) for part in (q, k, v))
+            if visible is None:
+                attended = grouped_attention(queries, keys, values, is_causal=True, scale=self.stack.scaling)
+            else:
+                keys, values = (
+                    torch.cat([first.transpose(0, 1).expand(len(left), -1, -1, -1), own], 2)
+                    for first, own in zip(before, (keys, values), strict=True)
+                )
+                mask = visible.to(q.dtype)
+                attended = grouped_attention(queries, keys, values, attn_mask=mask, scale=self.stack.scaling)
             return attended.transpose(1, 2).flatten(0, 1)[cells]
 
-        hidden = self.stack.hidden_states(token_ids, columns.expand_as(right).flatten()[cells], attend)
+        hidden = self.stack.hidden_states(token_ids, shared + columns.expand_as(right).flatten()[cells], attend)
         last = hidden[(starts + lengths - 1).squeeze(-1)]
         return self.stack.head(last).repeat_interleave(self.group, 0)
+
+    def _prefix(self, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer for tokens that all prompts begin with, [tokens, kv_heads, head_dim]."""
+        found: list[tuple[Tensor, Tensor]] = []
+
+        def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            found.append((k, v))
+            queries, keys, values = (part.transpose(0, 1).unsqueeze(0) for part in (q, k, v))
+            attended = grouped_attention(queries, keys, values, is_causal=True, scale=self.stack.scaling)
+            return attended[0].transpose(0, 1)
+
+        ids = torch.tensor(tokens, device=self.device)
+        self.stack.hidden_states(ids, torch.arange(len(ids), device=self.device), attend)
+        return found
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `grouprl.policy.plain.Steps`."""
@@ -101,3 +139,16 @@ class StackSteps:
                 caches[number] = kept
         self.positions = self.positions[rows]
         self.hidden_columns = None if self.hidden_columns is None else self.hidden_columns[rows]
+
+
+def shared_tokens(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens of all prompts are computed once; 0 where that does not pay.
+
+    Of each prompt one token at least is its own: its logits are wanted.
+    """
+    ordered = sorted(map(list, prompts))  # where first and last agree, all others do
+    first, last = ordered[0], ordered[-1]
+    most = min(map(len, prompts)) - 1
+    shared = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    shared = min(shared, most)
+    return shared if len(prompts) > 1 and shared >= _LEAST_SHARED else 0
