@@ -11,6 +11,7 @@ from grouprl.data import tiny
 from grouprl.policy import fetch as fetching
 from grouprl.policy.fetch import MODELS, FetchError, fetch, folder_of, located, source_of
 from grouprl.policy.folder import model_context, weights_in
+from grouprl.policy.load import load_policy
 
 EMBEDDED_FOLDER = Path(tiny.__file__).parent / "model"
 
@@ -115,7 +116,7 @@ def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, cache):
 
 
 @pytest.mark.slow
-def test_the_real_one_is_converted_to_what_its_file_holds(capfd):
+def test_the_real_one_is_converted_to_what_its_file_holds(tmp_path):
     """Bit for bit the dequantised weights, in a folder that transformers alone loads; digits are tokens each."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,6 +135,9 @@ def test_the_real_one_is_converted_to_what_its_file_holds(capfd):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+    policy = load_policy("smollm2", source="package")
+    again = AutoModelForCausalLM.from_pretrained(policy.save(tmp_path / "saved"))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
     ids = tokenizer("The capital of France is", return_tensors="pt")
     (answer,) = model.generate(**ids, max_new_tokens=3, do_sample=False)
     assert "Paris" in tokenizer.decode(answer)

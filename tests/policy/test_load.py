@@ -91,6 +91,13 @@ def test_weights_that_are_not_the_models_are_refused(folder, change, config, sai
     assert "\n" not in str(refused.value)
 
 
+def test_a_model_that_could_not_be_saved_is_refused_before_anything_is_trained(folder, tmp_path):
+    place = folder()
+    configure(place / "config.json", quantization_config={"quant_method": "gguf", "gguf_file": "x.gguf"})
+    with pytest.raises(ValueError, match=r"quantised \(gguf\) in a form that cannot be saved after training"):
+        load_policy(str(place))
+
+
 def test_weights_of_another_architecture_are_refused(folder):
     place = folder("qwen2")
     shutil.copy(folder("gpt2") / "model.safetensors", place)

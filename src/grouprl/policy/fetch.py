@@ -250,11 +250,12 @@ def _convert(gguf: Path, target: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     config = loaded.config
+    del config.quantization_config  # they are plain float32 weights now
     with torch.device("meta"):
         model = type(loaded)(config)  # one that was loaded from a GGUF refuses to be saved
     model.load_state_dict(loaded.state_dict(), assign=True)
     model.tie_weights()
-    config.name_or_path = ""
+    config._name_or_path = ""
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -43,6 +43,13 @@ def load_model(path: str, *, what: str = "", **arguments: Any) -> PreTrainedMode
             f"{what}: an adapter on the hub. Download it (hf download {path} --local-dir DIR) and give DIR."
         )
     _check_report(model, report, what)
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and not quantizer.is_serializable():
+        method = getattr(quantizer.quantization_config, "quant_method", "a method of its own")
+        raise ValueError(
+            f"{what}: its weights are quantised ({getattr(method, 'value', method)}) in a form that cannot be saved "
+            "after training. Give the folder of a model in float32 or bfloat16."
+        )
     return model
 
 
