@@ -10,6 +10,8 @@ import torch
 from helpers.paths import ROOT
 from helpers.runs import SMALL, run_forked
 
+from grouprl.cli.build import build
+from grouprl.cli.config.compose import compose_job
 from grouprl.cli.environment import DEFAULTS
 from grouprl.runtime import machine
 from grouprl.training.records import read_result
@@ -94,6 +96,36 @@ def test_waiting_threads_sleep_from_the_start(tmp_path, command):
         )
         seen = json.loads(done.stdout.splitlines()[-1])
         assert {key: seen[key] for key in DEFAULTS} == {**DEFAULTS, "OMP_WAIT_POLICY": wanted}
+
+
+@pytest.mark.parametrize(
+    ("flags", "weights", "accelerator", "wanted"),
+    [
+        (["amx_tile", "amx_bf16", "avx512_bf16"], 134_515_008, "cpu", "bf16-mixed"),
+        (["avx512_bf16"], 134_515_008, "cpu", "bf16-mixed"),
+        (["avx512f", "avx2"], 134_515_008, "cpu", "32-true"),
+        (["amx_bf16"], 2_000_000, "cpu", "32-true"),
+        (["amx_bf16"], 134_515_008, "gpu", "32-true"),
+    ],
+)
+def test_precision_by_processor_and_size(monkeypatch, flags, weights, accelerator, wanted):
+    monkeypatch.setattr(machine, "instructions", lambda: flags)
+    precision, why = machine.precision_for(weights, accelerator)
+    assert precision == wanted
+    assert bool(why) == (wanted != "32-true")
+    assert flags[-2 if "amx_tile" in flags else -1] in why or not why
+
+
+def test_a_run_says_which_precision_it_takes_and_goes_on_with_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(machine, "instructions", lambda: ["amx_bf16"])
+    monkeypatch.setattr(machine, "_LARGE", 1000)
+    config = compose_job("train", ["trainer=auto", "steps=2", "data.heldout_size=0"])
+    run = build(config, tmp_path)
+    assert run.trainer.precision == "bf16-mixed"
+    assert "precision bf16-mixed: the processor has amx_bf16, and the model" in capsys.readouterr().out
+    assert build(config, tmp_path, precision="32-true").trainer.precision == "32-true"  # as it began elsewhere
+    assert build(compose_job("train", ["trainer=cpu", "data.heldout_size=0"]), tmp_path).trainer.precision == "32-true"
+    assert capsys.readouterr().out == ""
 
 
 def test_what_is_written_down_and_what_differs():

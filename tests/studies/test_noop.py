@@ -23,6 +23,12 @@ SAME = {
     "another KL estimator at beta 0": ([], ["loss/kl=k1"], ["loss/kl=k3"], "beta=0"),
     "another clip with one step": (ONE_STEP, ["eps_high=0.2"], ["eps_high=0.28"], "every ratio is 1"),
     "no clip with one step": (ONE_STEP, ["loss/gate=clip"], ["loss/gate=none"], "every ratio is 1"),
+    "another clip with one step in bfloat16": (
+        [*ONE_STEP, "trainer.precision=bf16-mixed"],
+        ["eps_high=0.2"],
+        ["eps_high=0.28"],
+        "every ratio is 1",
+    ),
     "a group's tokens or all": (
         ONE_GROUP,
         ["loss/aggregation=group_tokens"],
@@ -88,7 +94,6 @@ def test_near_misses_are_left_alone(name):
 @pytest.mark.parametrize(
     ("common", "first", "second"),
     [
-        ([*ONE_STEP, "trainer.precision=bf16-mixed"], ["eps_high=0.2"], ["eps_high=0.28"]),
         ([*ONE_STEP, "policy.dtype=bfloat16"], ["eps_high=0.2"], ["eps_high=0.28"]),
         ([*ONE_STEP, "eps_low=3e-4"], ["eps_high=4e-4"], ["eps_high=1e-3"]),
         ([*ONE_STEP, "loss.gate.dual_clip=3"], ["eps_high=0.2"], ["eps_high=0.28"]),

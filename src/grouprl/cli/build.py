@@ -31,7 +31,7 @@ from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.controls import WrongLabelReward
 from grouprl.rewards.isolation import IsolatedReward, load_object
-from grouprl.runtime.machine import describe, use_determinism, use_threads
+from grouprl.runtime.machine import describe, precision_for, use_determinism, use_threads
 from grouprl.studies.plan import read_plan
 from grouprl.training import labels, selection
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
@@ -88,6 +88,7 @@ def build(
     config_hash: str = "",
     purge_step: int | None = None,
     threads: int | None = None,
+    precision: str | None = None,
 ) -> Run:
     """Instantiate a run's components. A component that refuses its arguments becomes a `UsageError`.
 
@@ -97,6 +98,7 @@ def build(
         config_hash: Hash that its checkpoints carry.
         purge_step: From which iteration on TensorBoard does not show what was logged before; None: it shows all.
         threads: CPU threads where the configuration does not say: those of a run that is resumed.
+        precision: The same of the trainer's precision.
     """
     _check_accelerator(config)
     find_own_files()
@@ -125,6 +127,7 @@ def build(
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
+    config = _with_trainer(config, policy.weights, precision)
     shared = [SharedStart(folder.parent, _start_key(config, module, data))] if read_plan(folder.parent) else []
     evaluates = len(data.heldout_prompts) > 0
     # What an interrupted iteration drew in TensorBoard is not shown beside its repetition.
@@ -336,13 +339,26 @@ def _evaluates(config: DictConfig, has_heldout: bool) -> bool:
     return has_heldout and 0 < config.eval_every <= config.steps
 
 
+def _with_trainer(config: DictConfig, weights: int, before: str | None) -> DictConfig:
+    """A copy with the accelerator and precision that ``auto`` stands for."""
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    trainer = config.trainer
+    if trainer.get("accelerator") == "auto":
+        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
+        trainer.accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    if trainer.get("precision") == "auto":
+        chosen, why = precision_for(weights, str(trainer.accelerator))
+        trainer.precision = before or chosen
+        if why and trainer.precision == chosen:
+            print(f"precision {chosen}: {why}. trainer.precision=32-true computes in float32")
+    return config
+
+
 def _build_trainer(
     config: DictConfig, logger: TensorBoardLogger, callbacks: list[L.Callback], has_heldout: bool
 ) -> L.Trainer:
     settings = dict(hydra.utils.instantiate(config.trainer, _target_="builtins.dict", _convert_="all"))
-    if settings.get("accelerator") == "auto":
-        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
-        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     evaluates = _evaluates(config, has_heldout)
     try:
         return L.Trainer(

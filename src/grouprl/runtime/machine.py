@@ -13,6 +13,10 @@ import torch
 
 _MOST_THREADS = {2_000_000: 1, 10_000_000: 2, 200_000_000: 8}
 """Weights below which more than so many threads wait for each other more than they compute."""
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+"""Instructions that multiply matrices of bfloat16."""
+_LARGE = 50_000_000
+"""Weights from which on they are used unasked."""
 _FLAGS = ("amx_tile", "amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")
 """Instructions that decide which products a library takes."""
 
@@ -49,6 +53,22 @@ def use_threads(threads: int | None, weights: int, *, devices: int = 1) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def precision_for(weights: int, accelerator: str) -> tuple[str, str]:
+    """The precision where the user leaves it to the machine, and why it is not float32 (empty: it is).
+
+    From the model's size and the processor's instructions alone: bfloat16 arithmetic over float32 weights where a CPU
+    multiplies matrices of it and the model is large enough for products to be what takes the time.
+
+    Args:
+        weights: Weights of the model.
+        accelerator: The trainer's.
+    """
+    found = [flag for flag in _BFLOAT16 if flag in instructions()]
+    if accelerator != "cpu" or not found or weights < _LARGE:
+        return "32-true", ""
+    return "bf16-mixed", f"the processor has {found[0]}, and the model {weights / 1e6:.0f} million weights"
 
 
 def use_determinism(deterministic: bool) -> None:

@@ -175,15 +175,15 @@ def _is_without_kl(config: Mapping[str, Any]) -> bool:
 
 
 def _reaches_no_clip(config: Mapping[str, Any]) -> bool:
-    """Whether each rollout is trained on once, by the policy that drew it, in the arithmetic that drew it.
+    """Whether each rollout is trained on once, by the policy that drew it.
 
-    Then ratios are 1 up to the rounding of float32, which is far below a clip of one percent.
+    Then ratios are 1 up to the rounding of float32, which is far below a clip of one percent, and in reduced precision,
+    where the old logprobs are the trainer's own, exactly.
     """
     gate, sampler = config["loss"]["gate"], _target(config["sampler"])
     if not _target(config["loss"]["ratio"]).startswith(_RATIOS):
         return False
     exact = sampler == "grouprl.sampling.group.GroupSampler" and config["policy"].get("dtype") == "float32"
-    exact = exact and config["trainer"].get("precision") == "32-true"
     wide = all(gate.get(side, 1.0) >= _WIDE for side in ("eps_low", "eps_high")) and not gate.get("dual_clip")
     return config["ppo_epochs"] * config["minibatches"] == 1 and exact and wide and _target(gate) in _CLIPS
 

@@ -230,7 +230,8 @@ def _train(job: Job) -> tuple[int, str]:
     after = None if job.resume_from is None else iteration_of(job.resume_from)
     purged = None if not job.resumed else 0 if after is None else after + 1
     before = job.result.get("machine", {}) if job.resumed else {}
-    run = build(config, folder, config_hash=resume_hash(config), purge_step=purged, threads=before.get("threads"))
+    as_before = {key: before.get(key) for key in ("threads", "precision")}
+    run = build(config, folder, config_hash=resume_hash(config), purge_step=purged, **as_before)
     job.result["machine"] = machine.describe(run.trainer.precision)
     for key, (old, new) in machine.differences(before, job.result["machine"]).items():
         print(f"note: {key} is {new}, and was {old} before: the run goes on as well, but not bit for bit")
