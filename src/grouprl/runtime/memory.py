@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from grouprl.batch import Minibatch, Prompts
 from grouprl.checks import choice
 from grouprl.policy.policy import Policy
+from grouprl.progress import tell
 from grouprl.runtime import checks
 from grouprl.runtime.guards import TrainingError
 from grouprl.runtime.measures import Agreed, Measure
@@ -119,7 +119,8 @@ class MemoryLimits:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def running(self, work: str, batch: Minibatch) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def running(self, work: str, batch: Minibatch) -> Iterator[None]:
         """Around a forward (and backward) pass over one micro-batch: out-of-memory errors become `DoesNotFit`."""
         sequences, tokens = len(batch), batch.tokens  # counted now: later there may be no memory to count in
         with_gradient = torch.is_grad_enabled()
@@ -140,7 +141,9 @@ class MemoryLimits:
             size = f"{sequences} sequences with" if sequences > 1 else "one sequence of"
             return DoesNotFit(f"{work}, {size} {tokens} tokens at once", options, remedies, "tokens", smaller)
 
-        return _becomes(failure)
+        with _becomes(failure):
+            yield
+        tell(work, tokens)
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:

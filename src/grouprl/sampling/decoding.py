@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from grouprl.policy.plain import at_least_float32
 from grouprl.policy.policy import Policy
+from grouprl.progress import tell
 
 _COMPACT_AT = 0.8
 """Finished rows are dropped once at most this share of the rows goes on: dropping copies the cache."""
@@ -79,6 +80,7 @@ class Decoder:
         logits = steps.prefill()
         for step in range(self.limit):
             tokens = self._draw(logits, rows, step)
+            tell("sampling", len(rows))
             alive &= self._goes_on(tokens, rows, alive, step)
             if step + 1 == self.limit:
                 break

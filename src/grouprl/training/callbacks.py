@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from tqdm import tqdm
 from grouprl.evaluation.heldout import rows_of
 from grouprl.files import FileError, append, check_shape, finite, read_jsonl, write_parquet, write_text
 from grouprl.module import GroupRLModule
+from grouprl.progress import watched
 from grouprl.rewards.base import FAILURE_KINDS
 from grouprl.runtime.ranks import gathered
 from grouprl.statistics.proportions import Estimate
 
+_SILENCE_S = 8.0
+"""Seconds after which what goes on tells how far it is."""
 METRICS_FILE = "metrics.jsonl"
 HELDOUT_FOLDER = "heldout"
 _HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
@@ -31,11 +36,51 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """A progress bar in a terminal; elsewhere a plain line every ``every`` iterations."""
+    """A progress bar in a terminal; elsewhere a plain line every ``every`` iterations.
+
+    What is longer than a few seconds tells how many tokens it has done.
+    """
 
     def __init__(self, every: int = 10) -> None:
         self.every, self.bar = every, None
         self.started, self.first = 0.0, 0
+        self._watch: contextlib.ExitStack | None = None
+        self._begin("")
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            self._watch = contextlib.ExitStack()
+            self._watch.enter_context(watched(self._goes_on))
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+    def _begin(self, name: str, most: int = 0) -> None:
+        """Something begins, which takes so many tokens at most (0: that is not known)."""
+        self._name, self._most, self._tokens = name, most, defaultdict[str, int](int)
+        self._begun = self._said = time.perf_counter()
+
+    def _goes_on(self, work: str, tokens: int) -> None:
+        self._tokens[work] += tokens
+        now = time.perf_counter()
+        if now - self._said < _SILENCE_S:
+            return
+        self._said, done = now, self._tokens[work]
+        most = f" of at most {self._most:,}" if self._most and work == "sampling" else ""
+        text = f"{self._name}: {work}, {done:,}{most} tokens in {now - self._begun:.0f} s"
+        print(f"  {text}", flush=True) if self.bar is None else self.bar.set_description(text)
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:  # type: ignore[override]
+        assert isinstance(module, GroupRLModule)
+        self._begin(f"iteration {module.iteration + 1}")
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        samples = module.final_eval_samples if module.iteration == module.steps else module.eval_samples
+        problems = len(getattr(getattr(trainer, "datamodule", None), "heldout_prompts", ()))
+        longest = getattr(module.sampler, "max_new_tokens", 0)
+        self._begin(f"evaluation after {module.iteration} iterations", problems * (samples + 1) * longest)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, GroupRLModule)
@@ -56,6 +101,7 @@ class Progress(Callback):
             "tok/s": f"{metrics['tokens_per_s']:.0f}",
         }
         if self.bar is not None:
+            self.bar.set_description("training", refresh=False)
             self.bar.update()
             self.bar.set_postfix(shown)
             return
@@ -73,6 +119,7 @@ class Progress(Callback):
         names = ("pass@1", "greedy", "correct_if_stepped")
         text = "  ".join(f"{name} {estimates[name]}" for name in names)
         line = f"held-out after {module.iteration} iterations: {text}"
+        self._begin(f"iteration {module.iteration + 1}")
         print(line, flush=True) if self.bar is None else self.bar.write(line)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

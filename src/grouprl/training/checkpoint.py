@@ -11,6 +11,8 @@ import contextlib
 import os
 import random
 import re
+import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from grouprl.checks import say_once
 from grouprl.files import FileError, Shape, check_shape
 from grouprl.module import GroupRLModule
 from grouprl.runtime.ranks import gathered
@@ -28,6 +31,11 @@ from grouprl.training.stopping import GracefulStop
 
 FOLDER = "checkpoints"
 FORMAT = 2
+_SHARE, _GRACE_S = 0.05, 1.0
+"""Of a run's time, and seconds beside, that go into checkpoints where the user gives no rhythm."""
+_ROOM = 1.2
+"""Of a checkpoint's size, what has to be free."""
+_LARGE_BYTES = 100_000_000
 _REMEDY = "It is no whole checkpoint"
 _SHAPE: Shape = {
     **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict},
@@ -54,7 +62,7 @@ class Checkpoints(Callback):
         stop: GracefulStop | None = None,
         *,
         config_hash: str = "",
-        every: int = 1,
+        every: int | None = 1,
         keep: int = 2,
         eval_every: int = 0,
     ) -> None:
@@ -64,13 +72,15 @@ class Checkpoints(Callback):
             folder: Run folder; checkpoints go to ``checkpoints/`` in it.
             stop: Callback that says when a run is stopped; it has to come first among the callbacks.
             config_hash: Hash of the run's configuration: a checkpoint of another one is refused.
-            every: Iterations between checkpoints, 0: none.
+            every: Iterations between checkpoints, 0: none; None: as often as takes 5% of the time and fits on the disk,
+                and after the last.
             keep: Newest checkpoints to keep.
             eval_every: Iterations between evaluations, after which a checkpoint waits; 0: none.
         """
         self.folder, self.config_hash = folder / FOLDER, config_hash
         self.stop, self.every, self.keep, self.eval_every = stop, every, keep, eval_every
         self._to_restore: dict[str, Any] | None = None
+        self._started, self._spent, self._latest, self._bytes = time.perf_counter(), 0.0, 0.0, 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, GroupRLModule)
@@ -108,6 +118,9 @@ class Checkpoints(Callback):
             )
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        self._started, self._spent = time.perf_counter(), 0.0
+        self._bytes = 3 * sum(p.numel() * p.element_size() for p in module.trained_parameters())  # with Adam's state
         if trainer.is_global_zero:
             for unfinished in self.folder.glob(".iteration-*.tmp"):
                 unfinished.unlink(missing_ok=True)
@@ -123,8 +136,41 @@ class Checkpoints(Callback):
 
     def _save_if_due(self, trainer: L.Trainer, module: GroupRLModule) -> None:
         last = self.stop is not None and self.stop.decided
-        if self.every and (module.iteration % self.every == 0 or last):
-            self.save(trainer, module.iteration)
+        due = (
+            self._has_time(trainer, module) if self.every is None else self.every and not module.iteration % self.every
+        )
+        if due or (last and self.every != 0):
+            started = time.perf_counter()
+            path = self.save(trainer, module.iteration)
+            self._latest = time.perf_counter() - started
+            self._say_once(trainer, path)
+            self._spent += self._latest
+
+    def _has_time(self, trainer: L.Trainer, module: GroupRLModule) -> bool:
+        """Whether one more takes no more than a small share of the time: as the first rank's clock and disk say."""
+        allowed = _GRACE_S + _SHARE * (time.perf_counter() - self._started)
+        due = module.iteration >= module.steps or self._spent + self._latest <= allowed
+        if due and trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+            due = free > _ROOM * self._bytes
+            if not due:
+                say_once(
+                    f"no checkpoint is written where {free / 1e9:.1f} GB are free and one takes "
+                    f"{self._bytes / 1e9:.1f}: make room, or give hydra.run.dir=DIR on another disk."
+                )
+        return bool(trainer.strategy.broadcast(due))
+
+    def _say_once(self, trainer: L.Trainer, path: Path) -> None:
+        """What a large checkpoint takes, after the first."""
+        if not trainer.is_global_zero or self._spent:
+            return
+        self._bytes = path.stat().st_size
+        if self._bytes > _LARGE_BYTES:
+            rhythm = f"{_SHARE:.0%} of the time goes into them; checkpoint_every=N gives another rhythm"
+            print(
+                f"checkpoints: {self._bytes / 1e9:.1f} GB each, written in {self._latest:.1f} s. {rhythm}", flush=True
+            )
 
     def save(self, trainer: L.Trainer, iteration: int) -> Path:
         """Write one checkpoint: to a temporary file, to the disk, then under its name. Older ones go afterwards."""

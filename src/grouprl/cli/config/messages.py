@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
 from grouprl.checks import no_such_option
 from grouprl.cli.config.compose import compose_job, options_of
 from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
@@ -29,7 +31,9 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
             return f"{written}: expected {_article(converted.group(2))}, got {converted.group(1)!r}."
         if "/" in key:
             return _no_such_axis(key, written)
-        known = _keys_beside(config_name, key, overrides)
+        parent, known = _keys_beside(config_name, key, overrides)
+        if parent != key.rpartition(".")[0]:  # there is none of that name
+            return unknown_key(config_name, key[len(parent) :].lstrip("."), written, known, parent)
         if key.rpartition(".")[2] in known:
             return f"{written}: this value cannot be used for {key}. {_ONE_BY_ONE}"
         group = key.rpartition(".")[0].replace(".", "/")
@@ -54,9 +58,17 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
     return f"the configuration cannot be composed: {first_line(error)}"
 
 
-def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) -> str:
-    """What to say of an option that is not there, among those that are: its new name, where it was renamed."""
-    parent, _, name = key.rpartition(".")
+def unknown_key(config_name: str, key: str, written: str, known: Iterable[str], above: str | None = None) -> str:
+    """What to say of an option that is not there, among those that are: its new name, where it was renamed.
+
+    Args:
+        config_name: ``train`` or ``evaluate``.
+        key: The option.
+        written: What was written.
+        known: Names of the options beside it.
+        above: What these are options of; None: the same as the option.
+    """
+    parent, _, name = key.rpartition(".") if above is None else (above, "", key.replace(".", "_"))
     known = sorted({str(k) for k in known if not str(k).startswith("_") and k != "hydra"})
     new = RENAMED.get(key, "")
     if new and (new.rpartition(".")[0] != parent or new.rpartition(".")[2] in known):
@@ -72,7 +84,8 @@ def unknown_key(config_name: str, key: str, written: str, known: Iterable[str]) 
     full = [f"{parent}.{k}" if parent else k for k in known]
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
     script = f"python {config_name}.py --help"
-    return f"{written}: unknown option '{key}'.{hint}\nOptions here: {', '.join(full) or 'none'}.\nSee {script}."
+    unknown = key if above is None else f"{above}.{key}".lstrip(".")
+    return f"{written}: unknown option '{unknown}'.{hint}\nOptions here: {', '.join(full) or 'none'}.\nSee {script}."
 
 
 def _no_such_axis(key: str, written: str) -> str:
@@ -86,16 +99,21 @@ def _no_such_axis(key: str, written: str) -> str:
     return f"{written}: there is no group '{key}'.{hint}\nGroups: {', '.join(GROUPS)}."
 
 
-def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> list[str]:
+def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The option that the key's parts are of, as far as there is one, and the names of its options."""
     groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
-    of_a_study = StudyConfig.__dataclass_fields__ if config_name == "train" and "." not in key else ()
+    parts = key.split(".")[:-1]
     try:
         node: Any = compose_job(config_name, groups)
-        for part in key.split(".")[:-1]:
-            node = node[part]
-        return [*node, *of_a_study]
     except Exception as error:  # noqa: BLE001 - only a hint is lost, and the message says which key is wrong
-        return [f"(not listed: {type(error).__name__})"]
+        return ".".join(parts), [f"(not listed: {type(error).__name__})"]
+    for place, part in enumerate(parts):
+        if part not in node or not isinstance(node[part], DictConfig):
+            parts = parts[:place]
+            break
+        node = node[part]
+    of_a_study = StudyConfig.__dataclass_fields__ if config_name == "train" and not parts else ()
+    return ".".join(parts), [*map(str, node), *of_a_study]
 
 
 def _chain(error: BaseException | None) -> list[str]:

@@ -120,8 +120,8 @@ class TrainConfig:
     """of a held-out problem"""
     final_eval_samples: int = MISSING
     """at the end"""
-    checkpoint_every: int = MISSING
-    """0: none"""
+    checkpoint_every: int | None = MISSING
+    """0: none, or by time"""
     keep_checkpoints: int = MISSING
     """the newest are kept"""
     save_policy_every: int = MISSING

@@ -98,7 +98,7 @@ def _check_numbers(config: DictConfig) -> None:
     dtype = config.policy.get("dtype", "float32")
     choice("policy.dtype", dtype, ("float32", "float64", "bfloat16"))
     for key, least in _AT_LEAST.items():
-        if config[key] < least:
+        if config[key] is not None and config[key] < least:
             why = " (an advantage compares the completions of a group)" if key == "group_size" else ""
             raise UsageError(f"{key}={config[key]}: give at least {least}{why}.")
     for key in ("lr", "temperature", "max_grad_norm", "eps_low", "eps_high", "target_kl", "mismatch_tolerance"):
@@ -222,7 +222,7 @@ def _check_together(config: DictConfig) -> None:
     for option in ("resume_fall_back", "accept_changed"):
         if config[option] and not config.resume:
             raise UsageError(f"{option}={config[option]}: nothing is resumed. Add resume=RUN_DIR, or leave it out.")
-    if config.keep_checkpoints < 1 and config.checkpoint_every:
+    if config.keep_checkpoints < 1 and config.checkpoint_every != 0:
         raise UsageError(
             f"keep_checkpoints={config.keep_checkpoints}: keep at least 1, or set checkpoint_every=0 for none."
         )
