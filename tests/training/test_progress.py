@@ -10,7 +10,7 @@ from grouprl.training import callbacks, checkpoint
 from grouprl.training.callbacks import Progress
 
 SMALL = ["steps=2", "prompts_per_step=4", "group_size=4", "minibatches=1", "max_new_tokens=8", "data.heldout_size=4"]
-SMALL += ["eval_every=1", "eval_samples=1", "final_eval_samples=2", "threads=1", "hydra.run.dir=run"]
+SMALL += ["reward=random", "eval_every=1", "eval_samples=1", "final_eval_samples=2", "threads=1", "hydra.run.dir=run"]
 
 
 def test_long_work_tells_its_tokens_and_short_work_nothing(train, monkeypatch, capsys):
