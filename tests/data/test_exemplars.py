@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from grouprl.cli import evaluate
 from grouprl.cli.config.compose import compose_job
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.values import check_values
@@ -112,3 +113,15 @@ def test_stops_end_completions_of_training(tiny_policy):
     rollouts = sampler(tiny_policy, prompts, seed=0)
     assert not any("Step 2" in text for text in rollouts.completions[0])
     assert not rollouts.truncated.any()
+
+
+def test_a_runs_policy_is_asked_as_it_was_trained_to_be(train, monkeypatch, tmp_path):
+    """With its worked examples and its ends for a problem of yours; a benchmark has its own."""
+    options = ["prompt.style=plain", "prompt.exemplars=words", 'sampler.stop=["\\n"]', "steps=1", "data.heldout_size=2"]
+    assert train(*options, "hydra.run.dir=run", "max_new_tokens=8") == 0
+    (config,) = evaluate._compose(["policy=run", "prompt=What is 3 + 4?"], multirun=False)
+    assert (config.style, config.exemplars, list(config.stop)) == ("plain", "words", ["\n"])
+    (config,) = evaluate._compose(["policy=run", "prompt=What is 3 + 4?", "exemplars=null", "stop=[x]"], multirun=False)
+    assert (config.style, config.exemplars, list(config.stop)) == ("plain", None, ["x"])
+    (config,) = evaluate._compose(["policy=run", "benchmark=tiny"], multirun=False)
+    assert (config.style, config.exemplars, list(config.stop)) == ("plain", None, [])

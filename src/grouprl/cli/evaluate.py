@@ -17,8 +17,10 @@ from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.saved import read_values
 from grouprl.cli.environment import fetched_policy, prepare
 from grouprl.cli.streams import lasting_streams
-from grouprl.files import check_shape
+from grouprl.data.exemplars import read_exemplars
+from grouprl.files import Shape, check_shape
 from grouprl.policy.folder import check_policy_folder
+from grouprl.sampling.checks import stop_texts
 from grouprl.training import signals
 from grouprl.training.records import CONFIG_FILE, WITHHELD
 
@@ -95,8 +97,14 @@ def _take_layout_of_run(config: DictConfig, given: set[str]) -> None:
     if run is None:
         return
     where = f"{Path(config.policy) / CONFIG_FILE}, prompt"
-    asked = check_shape(run.get("prompt", {}), {"style?": str, "system?": (str, type(None))}, where)
-    for key in {"style", "system"} - given:
+    shape: Shape = {"style?": str, **dict.fromkeys(("system?", "exemplars?"), (str, type(None)))}
+    asked = dict(check_shape(run.get("prompt", {}), shape, where))
+    keys = {"style", "system"}
+    if config.benchmark is None:  # which has exemplars and ends of its own
+        keys |= {"exemplars", "stop"}
+        sampler = check_shape(run.get("sampler", {}), {"stop?": list}, where.replace("prompt", "sampler"))
+        asked["stop"] = sampler.get("stop", [])
+    for key in keys - given:
         config[key] = asked.get(key, config[key])
         if str(config[key]).startswith(WITHHELD):
             raise UsageError(
@@ -117,7 +125,17 @@ def _check(config: DictConfig) -> None:
     if config.seed >= 2**31:
         raise UsageError(f"seed={config.seed}: give a number below {2**31}.")
     if config.benchmark is not None:
+        if config.stop:
+            raise UsageError(
+                "stop: a benchmark's completions end as its paper has it. Leave it out, or give prompt=TEXT."
+            )
         benchmark.check(config)
+        return
+    try:
+        read_exemplars(config.exemplars, "exemplars")
+        stop_texts("stop", config.stop)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _name_of(policy: str) -> str:
@@ -156,9 +174,11 @@ def _show_group(config: DictConfig, folder: str) -> None:
         policy = load_policy(folder, temperature=config.temperature)
         use_threads(config.threads, policy.weights)
         problem = Problem(config.prompt, config.answer or "")
-        prompts = prompt_layout.encode(policy.tokenizer, [problem], style=config.style, system=config.system)
+        layout = {"style": config.style, "system": config.system, "exemplars": read_exemplars(config.exemplars)}
+        prompts = prompt_layout.encode(policy.tokenizer, [problem], **layout)
         room = (policy.context or 10**9) - len(prompts.token_ids[0])
-        sampler = GroupSampler(group_size=config.group_size, max_new_tokens=max(1, min(config.max_new_tokens, room)))
+        longest = max(1, min(config.max_new_tokens, room))
+        sampler = GroupSampler(config.group_size, max_new_tokens=longest, stop=tuple(config.stop))
         rollouts = sampler(policy, prompts, seed=config.seed)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error

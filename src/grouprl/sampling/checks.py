@@ -20,8 +20,13 @@ def group_sampler(
             f"sampler.top_k={top_k}, sampler.top_p={top_p}: training samples from the policy's own "
             "distribution. Use sampler.top_k=0 and sampler.top_p=1."
         )
+    stop_texts("sampler.stop", stop)
+
+
+def stop_texts(option: str, stop: Any) -> None:
+    """Texts that end a completion."""
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
-        raise ValueError(f"sampler.stop={stop}: give a list of texts, none of them empty.")
+        raise ValueError(f"{option}={stop}: give a list of texts, none of them empty.")
 
 
 def vllm_sampler(

@@ -225,6 +225,8 @@ class EvaluateConfig:
     """auto, chat or plain"""
     system: str | None = MISSING
     """system message of prompt="""
+    stop: Any = MISSING
+    """texts that end what prompt= gives"""
     tools: Any = MISSING
     reward: Any = MISSING
     advantage: Any = MISSING
