@@ -115,12 +115,17 @@ def test_stops_end_completions_of_training(tiny_policy):
     assert not rollouts.truncated.any()
 
 
+def test_a_line_break_is_what_a_command_line_calls_one():
+    (config,) = evaluate._compose(["policy=tiny", "prompt=1", r'stop=["\n","\n\nQuestion","\neq"]'], multirun=False)
+    assert GroupSampler(stop=config.stop).stop == ("\n", "\n\nQuestion", r"\neq")
+
+
 def test_a_runs_policy_is_asked_as_it_was_trained_to_be(train, monkeypatch, tmp_path):
     """With its worked examples and its ends for a problem of yours; a benchmark has its own."""
     options = ["prompt.style=plain", "prompt.exemplars=words", 'sampler.stop=["\\n"]', "steps=1", "data.heldout_size=2"]
     assert train(*options, "hydra.run.dir=run", "max_new_tokens=8") == 0
     (config,) = evaluate._compose(["policy=run", "prompt=What is 3 + 4?"], multirun=False)
-    assert (config.style, config.exemplars, list(config.stop)) == ("plain", "words", ["\n"])
+    assert (config.style, config.exemplars, list(config.stop)) == ("plain", "words", ["\\n"])
     (config,) = evaluate._compose(["policy=run", "prompt=What is 3 + 4?", "exemplars=null", "stop=[x]"], multirun=False)
     assert (config.style, config.exemplars, list(config.stop)) == ("plain", None, ["x"])
     (config,) = evaluate._compose(["policy=run", "benchmark=tiny"], multirun=False)

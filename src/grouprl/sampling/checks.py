@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Any
 
 from grouprl.checks import above, choice
+
+_LINE_BREAK = re.compile(r"\\n(?![a-z])")
 
 
 def group_sampler(
@@ -23,10 +26,14 @@ def group_sampler(
     stop_texts("sampler.stop", stop)
 
 
-def stop_texts(option: str, stop: Any) -> None:
-    """Texts that end a completion."""
+def stop_texts(option: str, stop: Any) -> tuple[str, ...]:
+    """Texts that end a completion, with a line break where a command line has ``\\n``, which it leaves as it is.
+
+    No command of LaTeX is an n alone; one that begins with it, such as ``\\neq``, is no line break.
+    """
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
         raise ValueError(f"{option}={stop}: give a list of texts, none of them empty.")
+    return tuple(_LINE_BREAK.sub("\n", text) for text in stop)
 
 
 def vllm_sampler(

@@ -41,6 +41,7 @@ class GroupSampler:
     def __post_init__(self) -> None:
         sizes = (self.group_size, self.max_new_tokens, self.max_sequences)
         checks.group_sampler(*sizes, self.top_k, self.top_p, self.stop)
+        object.__setattr__(self, "stop", checks.stop_texts("sampler.stop", self.stop))
 
     @torch.no_grad()
     def __call__(self, policy: Policy, prompts: Prompts, *, seed: int, greedy: bool = False) -> Rollouts:
