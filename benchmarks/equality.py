@@ -10,7 +10,7 @@ from side_grouprl import GroupRLSide
 from side_trl import TRLSide
 from sides import Setting
 from torch import Tensor, nn
-from workload import EOS, SEED, Size, build_prompts, completion_lengths
+from workload import SEED, Size, build_prompts, completion_lengths
 
 from grouprl import GroupSampler
 from grouprl.batch import Experience, Minibatch
@@ -168,7 +168,7 @@ def _forced_batch(size: Size, policy: Policy) -> Minibatch:
     mask = torch.arange(width) < lengths[: groups * size.group].unsqueeze(-1)
     generator = torch.Generator().manual_seed(SEED)
     token_ids = torch.randint(2, size.vocabulary, mask.shape, generator=generator)
-    token_ids[torch.arange(len(mask)), mask.sum(-1) - 1] = EOS
+    token_ids[torch.arange(len(mask)), mask.sum(-1) - 1] = size.eos
     prompt_ids, prompt_mask = pad_left(prompts.token_ids[:groups], policy.tokenizer.pad_token_id, policy.device)
     return Minibatch(
         prompt_ids=prompt_ids.repeat_interleave(size.group, 0),

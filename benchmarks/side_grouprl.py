@@ -96,11 +96,11 @@ class GroupRLSide(Side):
         """Completions end where the workload says, in sampling."""
         from grouprl.sampling import decoding
 
-        lengths = self.forced.to(self.policy.device)
+        lengths, size = self.forced.to(self.policy.device), self.size
         draw = decoding.Decoder._draw
 
         def forced(decoder, logits: Tensor, rows: Tensor, step: int) -> Tensor:
-            return draw(decoder, force_end(logits, lengths[rows] == step + 1), rows, step)
+            return draw(decoder, force_end(logits, lengths[rows] == step + 1, size.eos), rows, step)
 
         decoding.Decoder._draw = forced
         try:

@@ -87,7 +87,8 @@ class TRLSide(Side):
             )
 
         def processor(input_ids: Tensor, scores: Tensor) -> Tensor:
-            return force_end(scores, processor.lengths == input_ids.shape[1] - processor.prompt_width + 1)
+            ends_now = processor.lengths == input_ids.shape[1] - processor.prompt_width + 1
+            return force_end(scores, ends_now, size.eos)
 
         generate = trainer.model.generate
 

@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 
 from grouprl.batch import Prompts
+from grouprl.data.exemplars import read_exemplars
+from grouprl.data.problems import word_problems
+from grouprl.data.prompts import encode, render
+from grouprl.policy.fetch import fetch
 
 EOS = 1
+"""The end of a sequence in a model of random weights."""
 SEED = 0
 
 
@@ -37,6 +42,9 @@ class Size:
     """Fewest and most tokens of a prompt."""
     new_tokens: tuple[int, int]
     """Fewest and most tokens of a completion."""
+    policy: str = ""
+    """A policy with real weights, by its name (`grouprl.policy.fetch`), and real prompts; empty: random ones."""
+    eos: int = EOS
 
     def __post_init__(self) -> None:
         if self.group % 2:
@@ -50,6 +58,8 @@ class Size:
 
     def with_ratio(self, prompt: int, new: int) -> Size:
         """As many tokens of a prompt and a completion in the mean, divided between them as ``prompt`` to ``new``."""
+        if self.policy:
+            raise SystemExit(f"--ratios: the prompts of {self.name} are real ones. Use --ratios default.")
         tokens = (sum(self.prompt_tokens) + sum(self.new_tokens)) / 2
         share = prompt / (prompt + new)
         return replace(
@@ -65,6 +75,8 @@ SIZES = {
         Size("B152", 512, 8, 8, 2, 1408, 151_936, 1, 4, 4, (48, 96), (16, 112)),
         # Qwen2.5-1.5B's shape, with random weights.
         Size("Q1.5", 1536, 28, 12, 2, 8960, 151_936, 16, 4, 4, (96, 192), (256, 256)),
+        # SmolLM2-135M-Instruct itself, word problems with three worked examples before each.
+        Size("S135", 576, 30, 9, 3, 1536, 49_152, 2, 8, 1, (0, 0), (8, 32), policy="smollm2", eos=2),
         Size("toy", 64, 2, 2, 1, 128, 300, 2, 4, 2, (5, 9), (3, 12)),
     )
 }
@@ -75,9 +87,14 @@ def _around(mean: float, spread: float) -> tuple[int, int]:
 
 
 def build_model(size: Size, device: str = "cpu") -> torch.nn.Module:
-    """A Qwen2 model of a size with random weights, the same at every call."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    """A Qwen2 model of a size with random weights, the same at every call; or the model that the size names."""
+    from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+    if size.policy:
+        model = AutoModelForCausalLM.from_pretrained(fetch(size.policy), dtype=torch.float32).eval()
+        shape = model.config.hidden_size, model.config.num_hidden_layers, model.config.vocab_size
+        assert shape == (size.hidden, size.layers, size.vocabulary), f"{size.name} is not {size.policy}: {shape}"
+        return model.to(device)
     torch.manual_seed(SEED)
     config = Qwen2Config(
         vocab_size=size.vocabulary,
@@ -97,7 +114,11 @@ def build_model(size: Size, device: str = "cpu") -> torch.nn.Module:
 
 
 def build_tokenizer(size: Size):
-    """A tokenizer with one word for each token: ``t17`` is token 17."""
+    """A tokenizer with one word for each token: ``t17`` is token 17; or that of the model that the size names."""
+    if size.policy:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(fetch(size.policy), padding_side="left")
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -110,7 +131,13 @@ def build_tokenizer(size: Size):
 
 
 def build_prompts(size: Size) -> Prompts:
-    """Random prompts of a size, the same at every call."""
+    """Random prompts of a size, or word problems with worked examples; the same at every call."""
+    if size.policy:
+        tokenizer, problems = build_tokenizer(size), word_problems(size.prompts, 0, {1: 1.0}).train
+        shots = read_exemplars("words")
+        made = encode(tokenizer, problems, style="plain", exemplars=shots)
+        texts = [render(tokenizer, p.problem, style="plain", exemplars=shots) for p in problems]
+        return replace(made, problems=tuple(texts))
     rng = np.random.default_rng(SEED)
     lengths = rng.integers(size.prompt_tokens[0], size.prompt_tokens[1] + 1, size.prompts)
     token_ids = [rng.integers(2, size.vocabulary, length).tolist() for length in lengths]
@@ -130,13 +157,13 @@ def completion_lengths(size: Size, iteration: int = 0) -> Tensor:
     return torch.from_numpy(lengths)
 
 
-def force_end(logits: Tensor, ends_now: Tensor) -> Tensor:
+def force_end(logits: Tensor, ends_now: Tensor, eos: int) -> Tensor:
     """Logits [rows, vocabulary] that give the end to the rows that end now, and never to the others.
 
     One copy of the logits and one column: what forcing costs is in the seconds of both sides.
     """
     logits = logits.masked_fill(ends_now.unsqueeze(-1), -torch.inf)
-    logits[:, EOS] = torch.where(ends_now, 0.0, -torch.inf)
+    logits[:, eos] = torch.where(ends_now, 0.0, -torch.inf)
     return logits
 
 
