@@ -76,7 +76,7 @@ SIZES = {
         # Qwen2.5-1.5B's shape, with random weights.
         Size("Q1.5", 1536, 28, 12, 2, 8960, 151_936, 16, 4, 4, (96, 192), (256, 256)),
         # SmolLM2-135M-Instruct itself, word problems with three worked examples before each.
-        Size("S135", 576, 30, 9, 3, 1536, 49_152, 2, 8, 1, (0, 0), (8, 32), policy="smollm2", eos=2),
+        Size("S135", 576, 30, 9, 3, 1536, 49_152, 2, 8, 1, (191, 192), (8, 32), policy="smollm2", eos=2),
         Size("toy", 64, 2, 2, 1, 128, 300, 2, 4, 2, (5, 9), (3, 12)),
     )
 }
