@@ -31,7 +31,7 @@ import torch
 from grouprl.runtime.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONS = ["steps=9", "eval_every=4", "data.heldout_size=100", "keep_checkpoints=9"]
+OPTIONS = ["steps=9", "eval_every=4", "data.heldout_size=100", "keep_checkpoints=9", "checkpoint_every=1"]
 KINDS = {
     "full, every": [],
     "LoRA, every": ["adapter=lora", "beta=0.04", "lr=1e-3"],

@@ -19,6 +19,7 @@ SMALL = [
     "data.heldout_size=8",
     "eval_every=2",
     "eval_samples=2",
+    "checkpoint_every=1",
 ]
 CHANGING = ("time/", "memory/", "tokens_per_s")
 

@@ -25,6 +25,7 @@ SMALL = [
     "final_eval_samples=4",
     "warmup_steps=0",
     "lr=1e-3",
+    "checkpoint_every=1",
 ]
 """Overrides of a small run."""
 
