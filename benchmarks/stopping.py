@@ -27,9 +27,11 @@ from calibration import MEASURED, RESULTS, Structure, draw_problems, probabiliti
 
 from grouprl.statistics.sequential import ending_of, look
 
-LOOKS = (6, 8, 10, 12)
+LOOKS = {"4, 8 and 12": (4, 8, 12), "6, 8, 10 and 12": (6, 8, 10, 12)}
+"""Those of both rules, and those that `until=decided` would take: AdaStop's are evenly spaced."""
 BLOCK, BLOCKS = 4, 3
-"""Of AdaStop: as many seeds at most, at looks 4, 8 and 12. Its permutations are 10,000, as it comes."""
+"""Of AdaStop: at looks 4, 8 and 12. Its permutations are 10,000, as it comes."""
+MOST = BLOCK * BLOCKS
 LEVEL = 0.05
 DIFFERENCES = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
 REAL_LOOKS, REAL_BLOCK, REAL_BLOCKS = (6, 8, 10), 5, 2
@@ -68,10 +70,11 @@ def study(arguments: tuple[Structure, float, int, float]) -> dict[str, tuple[str
     s, difference, number, margin = arguments
     rng = np.random.default_rng((13, number))  # the same runs for every difference
     problems = draw_problems(s, s.problems, rng)
-    p = probabilities(s, problems, LOOKS[-1], rng)
+    p = probabilities(s, problems, MOST, rng)
     first, second = (rng.binomial(s.samples, p) / s.samples).mean(axis=2)
     second = second + difference
-    return {"grouprl": ours(first, second, LOOKS, margin), "AdaStop": theirs(first, second, BLOCK, BLOCKS)}
+    found = {name: ours(first, second, looks, margin) for name, looks in LOOKS.items()}
+    return found | {"AdaStop": theirs(first, second, BLOCK, BLOCKS)}
 
 
 def summary(difference: float, studies: Sequence[Mapping[str, tuple[str, int]]]) -> dict[str, Any]:
@@ -109,24 +112,30 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     """The report."""
     lines = report.heading("Stopping early, beside AdaStop", found)
     lines += [
-        f"{found['studies']} simulated studies a row, variance as measured ({found['runs']}). grouprl: looks after "
-        f"{', '.join(map(str, LOOKS))} paired seeds, margin {100 * found['margin']:g} points. AdaStop "
-        f"{found['adastop']}: after {', '.join(str(BLOCK * n) for n in range(1, BLOCKS + 1))} seeds, level {LEVEL}. "
-        "Percent.",
+        f"{found['studies']} simulated studies for each difference, variance as measured ({found['runs']}), two arms, "
+        f"{MOST} paired seeds at most; margin {100 * found['margin']:g} points. AdaStop {found['adastop']} at level "
+        f"{LEVEL}. Percent, with standard errors of the share that is called different.",
         "",
     ]
-    columns = ["true difference, points", "called different", "equivalent", "undecided", "seeds"]
     rows = []
     for row in found["rows"]:
-        a, b = (row[name] for name in ("grouprl", "AdaStop"))
-
-        def share(of: Mapping[str, float], *names: str) -> str:
-            return f"{100 * sum(of.get(name, 0.0) for name in names):.1f}"
-
-        cells = [share(a, "better", "worse"), share(a, "equivalent"), share(a, "undecided"), f"{a['seeds']:.1f}"]
-        theirs_ = [share(b, "better", "worse"), share(b, "equal"), f"{b['seeds']:.1f}"]
-        rows.append([f"{100 * row['difference']:g}", *cells, *theirs_])
-    lines += report.table([*columns, "AdaStop: different", '"equal"', "seeds"], rows)
+        for rule in (*LOOKS, "AdaStop"):
+            of = row[rule]
+            different = of.get("better", 0.0) + of.get("worse", 0.0)
+            error = (different * (1 - different) / found["studies"]) ** 0.5
+            same = of.get("equivalent", 0.0) + of.get("equal", 0.0)
+            rows.append(
+                [
+                    f"{100 * row['difference']:g}",
+                    f"grouprl, looks after {rule}" if rule in LOOKS else f"AdaStop, after {next(iter(LOOKS))}",
+                    f"{100 * different:.1f} ({100 * error:.1f})",
+                    f"{100 * same:.1f}",
+                    f"{100 * of.get('undecided', 0.0):.1f}",
+                    f"{of['seeds']:.1f}",
+                ]
+            )
+    columns = ["true difference, points", "rule", "called different", 'equivalent, or "equal"', "undecided", "seeds"]
+    lines += report.table(columns, rows)
     if found["real"]:
         lines += [
             f"On the assay's runs, each dose beside the default arm: looks after {', '.join(map(str, REAL_LOOKS))}; "
