@@ -188,7 +188,7 @@ def test_stopping_is_set_beside_adastop(tmp_path, monkeypatch):
     found, shown = run(tmp_path, "stopping.py", "--structure", str(file), "--studies", "4", "--workers", "1")
     assert [row["difference"] for row in found["rows"]] == list(stopping.DIFFERENCES)
     for row in found["rows"]:
-        for rule in ("grouprl", "AdaStop"):
+        for rule in (*stopping.LOOKS, "AdaStop"):
             assert sum(share for name, share in row[rule].items() if name != "seeds") == pytest.approx(1)
     assert "wrong answers 40%" in shown
 

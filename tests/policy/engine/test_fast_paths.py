@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from helpers.batches import prompts_of, recomputed
+from helpers.batches import batch_of, prompts_of, recomputed
 from helpers.kinds import (
     ADAPTERS,
     BATCHES,
@@ -22,6 +22,7 @@ from helpers.kinds import (
     policy_of,
     policy_with,
     ragged,
+    random_completions,
     replaced,
     stack_of,
     trained,
@@ -29,7 +30,7 @@ from helpers.kinds import (
 )
 
 from grouprl import GroupSampler, LoraAdapter
-from grouprl.policy.engine import stack, steps
+from grouprl.policy.engine import packing, shared, stack
 from grouprl.policy.engine.weights import DecodingWeights
 from grouprl.policy.plain import PlainSteps
 
@@ -280,7 +281,7 @@ def test_what_all_prompts_begin_with_is_computed_once_and_changes_nothing(name, 
         plain = PlainSteps(policy.model, SHARING, 2, policy.tokenizer.pad_token_id)
         expected = [plain.prefill(), plain.step(tokens), plain.step(tokens)]
         for least, rows in ((len(PREFIX), [8, 10]), (len(PREFIX) + 1, [42])):
-            monkeypatch.setattr(steps, "_LEAST_SHARED", least)
+            monkeypatch.setattr(shared, "LEAST", least)
             embedded.clear()
             fast = policy.next_tokens(SHARING, 2, 3)
             found = [fast.prefill(), fast.step(tokens), fast.step(tokens)]
@@ -290,20 +291,49 @@ def test_what_all_prompts_begin_with_is_computed_once_and_changes_nothing(name, 
 
 
 def test_the_last_token_of_a_prompt_is_its_own(monkeypatch):
-    monkeypatch.setattr(steps, "_LEAST_SHARED", 2)
-    assert steps.shared_tokens([[5, 6, 7], [5, 6, 7]]) == 2
-    assert steps.shared_tokens([[5, 6, 7], [5, 6, 7, 8]]) == 2
-    assert steps.shared_tokens([(5, 6, 7, 9), (5, 6, 7, 8), (5, 6, 4, 8)]) == 2
-    assert steps.shared_tokens([[5, 6, 7], [5, 8, 7]]) == 0
-    assert steps.shared_tokens([[5, 6, 7]]) == 0
+    monkeypatch.setattr(shared, "LEAST", 2)
+    assert shared.shared_tokens([[5, 6, 7], [5, 6, 7]]) == 2
+    assert shared.shared_tokens([[5, 6, 7], [5, 6, 7, 8]]) == 2
+    assert shared.shared_tokens([(5, 6, 7, 9), (5, 6, 7, 8), (5, 6, 4, 8)]) == 2
+    assert shared.shared_tokens([[5, 6, 7], [5, 8, 7]]) == 0
+    assert shared.shared_tokens([[5, 6, 7]]) == 0
 
 
 def test_a_sampler_draws_the_same_with_and_without_sharing(monkeypatch):
     policy, prompts = policy_of("qwen3"), prompts_of(*SHARING)
     for least in (2, 1000):
-        monkeypatch.setattr(steps, "_LEAST_SHARED", least)
+        monkeypatch.setattr(shared, "LEAST", least)
         rollouts = SAMPLER(policy, prompts, seed=1)
         if least == 2:
-            shared = rollouts
-    assert torch.equal(shared.completion_ids, rollouts.completion_ids)
-    torch.testing.assert_close(shared.sampler_logprobs, rollouts.sampler_logprobs, atol=1e-5, rtol=0)
+            sharing = rollouts
+    assert torch.equal(sharing.completion_ids, rollouts.completion_ids)
+    torch.testing.assert_close(sharing.sampler_logprobs, rollouts.sampler_logprobs, atol=1e-5, rtol=0)
+
+
+def sharing_batch():
+    """Groups of prompts that begin alike, next to each other and of different sizes."""
+    prompts = [prompt for prompt, size in zip(SHARING, (2, 1, 3, 2), strict=True) for _ in range(size)]
+    return batch_of(prompts, random_completions(5, 1, 3, 7, 2, 4, 6, 3))
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_what_all_prompts_begin_with_is_trained_on_once_and_to_the_same_gradient(name, monkeypatch, exact_norms):
+    policy = policy_of(name, temperature=0.7).double()
+    exact_norms(policy.model)
+    rows = []
+    monkeypatch.setattr(packing, "row_count", lambda count, weight: rows.append(count) or count)
+    for least, first in ((len(PREFIX), 8 + 10), (len(PREFIX) + 1, 42)):
+        monkeypatch.setattr(shared, "LEAST", least)
+        rows.clear()
+        assert_same_training(policy, sharing_batch(), atol=1e-10, gradient_rtol=1e-10)
+        assert rows[0] == first + 31 - 8  # the last token of a completion predicts nothing
+    monkeypatch.setattr(shared, "LEAST", 2)
+    assert_same_training(policy, sharing_batch().rows(torch.tensor([3, 0, 1])), atol=1e-10, gradient_rtol=1e-10)
+
+
+def test_sharing_trains_adapters_under_checkpointing_the_same(monkeypatch):
+    monkeypatch.setattr(shared, "LEAST", 2)
+    policy = policy_with("qwen3", LoraAdapter(rank=4))
+    assert_same_training(policy, sharing_batch())
+    policy.gradient_checkpointing = True
+    assert_same_training(policy, sharing_batch())

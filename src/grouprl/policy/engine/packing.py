@@ -1,8 +1,9 @@
 """Training logprobs without padding, with the tokens of a prompt computed once for its whole group.
 
-The rows of a forward pass are the tokens of each distinct prompt, then those of each completion but its last, which
-predicts nothing. Layers other than attention see rows alone. Inside attention, completions are taken in blocks, padded
-to the longest of the block; each attends to its prompt's keys and to its own.
+The rows of a forward pass are the tokens of each distinct prompt (what all prompts begin with comes first, once), then
+those of each completion but its last, which predicts nothing. Layers other than attention see rows alone. Inside
+attention, completions are taken in blocks, padded to the longest of the block; each attends to its prompt's keys and to
+its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.functional import pad
 from grouprl.batch import Minibatch, TokenLogprobs
 from grouprl.policy.engine.head import token_logprobs
 from grouprl.policy.engine.products import row_count
+from grouprl.policy.engine.shared import shared_tokens, visible_after
 from grouprl.policy.engine.stack import DecoderStack, grouped_attention
 
 _CPU_BLOCK = 4
@@ -75,8 +77,11 @@ class PackedRows:
     targets: Tensor
     """The drawn completion tokens, [drawn]."""
     blocks: tuple[_Block, ...]
+    shared: int
+    """Tokens that all prompts begin with and that have rows of their own, before those of the prompts; 0: none."""
     grids: tuple[tuple[int, int], ...]
-    """[sequences, tokens] of the grids inside attention, padded right: the distinct prompts', then the blocks'."""
+    """[sequences, tokens] of the grids inside attention, padded right: of what is shared, if anything is, of the
+    distinct prompts, then of the blocks."""
     row_of_cell: Tensor
     """Row in each cell of the flat grids, one after the other; padding cells hold some row."""
     cell_of_row: Tensor
@@ -95,22 +100,29 @@ class PackedRows:
         prompt_of = first.long().cumsum(0) - 1
         prompt_ids, prompt_mask = batch.prompt_ids[first], batch.prompt_mask[first]
         lengths, written = prompt_mask.sum(-1), batch.completion_mask.sum(-1) - 1
+        listed = zip(prompt_ids.tolist(), lengths.tolist(), strict=True)  # padded left
+        shared = shared_tokens([ids[len(ids) - length :] for ids, length in listed])
+        own_tokens = prompt_mask & (prompt_mask.cumsum(-1) > shared)
+        rests = lengths - shared
         columns = torch.arange(max(int(lengths.max()), batch.completion_ids.shape[1]), device=device)
         # Padding right, a prompt needs no mask beside the causal one.
-        prompt_grid = columns[: int(lengths.max())] < lengths.unsqueeze(-1)
+        prompt_grid = columns[: int(rests.max())] < rests.unsqueeze(-1)
         completion_grid = columns[: int(written.max())] < written.unsqueeze(-1)
-        prompt_rows = _number(prompt_grid, 0)
-        completion_rows = _number(completion_grid, int(lengths.sum()))
+        prompt_rows = _number(prompt_grid, shared)
+        completion_rows = _number(completion_grid, shared + int(rests.sum()))
         tokens = completion_grid.shape[1]
         positions = (
-            columns.expand(len(lengths), -1)[:, : prompt_grid.shape[1]][prompt_grid],
+            columns[:shared],
+            (shared + columns).expand(len(lengths), -1)[:, : prompt_grid.shape[1]][prompt_grid],
             (lengths[prompt_of].unsqueeze(-1) + columns[:tokens])[completion_grid],
         )
-        last_of_prompt = prompt_rows.gather(-1, lengths.unsqueeze(-1) - 1)[prompt_of]
+        last_of_prompt = prompt_rows.gather(-1, rests.unsqueeze(-1) - 1)[prompt_of]
         drawn = batch.drawn[:, : tokens + 1]
         autocast, kind = torch.is_autocast_enabled(device.type), device.type
         dtype = torch.get_autocast_dtype(kind) if autocast else stack.head_weight.dtype
         blocks, grids = [], [(prompt_rows, prompt_grid)]
+        if shared:
+            grids.insert(0, (columns[None, :shared], torch.ones_like(columns[None, :shared], dtype=torch.bool)))
         for members in _partition(prompt_of.tolist(), written.tolist(), small=device.type == "cpu"):
             own = torch.tensor(members, device=device)
             longest, keys = int(written[own].max()), lengths[prompt_of[own]]
@@ -127,12 +139,19 @@ class PackedRows:
 
         return cls(
             token_ids=rounded_up(
-                torch.cat([prompt_ids[prompt_mask], batch.completion_ids[:, :tokens][completion_grid]])
+                torch.cat(
+                    [
+                        prompt_ids[0, prompt_mask[0]][:shared],
+                        prompt_ids[own_tokens],
+                        batch.completion_ids[:, :tokens][completion_grid],
+                    ]
+                )
             ),
             positions=rounded_up(torch.cat(positions)),
             predictors=rounded_up(torch.cat([last_of_prompt, completion_rows], -1)[drawn]),
             targets=rounded_up(batch.completion_ids[:, : tokens + 1][drawn]),
             blocks=tuple(blocks),
+            shared=shared,
             grids=tuple((grid.shape[0], grid.shape[1]) for _, grid in grids),
             row_of_cell=row_of_cell,
             cell_of_row=rounded_up(torch.empty_like(filled).index_copy_(0, row_of_cell[filled], filled)),
@@ -145,11 +164,20 @@ class PackedRows:
         """Attention among rows, see `grouprl.policy.engine.stack.Attend`."""
         attention = partial(grouped_attention, scale=self.scaling)
         queries, keys, values = (self._grids(part) for part in (q, k, v))
-        attended = [attention(queries[0], keys[0], values[0], is_causal=True)]
-        for block, own_q, own_k, own_v in zip(self.blocks, queries[1:], keys[1:], values[1:], strict=True):
+        attended = [attention(queries.pop(0), keys[0], values[0], is_causal=True)]
+        of_prompts = keys.pop(0), values.pop(0)
+        if self.shared:
+            rest_q, *rest = queries.pop(0), keys.pop(0), values.pop(0)
+            of_prompts = tuple(  # type: ignore[assignment]
+                torch.cat([before.expand(len(own), -1, -1, -1), own], -2)
+                for before, own in zip(of_prompts, rest, strict=True)
+            )
+            mask = visible_after(self.shared, rest_q.shape[-2], rest_q)
+            attended.append(attention(rest_q, *of_prompts, attn_mask=mask))
+        for block, own_q, own_k, own_v in zip(self.blocks, queries, keys, values, strict=True):
             seen_k, seen_v = (
-                torch.cat([of_prompts[:, :, : block.prompt_tokens].index_select(0, block.prompt_of), own], -2)
-                for of_prompts, own in ((keys[0], own_k), (values[0], own_v))
+                torch.cat([prompts[:, :, : block.prompt_tokens].index_select(0, block.prompt_of), own], -2)
+                for prompts, own in zip(of_prompts, (own_k, own_v), strict=True)
             )
             attended.append(attention(own_q, seen_k, seen_v, attn_mask=block.visible.to(q.dtype)))
         cells = torch.cat([grid.transpose(1, 2).flatten(0, 1) for grid in attended])

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from grouprl.policy.engine.shared import shared_tokens, visible_after
 from grouprl.policy.engine.stack import DecoderStack, grouped_attention
-
-_LEAST_SHARED = 32
-"""Tokens that prompts begin with alike, of which a pass of their own pays."""
 
 
 class StackSteps:
@@ -64,10 +62,6 @@ class StackSteps:
         cells = (columns < lengths).flatten().nonzero().squeeze(-1)
         places = torch.arange(self.width, device=self.device) - (width - lengths)  # in a prompt, of a column
         left = torch.where(places < shared, places.clamp(min=0), starts + places)
-        visible = None
-        if shared:
-            seen = columns.unsqueeze(-1) >= torch.arange(-shared, width, device=self.device)
-            visible = torch.zeros(seen.shape, device=self.device).masked_fill(~seen, -torch.inf)
 
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             before = prefix[number] if shared else (k[:0], v[:0])
@@ -79,14 +73,14 @@ class StackSteps:
                 cache = caches[number][: len(self.positions)].unflatten(0, (len(left), self.group))
                 cache[:, :, :, : self.width] = torch.cat([first, part])[left].transpose(1, 2).unsqueeze(1)
             queries, keys, values = (part[right].transpose(1, 2) for part in (q, k, v))
-            if visible is None:
+            if not shared:
                 attended = grouped_attention(queries, keys, values, is_causal=True, scale=self.stack.scaling)
             else:
                 keys, values = (
                     torch.cat([first.transpose(0, 1).expand(len(left), -1, -1, -1), own], 2)
                     for first, own in zip(before, (keys, values), strict=True)
                 )
-                mask = visible.to(q.dtype)
+                mask = visible_after(shared, width, q)
                 attended = grouped_attention(queries, keys, values, attn_mask=mask, scale=self.stack.scaling)
             return attended.transpose(1, 2).flatten(0, 1)[cells]
 
@@ -139,16 +133,3 @@ class StackSteps:
                 caches[number] = kept
         self.positions = self.positions[rows]
         self.hidden_columns = None if self.hidden_columns is None else self.hidden_columns[rows]
-
-
-def shared_tokens(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens of all prompts are computed once; 0 where that does not pay.
-
-    Of each prompt one token at least is its own: its logits are wanted.
-    """
-    ordered = sorted(map(list, prompts))  # where first and last agree, all others do
-    first, last = ordered[0], ordered[-1]
-    most = min(map(len, prompts)) - 1
-    shared = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    shared = min(shared, most)
-    return shared if len(prompts) > 1 and shared >= _LEAST_SHARED else 0
