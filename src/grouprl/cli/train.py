@@ -62,6 +62,7 @@ def _do(arguments: list[str]) -> int:
         return execute(job) if job else 0
     # Flags first: Hydra's parser takes no flag between overrides.
     flags = [argument for argument in arguments if argument not in given]
+    flags += ["--resolve"] if shows and "--resolve" not in flags else []
     sys.argv = [sys.argv[0], *flags, *overrides]
     register()
     run = hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)

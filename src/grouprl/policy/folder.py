@@ -103,6 +103,8 @@ def weights_in(path: str, source: Source = "auto") -> int | None:
     """
     from safetensors import SafetensorError, safe_open
 
+    if path in MODELS:  # known before it is fetched
+        return MODELS[path].weights
     folder = local_folder(path, source)
     files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
     total = 0

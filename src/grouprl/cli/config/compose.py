@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.schema import GROUPS, EvaluateConfig, TrainConfig
+from grouprl.cli.config.sizes import fitting
 
 CONFIG_MODULE = "grouprl.conf"
 _MAX_NAME = 150
@@ -27,6 +28,7 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("fitting", fitting, replace=True)
 
 
 def run_name(overrides: str, seed: int) -> str:

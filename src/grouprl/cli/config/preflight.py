@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from grouprl.cli.config.compose import compose_job, options_of, without_hydra
 from grouprl.cli.config.messages import UsageError, explain, first_line, unknown_key
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
+from grouprl.cli.config.sizes import notes_on_size
 from grouprl.cli.config.values import check_components, check_values, takes
 from grouprl.files import FileError
 from grouprl.training import signals
@@ -78,7 +79,7 @@ def check_command(
     jobs = _jobs_of(parsed) if multirun else [list(overrides)]
     checked = [check_job(config_name, job) for job in jobs]
     if config_name == "train" and not quiet:
-        for note in dict.fromkeys(note for job in checked for note in notes_on_clips(job)):
+        for note in dict.fromkeys(note for job in checked for note in (*notes_on_clips(job), *notes_on_size(job))):
             print(note, file=sys.stderr)
     return checked
 
