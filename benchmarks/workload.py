@@ -133,7 +133,7 @@ def build_tokenizer(size: Size):
 def build_prompts(size: Size) -> Prompts:
     """Random prompts of a size, or word problems with worked examples; the same at every call."""
     if size.policy:
-        tokenizer, problems = build_tokenizer(size), word_problems(size.prompts, 0, {1: 1.0}).train
+        tokenizer, problems = build_tokenizer(size), word_problems(size.prompts, 0, (1, 0, 0, 0)).train
         shots = read_exemplars("words")
         made = encode(tokenizer, problems, style="plain", exemplars=shots)
         texts = [render(tokenizer, p.problem, style="plain", exemplars=shots) for p in problems]

@@ -242,13 +242,13 @@ class GroupRLModule(L.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr] # the memory is the next rollout's
 
     def check_mismatch(self, mismatch: SamplerMismatch, minibatch: Minibatch) -> None:
-        """Compare the policy with the sampler; in reduced precision with the precision's own floor, said once."""
-        strategy, says = self.trainer.strategy, not mismatch.exact and not self.said_floor
-        if says or (not mismatch.exact and mismatch.is_beyond(strategy)):
+        """Compare the policy with the sampler; in reduced precision with the precision's own floor."""
+        strategy, beyond = self.trainer.strategy, False
+        if not mismatch.exact and ((beyond := mismatch.is_beyond(strategy)) or not self.said_floor):
             with self.failing_together():
                 mismatch.add_floor(*at_another_shape(self.memory, self.policy, minibatch))
         mismatch.check(strategy, self.iteration)
-        if says and self.trainer.is_global_zero:
+        if not mismatch.exact and (beyond or not self.said_floor) and self.trainer.is_global_zero:
             print(f"{self.trainer.precision}: {mismatch.found}", flush=True)
         self.said_floor = True
 
@@ -266,15 +266,15 @@ class GroupRLModule(L.LightningModule):
             for piece in pieces[:-1]:
                 with self.training_on(piece), self.gradients_stay_local():
                     self.manual_backward(self.loss_of(piece, results))
-            with self.training_on(pieces[-1]):
+            with self.training_on(pieces[-1], done=False):
                 loss = self.loss_of(pieces[-1], results)
         with self.training_on(pieces[-1]):
             self.manual_backward(loss)
         return results
 
-    def training_on(self, piece: Minibatch | None) -> AbstractContextManager[None]:
+    def training_on(self, piece: Minibatch | None, *, done: bool = True) -> AbstractContextManager[None]:
         """Around a forward or backward pass over a micro-batch."""
-        return nullcontext() if piece is None else self.memory.running("training", piece)
+        return nullcontext() if piece is None else self.memory.running("training", piece, tells=done)
 
     def loss_of(self, piece: Minibatch | None, results: list[tuple[Minibatch, TokenLogprobs, LossOutputs]]) -> Tensor:
         """The loss of a micro-batch, to go backward from; what was measured is added to the results.

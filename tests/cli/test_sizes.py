@@ -1,5 +1,7 @@
 """Defaults that fit the size of the policy, and what is said of them."""
 
+import json
+
 import pytest
 
 from grouprl.cli.config import sizes
@@ -15,6 +17,9 @@ HUB = ["policy=hf", "policy.path=Qwen/Qwen2.5-1.5B"]
         ([], (2e-4, 8, 128)),
         (["policy=tiny_b", "adapter=lora"], (2e-4, 8, 128)),
         (["policy=smollm2"], (1e-5, 2, 512)),
+        (["policy=hf", "policy.path=HuggingFaceTB/SmolLM2-135M-Instruct"], (1e-5, 2, 512)),
+        (["policy=smollm2", "adapter=lora"], (1e-4, 2, 512)),
+        ([*HUB, "adapter=lora"], (1e-5, 2, 512)),
         (HUB, (1e-6, 2, 512)),
         (["policy=smollm2", "lr=3e-4", "max_new_tokens=64"], (3e-4, 2, 64)),
         (["experiment=smollm2_words"], (1e-5, 2, 32)),
@@ -32,6 +37,14 @@ def test_a_size_is_read_from_the_folder(monkeypatch):
     for weights, lr in ((9_999_999, 2e-4), (10_000_000, 1e-5), (499_999_999, 1e-5), (500_000_000, 1e-6)):
         monkeypatch.setattr(sizes, "weights_in", lambda path, source, found=weights: found)
         assert compose_job("train", []).lr == lr
+
+
+def test_an_adapter_has_the_size_of_its_base(tmp_path):
+    for base, lr in (("tiny", 2e-4), ("smollm2", 1e-5), ("Qwen/x", 1e-6)):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        assert compose_job("train", ["policy=hf", f"policy.path={tmp_path}"]).lr == lr
+    (tmp_path / "adapter_config.json").write_text("{")  # told where the folder is checked
+    assert compose_job("train", ["policy=hf", f"policy.path={tmp_path}"]).lr == 1e-6
 
 
 def test_what_comes_of_the_size_is_said_and_nothing_of_small_policies(capsys):

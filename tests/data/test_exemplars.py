@@ -116,8 +116,9 @@ def test_stops_end_completions_of_training(tiny_policy):
 
 
 def test_a_line_break_is_what_a_command_line_calls_one():
-    (config,) = evaluate._compose(["policy=tiny", "prompt=1", r'stop=["\n","\n\nQuestion","\neq"]'], multirun=False)
-    assert GroupSampler(stop=config.stop).stop == ("\n", "\n\nQuestion", r"\neq")
+    (config,) = evaluate._compose(["policy=tiny", "prompt=1", r'stop=["\n","\n\nquestion:","\\neq"]'], multirun=False)
+    assert GroupSampler(stop=config.stop).stop == ("\n", "\n\nquestion:", r"\neq")
+    assert GroupSampler(stop=["a\nb", "c"]).stop == ("a\nb", "c")
 
 
 def test_a_runs_policy_is_asked_as_it_was_trained_to_be(train, monkeypatch, tmp_path):

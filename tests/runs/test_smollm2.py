@@ -38,7 +38,7 @@ def smollm2():
 @pytest.fixture(scope="module")
 def prompts(smollm2):
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    problems = word_problems(train_size=3, heldout_size=0, levels={1: 1.0}).train
+    problems = word_problems(train_size=3, heldout_size=0, levels=(1, 0, 0, 0)).train
     return encode(tokenizer, problems, style="plain", exemplars=read_exemplars("words"))
 
 

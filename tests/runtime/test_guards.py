@@ -162,6 +162,13 @@ def test_in_reduced_precision_the_floor_of_the_precision_counts(deviation, floor
     assert f"are {deviation:.2g} away from 1 on average, 0.00% of them beyond the clip" in mismatch.found
 
 
+def test_a_floor_that_is_itself_too_high_excuses_nothing():
+    """As a mistake in the trainer's own forward pass would make it."""
+    with pytest.raises(TrainingError, match=r"0\.11 away"):
+        compared(0.11, 0.35).check(AsRun(), 0)
+    compared(0.09, 0.35).check(AsRun(), 0)
+
+
 def test_in_full_precision_no_floor_excuses_a_ratio():
     with pytest.raises(TrainingError, match=r"0\.01 away"):
         compared(0.01, 0.5, exact=True, tolerance=1e-3).check(AsRun(), 0)
@@ -181,6 +188,7 @@ def test_in_bfloat16_old_logprobs_are_the_trainers_and_the_floor_is_said_once(mi
     said = capsys.readouterr().out
     assert said.count("bf16-mixed: ratios of trainer and sampler are") == 1
     found = re.search(r"are ([\d.e-]+) away .* weights give ([\d.e-]+) and", said)
+    assert 0 <= metrics["mismatch/floor"] < 0.02
     assert 0 < float(found[1]) < 0.02
     assert 0 <= float(found[2]) < 0.02
     fit(1)

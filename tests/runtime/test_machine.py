@@ -113,6 +113,7 @@ def test_precision_by_processor_and_size(monkeypatch, flags, weights, accelerato
     precision, why = machine.precision_for(weights, accelerator)
     assert precision == wanted
     assert bool(why) == (wanted != "32-true")
+    assert machine.precision_for(weights, accelerator, "float64") == ("32-true", "")
     assert flags[-2 if "amx_tile" in flags else -1] in why or not why
 
 

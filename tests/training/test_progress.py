@@ -80,11 +80,12 @@ def test_checkpoints_take_a_twentieth_of_the_time_and_the_last_is_written(clock,
 
 def test_a_disk_without_room_gets_none_and_that_is_said(clock, monkeypatch, tmp_path, caplog):
     assert written(clock, monkeypatch, tmp_path, steps=3, seconds=1000.0, free=10**9, size=10**9) == []
-    assert "1.0 GB are free and one takes 1.0: make room" in caplog.text
+    assert "less is free than the 1.0 GB that one takes. Make room" in caplog.text
 
 
 def test_what_a_large_one_takes_is_said_once(train, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint, "_LARGE_BYTES", 1000)
-    assert train(*SMALL) == 0
-    said = capsys.readouterr().out
-    assert len(re.findall(r"^checkpoints: \d\.\d GB each, written in \d+\.\d s\. 5% of the time", said, re.M)) == 1
+    for every, rhythm in (("null", "about 5% of the time"), ("1", r"after every 1 iterations \(checkpoint_every\)")):
+        assert train(*SMALL, f"checkpoint_every={every}", f"hydra.run.dir=run-{every}") == 0
+        said = capsys.readouterr().out
+        assert len(re.findall(rf"^checkpoints: \d\.\d GB each, written in \d+\.\d s\. {rhythm}", said, re.M)) == 1

@@ -348,7 +348,7 @@ def _with_trainer(config: DictConfig, weights: int, before: str | None) -> DictC
         # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
         trainer.accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     if trainer.get("precision") == "auto":
-        chosen, why = precision_for(weights, str(trainer.accelerator))
+        chosen, why = precision_for(weights, str(trainer.accelerator), config.policy.get("dtype", "float32"))
         trainer.precision = before or chosen
         if why and trainer.precision == chosen:
             print(f"precision {chosen}: {why}. trainer.precision=32-true computes in float32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from grouprl.cli.config.messages import UsageError
-from grouprl.policy.fetch import MODELS, FetchError, Source, fetch
+from grouprl.policy.fetch import MODELS, Source, located
 
 DEFAULTS = {
     # OpenMP's threads would else spin while they wait: two processes on two cores then take ten times as long.
@@ -45,13 +46,21 @@ def fetch_policies(policies: Iterable[DictConfig]) -> None:
 def fetched_policy(path: str, source: Source = "auto") -> str:
     """A policy as it was given; of one that is fetched its folder.
 
+    It is fetched in a process of its own: what converts it starts threads, which the processes that are forked from
+    this one would not have.
+
     Raises:
         UsageError: It cannot be had.
     """
-    try:
-        return str(fetch(path, source)) if path in MODELS else path
-    except FetchError as error:
-        raise UsageError(str(error)) from None
+    if path not in MODELS:
+        return path
+    if (there := located(path, source)) is not None:
+        return str(there)
+    command = [sys.executable, "-m", "grouprl.policy.fetch", path, "--source", source]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UsageError(f"policy={path}: it could not be had, see above.")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def program(script: str) -> str:

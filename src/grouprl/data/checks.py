@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from grouprl.checks import choice
 
@@ -32,7 +34,7 @@ hub_problems = jsonl_problems
 
 
 def tiny_problems(train_size: int, heldout_size: int, seed: int, heldout_seed: int, wrong_share: float) -> None:
-    """Arguments of `tiny_problems` and `word_problems` of `grouprl.data.problems`."""
+    """Arguments of `grouprl.data.problems.tiny_problems`."""
     _sizes(heldout_size=heldout_size, seed=seed, heldout_seed=heldout_seed)
     if not 0 <= wrong_share <= 1:
         raise ValueError(f"data.wrong_share={wrong_share}: give a share, 0 to 1.")
@@ -44,7 +46,17 @@ def tiny_problems(train_size: int, heldout_size: int, seed: int, heldout_seed: i
         )
 
 
-word_problems = tiny_problems
+def word_problems(
+    train_size: int, heldout_size: int, seed: int, heldout_seed: int, wrong_share: float, levels: Any
+) -> None:
+    """Arguments of `grouprl.data.problems.word_problems`."""
+    tiny_problems(train_size, heldout_size, seed, heldout_seed, wrong_share)
+    numbers = not isinstance(levels, (str, Mapping)) and all(isinstance(weight, (int, float)) for weight in levels)
+    if not numbers or len(levels) != 4 or min(levels) < 0 or not 0 < sum(levels) < float("inf"):
+        raise ValueError(
+            f"data.levels={levels}: give the weights of problems of 1, 2, 3 and 4 steps, at least 0 and not all 0, as "
+            "in data.levels=[1,0,0,0]."
+        )
 
 
 def _sizes(**sizes: int) -> None:

@@ -58,26 +58,25 @@ def tiny_problems(
 def word_problems(
     train_size: int = 4096,
     heldout_size: int = 200,
-    levels: Mapping[int, float] | None = None,
+    levels: Sequence[float] = (0.4, 0.3, 0.2, 0.1),
     seed: int = 0,
     heldout_seed: int = 0,
     wrong_share: float = 0.0,
 ) -> ProblemSplits:
-    """Word problems of one to four steps, split by a hash of their arithmetic (see `grouprl.data.words`).
+    """Word problems of one to four steps, split by their calculations (see `grouprl.data.words`).
 
     Args:
         train_size: Training problems with distinct arithmetic.
         heldout_size: Held-out problems with distinct arithmetic.
-        levels: Weight of each number of steps, 1 to 4; None: all alike.
+        levels: Weights of problems of 1, 2, 3 and 4 steps.
         seed: Seed of the training problems alone.
         heldout_seed: Seed of the held-out ones.
         wrong_share: Share of the training problems that get another one's answer: a known harm, for an assay.
     """
-    checks.tiny_problems(train_size, heldout_size, seed, heldout_seed, wrong_share)
-    weights = {int(level): float(weight) for level, weight in (levels or dict.fromkeys(words.LEVELS, 1.0)).items()}
+    checks.word_problems(train_size, heldout_size, seed, heldout_seed, wrong_share, levels)
 
     def draw(split: words.Split, size: int, stream: int) -> list[Problem]:
-        made = words.distinct_stories(split, size, seed=stream, levels=weights)
+        made = words.distinct_stories(split, size, seed=stream, levels=levels)
         return [Problem(p.text, p.answer, p.intermediate) for p in made]
 
     train = with_wrong_answers(draw("train", train_size, seed), wrong_share, seed=seed)

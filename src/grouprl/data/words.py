@@ -1,15 +1,15 @@
 """Word problems of one to four steps, made by rules: for small language models, which can read but hardly reckon.
 
 A problem is a *story*: who has how many of what, and what happens to them, step by step. Its level is the number of its
-steps. Stories are split into training and held-out ones by a hash of their arithmetic alone, so that no held-out
-calculation is met in training under any names, things or wording.
+steps. Single calculations (``8 + 5``, which is ``5 + 8``) are divided by a hash: a training problem has none of those
+held out, and a held-out problem has one at least, whatever the names, things and words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,11 +18,11 @@ Split = Literal["train", "heldout"]
 LEVELS = (1, 2, 3, 4)
 """Steps of a story."""
 _HELDOUT_SHARE = 0.2
-"""Of all calculations."""
+"""Of all single calculations."""
 _MOST = 100
 """No number of a story is larger."""
-_MOST_REPEATED = 2_000
-"""Stories in a row whose calculations were drawn before, after which no more are looked for."""
+_MOST_REPEATED = 20_000
+"""Stories of a level that are drawn for a new one of a split."""
 
 _NAMES = ("Amir", "Clara", "Dina", "Felix", "Hana", "Jonas", "Lena", "Marta", "Nico", "Olga", "Pablo", "Rosa", "Sven")
 _THINGS = ("apples", "beads", "books", "buttons", "marbles", "pears", "pencils", "postcards", "shells", "stamps")
@@ -64,10 +64,19 @@ class Story:
         return f"{self.start}" + "".join(f"{operator}{operand}" for operator, operand in self.steps)
 
     @property
+    def calculations(self) -> tuple[str, ...]:
+        """Each step as text, the same for ``8+5`` and ``5+8``."""
+        befores = (self.start, *self.values[:-1])
+        found = []
+        for before, (operator, operand) in zip(befores, self.steps, strict=True):
+            first, second = sorted((before, operand)) if operator in "+*" else (before, operand)
+            found.append(f"{first}{operator}{second}")
+        return tuple(found)
+
+    @property
     def split(self) -> Split:
-        """Which side of the split this story is on: a function of the arithmetic alone."""
-        digest = hashlib.sha256(f"words/{self.key}".encode()).digest()
-        return "heldout" if int.from_bytes(digest[:4], "big") < _HELDOUT_SHARE * 2**32 else "train"
+        """Which side of the split this story is on: a function of its calculations alone."""
+        return "heldout" if any(map(_is_held_out, self.calculations)) else "train"
 
 
 @dataclass(frozen=True)
@@ -93,45 +102,37 @@ class WordProblem:
         return tuple(map(str, self.story.values[:-1]))
 
 
-def stories(split: Split, *, seed: int, levels: Mapping[int, float]) -> Iterator[WordProblem]:
-    """Endless stream of word problems of one split, a pure function of its arguments.
+def distinct_stories(split: Split, count: int, *, seed: int, levels: Sequence[float]) -> list[WordProblem]:
+    """Word problems with distinct arithmetic, a pure function of the arguments; fewer are the first of more.
 
     Args:
         split: ``train`` or ``heldout``.
+        count: How many.
         seed: Seed of the stream.
-        levels: Weight of each level, of `LEVELS`.
-
-    Raises:
-        ValueError: Another level, a weight below 0, or no weight above 0.
-    """
-    if not levels or set(levels) - set(LEVELS):
-        raise ValueError(f"data.levels={dict(levels)}: give weights of levels among {', '.join(map(str, LEVELS))}.")
-    if min(levels.values()) < 0 or sum(levels.values()) <= 0:
-        raise ValueError(f"data.levels={dict(levels)}: give weights of at least 0 that are not all 0.")
-    rng = random.Random(f"words/{split}/{seed}")
-    while True:
-        level = rng.choices(list(levels), weights=list(levels.values()))[0]
-        story = _story(rng, level)
-        if story.split == split:
-            yield WordProblem(_told(rng, story), story)
-
-
-def distinct_stories(split: Split, count: int, *, seed: int, levels: Mapping[int, float]) -> list[WordProblem]:
-    """The first ``count`` problems of a split's stream with distinct arithmetic.
+        levels: Weight of each number of steps, of `LEVELS` in their order.
 
     Raises:
         ValueError: The levels have not so many: none was new for a long while.
     """
-    chosen: dict[str, WordProblem] = {}
-    repeated = 0
-    for problem in stories(split, seed=seed, levels=levels):
-        if len(chosen) == count:
-            break
-        repeated = repeated + 1 if problem.story.key in chosen else 0
-        if repeated > _MOST_REPEATED:
-            raise ValueError(f"data: no more than {len(chosen)} different {split} problems of these levels were found.")
-        chosen.setdefault(problem.story.key, problem)
+    rng, chosen = random.Random(f"words/{split}/{seed}"), dict[str, WordProblem]()
+    while len(chosen) < count:
+        level = rng.choices(LEVELS, weights=levels)[0]
+        for _ in range(_MOST_REPEATED):
+            story = _story(rng, level)
+            if story.split == split and story.key not in chosen:
+                break
+        else:
+            raise ValueError(
+                f"data: no more than {len(chosen)} different {split} problems were found, and none of {level} steps "
+                "beside them. Ask for fewer, or for more of other levels (data.levels)."
+            )
+        chosen[story.key] = WordProblem(_told(rng, story), story)
     return list(chosen.values())
+
+
+def _is_held_out(calculation: str) -> bool:
+    digest = hashlib.sha256(f"words/{calculation}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") < _HELDOUT_SHARE * 2**32
 
 
 def _applied(value: int, operator: str, operand: int) -> int:

@@ -31,6 +31,9 @@ from typing import Literal
 Source = Literal["auto", "hub", "package"]
 SOURCES: tuple[Source, ...] = ("auto", "hub", "package")
 SOURCE_FILE = "source.json"
+_CONVERSION = 2
+"""Counts the ways in which packages' files were converted."""
+_NEEDED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
 _ANSWER_S = 4.0
 """Seconds in which the hub has to answer before the package is taken."""
 _BLOCK = 2**20
@@ -90,7 +93,15 @@ def fetch(name: str, source: Source = "auto", say: Callable[[str], None] = print
         raise FetchError(f"policy.source={source}: choose one of {', '.join(SOURCES)}.")
     model = MODELS[name]
     chosen = source if source != "auto" else _choose(name)
-    return _from_hub(model, say) if chosen == "hub" else _from_package(name, say)
+    if chosen == "package":
+        return _from_package(name, say)
+    try:
+        return _from_hub(model, say)
+    except FetchError as error:
+        if source == "hub":
+            raise
+        say(f"{error} Taking the package")
+        return _from_package(name, say)
 
 
 def located(name: str, source: Source = "auto") -> Path | None:
@@ -100,9 +111,9 @@ def located(name: str, source: Source = "auto") -> Path | None:
         name: One of `MODELS`.
         source: As for `fetch`.
     """
-    if source != "package" and (there := _in_hub_cache(MODELS[name])) is not None:
-        return there
-    return folder_of(name) if source != "hub" and (folder_of(name) / SOURCE_FILE).is_file() else None
+    if source != "hub" and (folder_of(name) / SOURCE_FILE).is_file():
+        return folder_of(name)
+    return _in_hub_cache(MODELS[name]) if source != "package" else None
 
 
 def source_of(path: str, source: Source = "auto") -> str | None:
@@ -115,8 +126,8 @@ def source_of(path: str, source: Source = "auto") -> str | None:
 
 
 def folder_of(name: str) -> Path:
-    """Where a model that came from a package lies, or would."""
-    return cache() / "policies" / f"{name}-package"
+    """Where a model that came from a package lies, or would: another version of it, or of the conversion, elsewhere."""
+    return cache() / "policies" / f"{name}-{MODELS[name].version}-{_CONVERSION}"
 
 
 def cache() -> Path:
@@ -134,10 +145,11 @@ def _choose(name: str) -> Source:
 
 
 def _in_hub_cache(model: Model) -> Path | None:
+    """Where the hub's cache holds all of a model: others may have left it without its tokenizer."""
     from huggingface_hub import try_to_load_from_cache
 
-    weights = try_to_load_from_cache(model.hub, "model.safetensors")
-    return Path(weights).parent if isinstance(weights, str) else None
+    found = [try_to_load_from_cache(model.hub, name) for name in _NEEDED]
+    return Path(found[0]).parent if all(isinstance(file, str) for file in found) else None  # type: ignore[arg-type]
 
 
 def _hub_answers(model: Model) -> bool:
@@ -171,7 +183,7 @@ def _from_hub(model: Model, say: Callable[[str], None]) -> Path:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the hub's
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise FetchError(
-            f"policy.source=hub: {model.hub} could not be had ({said}). Try policy.source=package."
+            f"policy.source=hub: {model.hub} could not be had ({said}). policy.source=package is another source."
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -36,6 +37,11 @@ def check_policy_folder(path: str) -> None:
         ValueError: It is; the text names the file and the remedy.
     """
     if path in EMBEDDED or path in MODELS:
+        if (Path(path) / CONFIG).is_file():
+            raise ValueError(
+                f"policy.path={path}: a policy of this package has that name, and so has a model folder here. Write "
+                f"./{path} for the folder, or go elsewhere for the policy."
+            )
         return
     if _is_local(path) or "/" not in path:
         _check_folder(f"policy.path={path}", Path(os.path.expanduser(path)), ())
@@ -103,8 +109,12 @@ def weights_in(path: str, source: Source = "auto") -> int | None:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path in MODELS:  # known before it is fetched
-        return MODELS[path].weights
+    with contextlib.suppress(ValueError):  # which is told where the folder is checked
+        base = _object("", local_folder(path, source) / ADAPTER_CONFIG).get("base_model_name_or_path")
+        path = base if isinstance(base, str) else path
+    for name, model in MODELS.items():  # known before it is fetched
+        if path in (name, model.hub):
+            return model.weights
     folder = local_folder(path, source)
     files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
     total = 0

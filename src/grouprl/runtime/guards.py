@@ -20,8 +20,8 @@ class TrainingError(RuntimeError):
     """Training that must not go on. Its text says what was seen and what to do."""
 
 
-_FLOORS = 3.0
-"""Of a precision's own floor: so far may ratios be away from 1 in the mean, whatever the tolerance."""
+_FLOORS, _CAP = 3.0, 0.1
+"""Of a precision's own floor: so far may ratios be away from 1 in the mean, whatever the tolerance, and no farther."""
 
 
 def outside(log_ratio: Tensor, band: tuple[float, float]) -> Tensor:
@@ -112,7 +112,8 @@ class SamplerMismatch:
     def metrics(self) -> dict[str, Measure]:
         """Largest deviation of a ratio from 1, mean absolute difference of logprobs in nats, share beyond the clip."""
         tokens = max(1, self.tokens)
-        return {
+        floor = {"mismatch/floor": Mean(self.floor.mean, self.floor.tokens)} if self.floor.tokens else {}
+        return floor | {
             "mismatch/max_deviation": Largest(self.largest),
             "mismatch/logprob": Mean(self.differences / tokens, self.tokens),
             "mismatch/outside_clip": Mean(self.beyond / tokens, self.tokens),
@@ -152,7 +153,8 @@ class SamplerMismatch:
             f"ratios of trainer and sampler are {all_here.mean:.2g} away from 1 on average, {all_here.share:.2%} of "
             f"them beyond the clip; at another batch shape the same weights give {floor.mean:.2g} and {floor.share:.2%}"
         )
-        if deviation <= max(self.tolerance, 0.0 if self.exact else _FLOORS * floor.mean):
+        excused = 0.0 if self.exact else min(_CAP, _FLOORS * floor.mean)
+        if deviation <= max(self.tolerance, excused):
             return
         at_floor = "" if self.exact else f" The floor of this precision: {self.found}."
         raise TrainingError(

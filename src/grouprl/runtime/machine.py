@@ -55,7 +55,7 @@ def use_threads(threads: int | None, weights: int, *, devices: int = 1) -> int:
     return torch.get_num_threads()
 
 
-def precision_for(weights: int, accelerator: str) -> tuple[str, str]:
+def precision_for(weights: int, accelerator: str, dtype: str = "float32") -> tuple[str, str]:
     """The precision where the user leaves it to the machine, and why it is not float32 (empty: it is).
 
     From the model's size and the processor's instructions alone: bfloat16 arithmetic over float32 weights where a CPU
@@ -64,9 +64,10 @@ def precision_for(weights: int, accelerator: str) -> tuple[str, str]:
     Args:
         weights: Weights of the model.
         accelerator: The trainer's.
+        dtype: Of the weights.
     """
     found = [flag for flag in _BFLOAT16 if flag in instructions()]
-    if accelerator != "cpu" or not found or weights < _LARGE:
+    if accelerator != "cpu" or not found or weights < _LARGE or dtype != "float32":
         return "32-true", ""
     return "bf16-mixed", f"the processor has {found[0]}, and the model {weights / 1e6:.0f} million weights"
 

@@ -120,8 +120,14 @@ class MemoryLimits:
                 torch.cuda.empty_cache()
 
     @contextlib.contextmanager
-    def running(self, work: str, batch: Minibatch) -> Iterator[None]:
-        """Around a forward (and backward) pass over one micro-batch: out-of-memory errors become `DoesNotFit`."""
+    def running(self, work: str, batch: Minibatch, *, tells: bool = True) -> Iterator[None]:
+        """Around a forward (and backward) pass over one micro-batch: out-of-memory errors become `DoesNotFit`.
+
+        Args:
+            work: What is done.
+            batch: The micro-batch.
+            tells: Whether its tokens are done at the end.
+        """
         sequences, tokens = len(batch), batch.tokens  # counted now: later there may be no memory to count in
         with_gradient = torch.is_grad_enabled()
 
@@ -143,7 +149,8 @@ class MemoryLimits:
 
         with _becomes(failure):
             yield
-        tell(work, tokens)
+        if tells:
+            tell(work, tokens)
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:

@@ -72,7 +72,11 @@ def at_another_shape(memory: MemoryLimits, policy: Policy, minibatch: Minibatch)
     """
 
     def forward() -> tuple[Tensor, Tensor, Tensor]:
-        few = minibatch.piece(memory.cuts(minibatch)[0][:_COMPARED])
+        every = torch.linspace(
+            0, len(minibatch) - 1, min(_COMPARED, len(minibatch)), device=minibatch.prompt_ids.device
+        )
+        some = minibatch.rows(every.long())  # of as many groups as there are
+        few = some.piece(memory.cuts(some)[-1])  # with the longest
         with memory.running("comparison with another batch shape", few):
             together = policy.logprobs(few).logprobs
             alone = torch.zeros_like(together)

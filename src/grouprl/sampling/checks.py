@@ -8,7 +8,7 @@ from typing import Any
 
 from grouprl.checks import above, choice
 
-_LINE_BREAK = re.compile(r"\\n(?![a-z])")
+_LINE_BREAK = re.compile(r"(?<!\\)\\n")
 
 
 def group_sampler(
@@ -29,11 +29,11 @@ def group_sampler(
 def stop_texts(option: str, stop: Any) -> tuple[str, ...]:
     """Texts that end a completion, with a line break where a command line has ``\\n``, which it leaves as it is.
 
-    No command of LaTeX is an n alone; one that begins with it, such as ``\\neq``, is no line break.
+    Who wants these two characters, as in LaTeX's ``\\neq``, writes the backslash twice.
     """
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
         raise ValueError(f"{option}={stop}: give a list of texts, none of them empty.")
-    return tuple(_LINE_BREAK.sub("\n", text) for text in stop)
+    return tuple(_LINE_BREAK.sub("\n", text).replace("\\\\n", "\\n") for text in stop)
 
 
 def vllm_sampler(

@@ -9,7 +9,6 @@ import math
 import re
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,17 +55,22 @@ class Progress(Callback):
         if self._watch is not None:
             self._watch.close()
 
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, module, "fit")  # which Lightning leaves out then
+
     def _begin(self, name: str, most: int = 0) -> None:
         """Something begins, which takes so many tokens at most (0: that is not known)."""
-        self._name, self._most, self._tokens = name, most, defaultdict[str, int](int)
-        self._begun = self._said = time.perf_counter()
+        self._name, self._most, self._work, self._tokens = name, most, "", 0
+        self._begun = self._said = self._latest = time.perf_counter()
 
     def _goes_on(self, work: str, tokens: int) -> None:
-        self._tokens[work] += tokens
         now = time.perf_counter()
+        if work != self._work:  # the seconds since the other's last tokens are this one's
+            self._work, self._tokens, self._begun = work, 0, self._latest
+        self._tokens, self._latest = self._tokens + tokens, now
         if now - self._said < _SILENCE_S:
             return
-        self._said, done = now, self._tokens[work]
+        self._said, done = now, self._tokens
         most = f" of at most {self._most:,}" if self._most and work == "sampling" else ""
         text = f"{self._name}: {work}, {done:,}{most} tokens in {now - self._begun:.0f} s"
         print(f"  {text}", flush=True) if self.bar is None else self.bar.set_description(text)

@@ -72,8 +72,8 @@ class Checkpoints(Callback):
             folder: Run folder; checkpoints go to ``checkpoints/`` in it.
             stop: Callback that says when a run is stopped; it has to come first among the callbacks.
             config_hash: Hash of the run's configuration: a checkpoint of another one is refused.
-            every: Iterations between checkpoints, 0: none; None: as often as takes 5% of the time and fits on the disk,
-                and after the last.
+            every: Iterations between checkpoints, 0: none; None: as often as takes about 5% of the time, and after the
+                last, where the disk has room.
             keep: Newest checkpoints to keep.
             eval_every: Iterations between evaluations, after which a checkpoint waits; 0: none.
         """
@@ -139,7 +139,7 @@ class Checkpoints(Callback):
         due = (
             self._has_time(trainer, module) if self.every is None else self.every and not module.iteration % self.every
         )
-        if due or (last and self.every != 0):
+        if due or (last and self.every != 0 and (self.every is not None or self._has_room(trainer))):
             started = time.perf_counter()
             path = self.save(trainer, module.iteration)
             self._latest = time.perf_counter() - started
@@ -150,16 +150,20 @@ class Checkpoints(Callback):
         """Whether one more takes no more than a small share of the time: as the first rank's clock and disk say."""
         allowed = _GRACE_S + _SHARE * (time.perf_counter() - self._started)
         due = module.iteration >= module.steps or self._spent + self._latest <= allowed
-        if due and trainer.is_global_zero:
+        return bool(trainer.strategy.broadcast(due)) and self._has_room(trainer)
+
+    def _has_room(self, trainer: L.Trainer) -> bool:
+        """Whether the first rank's disk holds one more."""
+        fits = True
+        if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.folder).free
-            due = free > _ROOM * self._bytes
-            if not due:
+            fits = shutil.disk_usage(self.folder).free > _ROOM * self._bytes
+            if not fits:
                 say_once(
-                    f"no checkpoint is written where {free / 1e9:.1f} GB are free and one takes "
-                    f"{self._bytes / 1e9:.1f}: make room, or give hydra.run.dir=DIR on another disk."
+                    f"{self.folder}: no checkpoint is written, since less is free than the {self._bytes / 1e9:.1f} GB "
+                    "that one takes. Make room, or give hydra.run.dir=DIR on another disk."
                 )
-        return bool(trainer.strategy.broadcast(due))
+        return bool(trainer.strategy.broadcast(fits))
 
     def _say_once(self, trainer: L.Trainer, path: Path) -> None:
         """What a large checkpoint takes, after the first."""
@@ -167,7 +171,9 @@ class Checkpoints(Callback):
             return
         self._bytes = path.stat().st_size
         if self._bytes > _LARGE_BYTES:
-            rhythm = f"{_SHARE:.0%} of the time goes into them; checkpoint_every=N gives another rhythm"
+            rhythm = f"after every {self.every} iterations (checkpoint_every)"
+            if self.every is None:
+                rhythm = f"about {_SHARE:.0%} of the time goes into them; checkpoint_every=N gives another rhythm"
             print(
                 f"checkpoints: {self._bytes / 1e9:.1f} GB each, written in {self._latest:.1f} s. {rhythm}", flush=True
             )

@@ -18,9 +18,14 @@ _BY_SIZE: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
+_LR_OF_ADAPTERS = (2.0e-4, 1.0e-4, 1.0e-5)
+"""Ten times as high for larger policies (Schulman et al. 2025, LoRA Without Regret)."""
+
+
 def fitting(name: str, *, _root_: DictConfig) -> Any:
     """The default of an option for the policy of a configuration: ``${fitting:lr}``."""
-    return _BY_SIZE[name][_place(_weights(_root_))]
+    place = _place(_weights(_root_))
+    return (_LR_OF_ADAPTERS if name == "lr" and _root_.get("adapter") else _BY_SIZE[name])[place]
 
 
 def notes_on_size(config: DictConfig) -> Iterator[str]:
@@ -30,7 +35,7 @@ def notes_on_size(config: DictConfig) -> Iterator[str]:
         return
     chosen = [name for name in _BY_SIZE if f"fitting:{name}" in str(config._get_node(name)._value())]  # type: ignore[union-attr]
     if chosen:
-        values = " ".join(f"{name}={_BY_SIZE[name][_place(weights)]:g}" for name in chosen)
+        values = " ".join(f"{name}={fitting(name, _root_=config):g}" for name in chosen)
         size = (
             f"{weights / 1e6:.0f} million weights"
             if weights

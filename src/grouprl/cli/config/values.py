@@ -238,10 +238,12 @@ def _check_sampler(config: DictConfig) -> None:
                 "or sampler=group."
             )
         vllm_installed()
-    elif sampler == "GroupSampler" and correction in ("TruncatedWeights", "MaskedWeights"):
+    full = config.trainer.get("precision") in ("32-true", "auto") and config.policy.get("dtype") != "bfloat16"
+    if sampler == "GroupSampler" and full and correction in ("TruncatedWeights", "MaskedWeights"):
         raise UsageError(
-            f"loss/correction: the weights of {correction} are for another sampler's draws. sampler=group records the "
-            "trainer's own logprobs, so every weight would be 1. Use loss/correction=none, or sampler=vllm."
+            f"loss/correction: the weights of {correction} are for draws of another arithmetic. In float32 "
+            "sampler=group records the trainer's own logprobs, so every weight would be 1. Use loss/correction=none, "
+            "or sampler=vllm, or a reduced precision (trainer.precision=bf16-mixed)."
         )
 
 

@@ -18,6 +18,8 @@ _PACKED_ROWS = Buckets(1, 4)
 """Rows of products with packed weights, which are rounded up here."""
 _LAYOUT_ROWS = 16
 """Rows that packed weights are laid out for; other numbers work as well."""
+_ANSWERS_WIDE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
+"""Whether torch has a product of 16-bit factors that answers in float32, on CUDA."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ def logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """
     narrow = weight.dtype in (torch.bfloat16, torch.float16)
     with torch.autocast(hidden.device.type, enabled=False):
-        if narrow and hidden.is_cuda:
+        if narrow and hidden.is_cuda and _ANSWERS_WIDE:
             return torch.mm(hidden.to(weight.dtype), weight.T, out_dtype=torch.float32)
         wide = weight.float() if narrow else weight
         return product(hidden.to(wide.dtype), wide)
