@@ -213,3 +213,12 @@ def resolves(name):
                 found = getattr(found, part, None)
             return True
     return False
+
+
+def test_every_mutation_still_breaks_something():
+    """Its text is in its file once, and its test is where it says: else it tries nothing."""
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    for mutation in tomllib.loads((ROOT / "tests" / "mutations.toml").read_text())["mutation"]:
+        assert (ROOT / mutation["file"]).read_text().count(mutation["old"]) == 1, mutation["name"]
+        file, _, name = mutation["test"].partition("::")
+        assert not name or f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(), mutation["name"]
