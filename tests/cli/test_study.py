@@ -105,6 +105,22 @@ def test_several_runs_at_once_divide_the_cores(monkeypatch):
     assert launcher(split_study(ARMS, multirun=True)[0], ARMS) == []
 
 
+def test_a_study_has_the_precision_that_its_machine_chose(monkeypatch, tmp_path):
+    """So that its runs on another kind of processor are of another study, and not mixed."""
+    monkeypatch.chdir(tmp_path)
+
+    def overrides(*more):
+        study, others = split_study([*ARMS, *more], multirun=True)
+        return [text for text in checked_sweep(study, ["-m"], others).overrides if "precision" in text]
+
+    assert overrides() == []
+    monkeypatch.setattr("grouprl.runtime.machine.instructions", lambda: ["amx_bf16"])
+    assert overrides() == []  # the embedded policy is small
+    assert overrides("policy=smollm2") == ["trainer.precision=bf16-mixed"]
+    assert overrides("policy=smollm2,tiny") == []  # each base its own
+    assert overrides("policy=smollm2", "trainer.precision=32-true") == ["trainer.precision=32-true"]
+
+
 @pytest.mark.slow
 def test_a_study_that_looks_is_given_out_one_batch_of_seeds_at_a_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.controls import WrongLabelReward
 from grouprl.rewards.isolation import IsolatedReward, load_object
-from grouprl.runtime.machine import describe, precision_for, use_determinism, use_threads
+from grouprl.runtime.machine import accelerator_of, describe, precision_for, use_determinism, use_threads
 from grouprl.studies.plan import read_plan
 from grouprl.training import labels, selection
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
@@ -344,9 +344,7 @@ def _with_trainer(config: DictConfig, weights: int, before: str | None) -> DictC
     config = config.copy()
     OmegaConf.set_struct(config, False)
     trainer = config.trainer
-    if trainer.get("accelerator") == "auto":
-        # Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
-        trainer.accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    trainer.accelerator = accelerator_of(str(trainer.get("accelerator", "auto")))
     if trainer.get("precision") == "auto":
         chosen, why = precision_for(weights, str(trainer.accelerator), config.policy.get("dtype", "float32"))
         trainer.precision = before or chosen

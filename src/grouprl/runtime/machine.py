@@ -55,6 +55,14 @@ def use_threads(threads: int | None, weights: int, *, devices: int = 1) -> int:
     return torch.get_num_threads()
 
 
+def accelerator_of(asked: str) -> str:
+    """The trainer's accelerator: what was asked, and for ``auto`` a CUDA GPU where there is one, else the CPU.
+
+    Not Lightning's auto: Apple's MPS has no float64, which advantages are computed in.
+    """
+    return asked if asked != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+
+
 def precision_for(weights: int, accelerator: str, dtype: str = "float32") -> tuple[str, str]:
     """The precision where the user leaves it to the machine, and why it is not float32 (empty: it is).
 

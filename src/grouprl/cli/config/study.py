@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.compose import without_hydra
@@ -193,6 +193,27 @@ def launcher(study: StudyConfig, overrides: Sequence[str]) -> list[str]:
         raise UsageError(f"jobs={study.jobs}: hydra/launcher is given as well. Use one of them.")
     threads = [] if "threads" in keys else [f"threads={_threads(study.jobs, overrides)}"]
     return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={study.jobs}", *threads]
+
+
+def one_precision(jobs: Iterable[DictConfig]) -> list[str]:
+    """The override that holds all runs to bfloat16 where this machine would choose it for each of them.
+
+    So a study that is taken up on another kind of processor is another study, and not one of mixed arithmetic.
+    """
+    from grouprl.policy.folder import weights_in
+    from grouprl.runtime.machine import accelerator_of, precision_for
+
+    found = {
+        precision_for(
+            weights_in(str(job.policy.path), job.policy.get("source", "auto")) or 0,
+            accelerator_of(str(job.trainer.get("accelerator"))),
+            job.policy.get("dtype", "float32"),
+        )[0]
+        if job.trainer.get("precision") == "auto"
+        else ""
+        for job in jobs
+    }
+    return ["trainer.precision=bf16-mixed"] if found == {"bf16-mixed"} else []
 
 
 def _threads(jobs: int, overrides: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from grouprl.cli.config.folders import prepare_folder, prepare_sweep, sweep_fold
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import LOOKS, StudyConfig, check_arms, launcher, planned
+from grouprl.cli.config.study import LOOKS, StudyConfig, check_arms, launcher, one_precision, planned
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
@@ -75,8 +75,9 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     Raises:
         UsageError: It cannot be run.
     """
-    _refuse_many_devices(check_command("train", overrides, multirun=True))  # what cannot be read is said here
-    mine = [*overrides, *launcher(study, overrides)]
+    jobs = check_command("train", overrides, multirun=True)  # what cannot be read is said here
+    _refuse_many_devices(jobs)
+    mine = [*overrides, *launcher(study, overrides), *one_precision(jobs)]
     plan = planned(study, mine)
     notes = check_arms(study, plan) if plan.compares else []
     batches = tuning_batches(plan, mine) or batches_of(plan, mine)
