@@ -39,6 +39,13 @@ def test_a_size_is_read_from_the_folder(monkeypatch):
         assert compose_job("train", []).lr == lr
 
 
+def test_completions_fit_into_the_context(tmp_path):
+    for context, tokens in ((8192, 512), (100, 50)):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "x", "max_position_embeddings": context}))
+        config = compose_job("train", ["policy=hf", f"policy.path={tmp_path}"])
+        assert config.max_new_tokens == tokens  # a folder without weights counts as large
+
+
 def test_an_adapter_has_the_size_of_its_base(tmp_path):
     for base, lr in (("tiny", 2e-4), ("smollm2", 1e-5), ("Qwen/x", 1e-6)):
         (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig
 
-from grouprl.policy.folder import weights_in
+from grouprl.policy.folder import model_context, weights_in
 
 _BOUNDS = (10_000_000, 500_000_000)
 """Weights from which on the next of `_BY_SIZE` is the default. A model that is not on this machine counts as large."""
@@ -25,7 +26,16 @@ _LR_OF_ADAPTERS = (2.0e-4, 1.0e-4, 1.0e-5)
 def fitting(name: str, *, _root_: DictConfig) -> Any:
     """The default of an option for the policy of a configuration: ``${fitting:lr}``."""
     place = _place(_weights(_root_))
-    return (_LR_OF_ADAPTERS if name == "lr" and _root_.get("adapter") else _BY_SIZE[name])[place]
+    value = (_LR_OF_ADAPTERS if name == "lr" and _root_.get("adapter") else _BY_SIZE[name])[place]
+    return _within_context(_root_, value) if name == "max_new_tokens" else value
+
+
+def _within_context(config: DictConfig, tokens: int) -> int:
+    """So many tokens, or half of what the model can see at once, which the prompt is part of."""
+    context = None
+    with contextlib.suppress(ValueError):  # of a damaged folder, which is told where it is checked
+        context = model_context(str(config.policy.get("path", "tiny")), config.policy.get("source", "auto"))
+    return tokens if context is None else max(1, min(tokens, context // 2))
 
 
 def notes_on_size(config: DictConfig) -> Iterator[str]:
