@@ -26,7 +26,7 @@ _LR_OF_ADAPTERS = (2.0e-4, 1.0e-4, 1.0e-5)
 def fitting(name: str, *, _root_: DictConfig) -> Any:
     """The default of an option for the policy of a configuration: ``${fitting:lr}``."""
     place = _place(_weights(_root_))
-    value = (_LR_OF_ADAPTERS if name == "lr" and _root_.get("adapter") else _BY_SIZE[name])[place]
+    value: Any = (_LR_OF_ADAPTERS if name == "lr" and _root_.get("adapter") else _BY_SIZE[name])[place]
     return _within_context(_root_, value) if name == "max_new_tokens" else value
 
 
