@@ -159,6 +159,7 @@ def main() -> None:
     add("--studies", type=int, default=10_000)
     add("--effect", type=float, default=-0.1, help="of the arm that differs, in logits")
     add("--structure", type=Path, default=MEASURED, help="file of calibration.py --from")
+    add("--asks", nargs="+", default=["better", "equivalent", "power"], help="only these settings")
     add("--workers", type=int, default=2)
     add("--out", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default="verdicts")
@@ -171,6 +172,8 @@ def main() -> None:
     found |= {"runs": about["runs"], "studies": args.studies, "effect": args.effect, "rows": []}
     with ProcessPoolExecutor(args.workers) as pool:
         for key, setting in enumerate(settings_of(structure, args.effect)):
+            if setting.asks not in args.asks:
+                continue
             jobs = [(setting, key, f, min(size, args.studies - f)) for f in range(0, args.studies, size)]
             studies = [one for part in pool.map(_some, jobs) for one in part]
             found["rows"].append(summary(setting, studies))
