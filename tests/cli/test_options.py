@@ -39,6 +39,7 @@ STAND_INS = {
         for name in options_of("loss/correction")
         if name not in ("none", "custom")
     },
+    "trainer=auto": ["trainer.precision=32-true"],
     "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
     "trainer=ddp": ["trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu"],
 }
@@ -103,7 +104,7 @@ def test_every_option_composes_and_builds(option, context, problems_file, vllm, 
     if module.startswith("grouprl."):
         assert (ROOT / "src" / f"{module.replace('.', '/')}.py").exists(), "a _target_ names the file"
         functions = {"load_policy": "Policy"} | dict.fromkeys(
-            ("tiny_problems", "jsonl_problems", "hub_problems"), "ProblemSplits"
+            ("tiny_problems", "word_problems", "jsonl_problems", "hub_problems"), "ProblemSplits"
         )
         assert type(built).__name__ == functions.get(wanted, wanted)
     if group.startswith("loss/"):
