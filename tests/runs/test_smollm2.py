@@ -110,8 +110,8 @@ def test_what_a_run_of_it_saves_is_a_model_that_can_be_asked(train, capsys):
     )  # fmt: skip
     assert code == 0
     assert said.count("boxed{") == 2  # as its worked examples do
-    row = {"question": "Nico has 18 beads. Nico sells 7 of them. How many beads does Nico have now?"}
-    Path("gsm8k_test.jsonl").write_text(json.dumps(row | {"answer": "18 - 7 = 11\n#### 11"}) + "\n")
+    row = {"problem": "Nico has 18 beads. Nico sells 7 of them. How many beads does Nico have now?"}
+    Path("gsm8k_test.jsonl").write_text(json.dumps(row | {"answer": "11"}) + "\n")
     code, said = prints(evaluate.main, capsys)(
         "policy=run", "benchmark=gsm8k", "exemplars=words", "shots=3", "data_dir=.", "max_new_tokens=32", "out=found"
     )
