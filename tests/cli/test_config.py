@@ -161,6 +161,7 @@ WRONG = [
     (["advantage.ties=median"], ["advantage.ties=median", "average, min, max, dense, random"]),
     (["evaluation.samples=2"], ["unknown option 'evaluation.samples'", "Did you mean 'eval_samples'?"]),
     (["data.levelz.3=1"], ["unknown option 'data.levelz.3'", "Did you mean 'data.levels'?"]),
+    (["data.levels=[1,0]"], ["data.levels=[1,0]: this value cannot be used for data.levels", "one by one"]),
     (["checkpoint_every=-1"], ["checkpoint_every=-1: give at least 0"]),
     (["policy=smollm2", "policy.source=web"], ["policy.source=web", "auto, hub, package"]),
     (["prompt.exemplars=wordz"], ["prompt.exemplars=wordz", "words"]),

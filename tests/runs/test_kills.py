@@ -53,6 +53,12 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, threads):
 
 
 @pytest.mark.slow
+def test_with_checkpoints_as_time_allows_too(tmp_path):
+    """The default: which iterations have one is the clock's, what is resumed to is not."""
+    check_kills(tmp_path, [*SMALL, "checkpoint_every=null"], 2, seed=3)
+
+
+@pytest.mark.slow
 def test_under_lora_with_a_kl_term_too(tmp_path):
     check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 2, seed=5)
     saved = read(find_checkpoints(tmp_path / "runs" / "whole" / "checkpoints")[-1])

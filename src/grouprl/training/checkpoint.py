@@ -143,7 +143,7 @@ class Checkpoints(Callback):
             started = time.perf_counter()
             path = self.save(trainer, module.iteration)
             self._latest = time.perf_counter() - started
-            self._say_once(trainer, path)
+            self._say_what_one_takes(trainer, path)
             self._spent += self._latest
 
     def _has_time(self, trainer: L.Trainer, module: GroupRLModule) -> bool:
@@ -165,7 +165,7 @@ class Checkpoints(Callback):
                 )
         return bool(trainer.strategy.broadcast(fits))
 
-    def _say_once(self, trainer: L.Trainer, path: Path) -> None:
+    def _say_what_one_takes(self, trainer: L.Trainer, path: Path) -> None:
         """What a large checkpoint takes, after the first."""
         if not trainer.is_global_zero or self._spent:
             return

@@ -49,13 +49,21 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
             group, _, rest = group.rpartition("/")
             option = f"{rest}/{option}"
         return no_such_option(group, option, options_of(group))
+    return _of_a_value(text, overrides) or f"the configuration cannot be composed: {first_line(error)}"
+
+
+def _of_a_value(text: str, overrides: Sequence[str]) -> str | None:
+    """A message for an option whose value is of another kind; None: the error is of something else."""
     if match := re.search(r"Value '(.*?)' [^\n]*?(\w+)(?: \(type \w+\))?\s+full_key: (\S+)", text):
         return f"{match.group(3)}={match.group(1)}: expected {_article(match.group(2))}."
     if match := re.search(r"Incompatible value 'None' for field of type '(\w+)'\s+full_key: (\S+)", text):
         return f"{match.group(2)}=null: expected {_article(match.group(1))}."
     if match := re.search(r"field '\w+' is not Optional\s+full_key: (\S+)", text):
         return f"{match.group(1)}=null: it needs a value."
-    return f"the configuration cannot be composed: {first_line(error)}"
+    if match := re.search(r"Error merging override ([^\n=]+)=", text):
+        written = next((o for o in overrides if o.startswith(f"{match.group(1)}=")), match.group(1))
+        return f"{written}: this value cannot be used for {match.group(1)}. {_ONE_BY_ONE}"
+    return None
 
 
 def unknown_key(config_name: str, key: str, written: str, known: Iterable[str], above: str | None = None) -> str:
