@@ -49,7 +49,7 @@ CONTEXTS = {
     "alone": [],
     **{f"loss={preset}": [f"loss={preset}"] for preset in options_of("loss")},
     "sampler=vllm": ["sampler=vllm"],
-    EXPERIMENT: [EXPERIMENT, "policy.path=tiny"],
+    EXPERIMENT: [EXPERIMENT, "policy.path=tiny", "prompt.context=512", "max_new_tokens=128"],
 }
 NO_TOOLS = {"sampler=vllm": ("sampler/tools",)}
 """Axes that a choice does not have."""
