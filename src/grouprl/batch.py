@@ -81,7 +81,7 @@ class Rollouts:
     sampled_mask: Bool[Tensor, "prompts group tokens"] | None = None
     """False for tokens a tool wrote, which are attended to and not trained on; None: the policy drew all."""
     tool_calls: tuple[Any, ...] = ()
-    """What tools gave (`grouprl.sampling.tools.sandbox.ToolOutput`)."""
+    """What tools gave (`grouprl.sandbox.sandbox.ToolOutput`)."""
 
     @property
     def drawn(self) -> Bool[Tensor, "prompts group tokens"]:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from helpers import stand_in_gym
 from helpers.paths import ROOT
 from omegaconf import OmegaConf
 
@@ -26,6 +27,7 @@ STAND_INS = {
     "data=hub": ["data.name=FOLDER", "data.answer_format=plain", "data.split=train", "data.configs=null"],
     "data=gsm8k": ["data.name=FOLDER", "data.configs=null", "data.columns.problem=problem", "data.answer_format=plain"],
     "data=math": ["data.name=FOLDER", "data.configs=null", "data.columns.answer=answer", "data.answer_format=plain"],
+    "data=reasoning_gym": ["data.generator=makes", "data.train_size=16", "data.heldout_size=4"],
     "advantage=custom": ["advantage._target_=grouprl.advantages.rank.RankAdvantage"],
     "reward=custom": ["reward._target_=grouprl.rewards.parts.CorrectReward"],
     "optimizer=custom": ["optimizer._target_=torch.optim.Adam"],
@@ -87,7 +89,10 @@ def fetched(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.parametrize(("option", "context"), cases())
-def test_every_option_composes_and_builds(option, context, problems_file, vllm, fetched):
+def test_every_option_composes_and_builds(option, context, problems_file, vllm, fetched, monkeypatch, request):
+    if option == "data=reasoning_gym":
+        request.getfixturevalue("python")  # its verifiers run in the sandbox
+        stand_in_gym.put_in_place(monkeypatch)
     group, _, name = option.partition("=")
     overrides = [*CONTEXTS[context], option]
     for text in STAND_INS.get(option, []):
@@ -104,7 +109,14 @@ def test_every_option_composes_and_builds(option, context, problems_file, vllm, 
     if module.startswith("grouprl."):
         assert (ROOT / "src" / f"{module.replace('.', '/')}.py").exists(), "a _target_ names the file"
         functions = {"load_policy": "Policy"} | dict.fromkeys(
-            ("tiny_problems", "word_problems", "jsonl_problems", "hub_problems"), "ProblemSplits"
+            (
+                "tiny_problems",
+                "word_problems",
+                "reasoning_gym_problems",
+                "jsonl_problems",
+                "hub_problems",
+            ),
+            "ProblemSplits",
         )
         assert type(built).__name__ == functions.get(wanted, wanted)
     if group.startswith("loss/"):

@@ -11,7 +11,7 @@ from grouprl.data.exemplars import _CALCULATOR
 from grouprl.data.rows import gold_answer
 from grouprl.files import _depth
 from grouprl.rewards.rules import has_box, has_notation, has_steps
-from grouprl.sampling.tools.transcript import pending_code
+from grouprl.sampling.transcript import pending_code
 
 MANY = 500_000
 MEMORY_MB = 1024

@@ -8,8 +8,8 @@ from grouprl.batch import Experience
 from grouprl.sampling import rounds
 from grouprl.sampling.decoding import Decoder
 from grouprl.sampling.rounds import ToolRounds
-from grouprl.sampling.tools.sandbox import Sandbox, SandboxError, ToolOutput
-from grouprl.sampling.tools.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
+from grouprl.sampling.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
+from grouprl.sandbox.sandbox import Sandbox, SandboxError, ToolOutput
 from grouprl.training.callbacks import read_metrics
 
 

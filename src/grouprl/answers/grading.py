@@ -3,6 +3,7 @@ r"""Grading of final answers.
 ``grade(completion, gold)`` finds the answer in a completion and compares it with the gold answer, by the first rule
 that decides: same text, letters of a choice, exact numbers, and last the structures and symbols of `compare`, in worker
 processes that can be killed. No text of a model is ever evaluated: `latex` builds sympy objects token by token.
+A gold that a verifier of another library decides on is left to `verifiers`, in the sandbox.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grouprl.answers import text as texts
+from grouprl.answers import verifiers
 from grouprl.answers.pool import OF_THE_MOMENT, Pool, shared_pool
 from grouprl.answers.text import Extraction, extract, last_box
 
@@ -109,9 +111,26 @@ def grade_all(
 
     pairs = list(zip(predictions, golds, strict=True))
     different = list(dict.fromkeys(pairs))
+    verdicts = _verified([pair for pair in different if verifiers.is_verified(pair[1])], extraction)
+    compared = [pair for pair in different if pair not in verdicts]
     with ThreadPoolExecutor((pool or shared_pool()).workers) as threads:
-        verdicts = dict(zip(different, threads.map(graded, different), strict=True))
+        verdicts.update(zip(compared, threads.map(graded, compared), strict=True))
     return [verdicts[pair] for pair in pairs]
+
+
+def _verified(
+    pairs: Sequence[tuple[str, str]], extraction: Extraction | Literal["none"]
+) -> dict[tuple[str, str], Verdict]:
+    """The verdicts of verifiers, which are asked for all answers at once."""
+    answers = [text if extraction == "none" else extract(text, extraction) for text, _ in pairs]
+    asked = [(answer, gold) for answer, (_, gold) in zip(answers, pairs, strict=True) if answer and answer.strip()]
+    said = dict(zip(asked, verifiers.verdicts(asked), strict=True))
+    found = dict[tuple[str, str], Verdict]()
+    for pair, answer in zip(pairs, answers, strict=True):
+        status: Status
+        status, rule = said.get((answer or "", pair[1]), ("unparsable", "no answer"))
+        found[pair] = Verdict(status == "correct", status, answer, rule)
+    return found
 
 
 def compare_answers(
@@ -124,6 +143,8 @@ def compare_answers(
     cached: bool = True,
 ) -> tuple[Status, str]:
     """Whether an answer is the gold answer, and the rule that decided."""
+    if verifiers.is_verified(gold):
+        return verifiers.verdicts([(answer, gold)])[0]
     if pool is not None or not cached or len(answer) > texts.MAX_ANSWER:  # a cache of long texts would fill the memory
         return _compare(answer, gold, kind, tolerance, pool or shared_pool())
     try:

@@ -116,8 +116,8 @@ def _load(config: DictConfig, folder: str) -> _Work:
     from grouprl.evaluation.runner import EvaluationSettings, inputs_of
     from grouprl.policy.load import load_policy
     from grouprl.runtime.machine import use_determinism, use_threads
-    from grouprl.sampling.tools.attacks import NOT_STOPPED
-    from grouprl.sampling.tools.sandbox import SandboxError
+    from grouprl.sandbox.attacks import NOT_STOPPED
+    from grouprl.sandbox.sandbox import SandboxError
 
     benchmarks = {name: load_benchmark(name) for name in benchmarks_of(config.benchmark)}
     for absent in _missing_of_a_group(config, benchmarks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,28 @@ def word_problems(
         raise ValueError(
             f"data.levels={levels}: give the weights of problems of 1, 2, 3 and 4 steps, at least 0 and not all 0, as "
             "in data.levels=[1,0,0,0]."
+        )
+
+
+def reasoning_gym_problems(
+    generator: str,
+    difficulty: int | None,
+    options: Any,
+    train_size: int,
+    heldout_size: int,
+    seed: int,
+    heldout_seed: int,
+) -> None:
+    """Arguments of `grouprl.data.problems.reasoning_gym_problems`; the library is looked up, not imported."""
+    tiny_problems(train_size, heldout_size, seed, heldout_seed, 0.0)
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"data.options={options}: add settings of the generator, as in +data.options.min_numbers=3.")
+    if difficulty is not None and difficulty < 0:
+        raise ValueError(f"data.difficulty={difficulty}: give a level from 0, or null for the library's defaults.")
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise ValueError(
+            f"data=reasoning_gym data.generator={generator}: the library is not installed. Install it with "
+            'pip install "grouprl[reasoning_gym]".'
         )
 
 

@@ -83,6 +83,40 @@ def word_problems(
     return ProblemSplits(train, draw("heldout", heldout_size, heldout_seed))
 
 
+def reasoning_gym_problems(
+    generator: str,
+    difficulty: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    train_size: int = 2048,
+    heldout_size: int = 200,
+    seed: int = 0,
+    heldout_seed: int = 0,
+) -> ProblemSplits:
+    """Problems of a generator of reasoning_gym, with its own verifier where it has one.
+
+    Args:
+        generator: Its name, such as ``countdown``.
+        difficulty: Level of all its attributes, from 0; ``None``: the library's defaults.
+        options: Settings of the generator's own, over those.
+        train_size: Training problems with different texts, none of them held out.
+        heldout_size: Held-out problems with different texts.
+        seed: Seed of the training problems alone.
+        heldout_seed: Seed of the held-out ones.
+
+    Raises:
+        ValueError: See `grouprl.data.reasoning_gym.set_up`.
+        grouprl.sandbox.sandbox.SandboxError: The sandbox, in which verifiers are run, cannot be enforced here.
+    """
+    checks.reasoning_gym_problems(generator, difficulty, options, train_size, heldout_size, seed, heldout_seed)
+    from grouprl.data.reasoning_gym import set_up
+
+    made = set_up(generator, difficulty, dict(options or {}))
+    made.check()
+    heldout = made.problems("heldout", heldout_size, seed=heldout_seed, but=())
+    train = made.problems("train", train_size, seed=seed, but=[problem.problem for problem in heldout])
+    return ProblemSplits(train, heldout)
+
+
 def with_wrong_answers(problems: Sequence[Problem], share: float, *, seed: int) -> list[Problem]:
     """The problems, a share of which has the answer and the intermediate results of another problem among them.
 

@@ -71,10 +71,11 @@ def measure(
         replace(sampler, group_size=size)(policy, prompts, seed=seed + go * 2**32) for go, size in enumerate(sizes)
     ]
     greedy = sampler(policy, prompts, seed=seed, greedy=True)
+    sampled = [[text for part in parts for text in part.completions[row]] for row in range(len(prompts))]
+    marks = are_correct([[*texts, greedy.completions[row][0]] for row, texts in enumerate(sampled)], prompts.answers)
     results = []
-    for row, gold in enumerate(prompts.answers):
-        texts = [text for part in parts for text in part.completions[row]]
-        *correct, greedy_correct = are_correct([*texts, greedy.completions[row][0]], gold)
+    for row, texts in enumerate(sampled):
+        *correct, greedy_correct = marks[row]
         stepped = [has_steps(text) for text in texts]
         results.append(
             ProblemResult(

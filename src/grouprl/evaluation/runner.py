@@ -25,7 +25,7 @@ from grouprl.runtime.memory import MemoryLimits
 from grouprl.sampling.base import Sampler
 from grouprl.sampling.group import GroupSampler
 from grouprl.sampling.rounds import ToolRounds
-from grouprl.sampling.tools.transcript import OUTPUT_FENCE
+from grouprl.sampling.transcript import OUTPUT_FENCE
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,11 @@ class WrongLabelReward:
 
     def find(self, completions: Completions, prompts: Prompts) -> None:
         """Note the most frequent wrong answer to each prompt's problem, of several the one drawn first."""
-        for problem, gold, row in zip(prompts.problems, prompts.answers, completions, strict=True):
-            verdicts = answers.grade_all(row, [gold] * len(row))
+        texts = [text for row in completions for text in row]
+        golds = [gold for gold, row in zip(prompts.answers, completions, strict=True) for _ in row]
+        graded_texts = iter(answers.grade_all(texts, golds))
+        for problem, row in zip(prompts.problems, completions, strict=True):
+            verdicts = [next(graded_texts) for _ in row]
             wrong = [verdict.answer for verdict in verdicts if verdict.status == "wrong" and verdict.answer]
             classes = equivalence_classes(wrong, answers.equal)
             common = Counter(classes).most_common(1)

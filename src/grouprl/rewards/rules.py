@@ -45,6 +45,9 @@ def is_correct(text: str, gold: str) -> bool:
     return answers.grade(text, gold).correct
 
 
-def are_correct(texts: Sequence[str], gold: str) -> list[bool]:
-    """Of each text, whether its last box holds the gold answer."""
-    return [verdict.correct for verdict in answers.grade_all(texts, [gold] * len(texts))]
+def are_correct(completions: Sequence[Sequence[str]], golds: Sequence[str]) -> list[list[bool]]:
+    """Of each text of each row, whether its last box holds the row's gold answer."""
+    texts = [text for row in completions for text in row]
+    wanted = [gold for row, gold in zip(completions, golds, strict=True) for _ in row]
+    verdicts = iter(answers.grade_all(texts, wanted))
+    return [[next(verdicts).correct for _ in row] for row in completions]

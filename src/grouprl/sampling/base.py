@@ -18,7 +18,7 @@ from grouprl.batch import Prompts, Rollouts
 from grouprl.policy.plain import pad_left
 from grouprl.policy.policy import Policy
 from grouprl.sampling.decoding import Decoder, Key
-from grouprl.sampling.tools.sandbox import ToolOutput
+from grouprl.sandbox.sandbox import ToolOutput
 
 
 class Sampler(Protocol):

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from typing import Any
 
-from grouprl.checks import above, choice
+from grouprl.checks import choice
 
 _LINE_BREAK = re.compile(r"(?<!\\)\\n")
 
@@ -67,15 +67,6 @@ def tool_rounds(rounds: int) -> None:
     """Arguments of `grouprl.sampling.rounds.ToolRounds`."""
     if rounds < 1:
         raise ValueError(f"sampler.tools.rounds={rounds}: give at least 1, or choose sampler/tools=none.")
-
-
-def sandbox(timeout_s: float, memory_mb: int, processes: int, max_output: int, workers: int) -> None:
-    """Arguments of `grouprl.sampling.tools.sandbox.Sandbox`."""
-    above("sandbox.timeout_s", timeout_s)
-    least = {"memory_mb": (memory_mb, 16), "processes": (processes, 1), "max_output": (max_output, 1)}
-    for key, (value, smallest) in {**least, "workers": (workers, 1)}.items():
-        if value < smallest:
-            raise ValueError(f"sandbox.{key}={value}: give at least {smallest}.")
 
 
 def vllm_installed() -> None:

@@ -18,12 +18,12 @@ from grouprl.policy.policy import Policy
 from grouprl.sampling import checks
 from grouprl.sampling.base import DecodedRows
 from grouprl.sampling.decoding import Decoder, Key
-from grouprl.sampling.tools.sandbox import Sandbox, ToolOutput
-from grouprl.sampling.tools.transcript import OUTPUT_FENCE, output_text, pending_code
+from grouprl.sampling.transcript import OUTPUT_FENCE, output_text, pending_code
+from grouprl.sandbox.sandbox import Sandbox, ToolOutput
 
 
 class Runner(Protocol):
-    """What runs code: `grouprl.sampling.tools.sandbox.Sandbox`, or one's own."""
+    """What runs code: `grouprl.sandbox.sandbox.Sandbox`, or one's own."""
 
     def map(self, codes: Sequence[str]) -> list[ToolOutput]:
         """The output of each code block."""

@@ -101,9 +101,7 @@ def count_solved(
     for start in range(0, len(prompts), block):
         part = prompts.take(range(start, min(start + block, len(prompts))))
         rollouts = draw(part, seed + _SEED)
-        counts += [
-            sum(are_correct(texts, gold)) for texts, gold in zip(rollouts.completions, part.answers, strict=True)
-        ]
+        counts += map(sum, are_correct(rollouts.completions, part.answers))
     return counts
 
 

@@ -14,6 +14,8 @@ from grouprl.cli.config.compose import compose_job, options_of
 from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
 
 _ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
+_ADDED = {"data.options": "data.options.min_numbers=3"}
+"""Mappings with names of their own, whose entries are added; an example of one."""
 
 
 class UsageError(Exception):
@@ -35,7 +37,9 @@ def explain(config_name: str, error: Exception, overrides: Sequence[str]) -> str
         if parent != key.rpartition(".")[0]:  # there is none of that name
             return unknown_key(config_name, key[len(parent) :].lstrip("."), written, known, parent)
         if key.rpartition(".")[2] in known:
-            return f"{written}: this value cannot be used for {key}. {_ONE_BY_ONE}"
+            return _no_mapping(written, key)
+        if parent in _ADDED and not written.startswith("+"):
+            return f"{written}: entries of {parent} are added. Write +{written}."
         group = key.rpartition(".")[0].replace(".", "/")
         if not known and "none" in (options := options_of(group)):
             choices = ", ".join(option for option in options if option != "none")
@@ -62,8 +66,13 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str | None:
         return f"{match.group(1)}=null: it needs a value."
     if match := re.search(r"Error merging override ([^\n=]+)=", text):
         written = next((o for o in overrides if o.startswith(f"{match.group(1)}=")), match.group(1))
-        return f"{written}: this value cannot be used for {match.group(1)}. {_ONE_BY_ONE}"
+        return _no_mapping(written, match.group(1))
     return None
+
+
+def _no_mapping(written: str, key: str) -> str:
+    example = f"Its entries are added one by one, as in +{_ADDED[key]}." if key in _ADDED else _ONE_BY_ONE
+    return f"{written}: this value cannot be used for {key}. {example}"
 
 
 def unknown_key(config_name: str, key: str, written: str, known: Iterable[str], above: str | None = None) -> str:

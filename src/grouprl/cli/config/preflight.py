@@ -30,7 +30,12 @@ _FLAGS_WITH_VALUES = (
 )
 _TINY_CLIP, _LARGE_CLIP = 0.01, 0.05
 """Clips of a sequence's ratio are below, those of a token's above."""
-_EXAMPLES = {"policy.path": "FOLDER_OR_HUB_ID", "data.path": "FILE.jsonl", "data.name": "DATASET_OR_FOLDER"}
+_EXAMPLES = {
+    "policy.path": "FOLDER_OR_HUB_ID",
+    "data.path": "FILE.jsonl",
+    "data.name": "DATASET_OR_FOLDER",
+    "data.generator": "countdown",
+}
 _OWN = {"reward": "my_reward", "optimizer": "torch.optim.Adam"}
 """What is named where a ``_target_`` is missing; elsewhere My and the group."""
 

@@ -136,7 +136,7 @@ def _execute(job: Job) -> int:
     from grouprl.runtime.failures import RankError
     from grouprl.runtime.guards import TrainingError
     from grouprl.runtime.machine import without_determinism
-    from grouprl.sampling.tools.sandbox import SandboxError
+    from grouprl.sandbox.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
     known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from grouprl.answers.verifiers import readable
 from grouprl.batch import RATIO_EDGES
 from grouprl.module import GroupRLModule
 
@@ -116,7 +117,7 @@ class Samples(Callback):
         prompts, rollouts, rewards, advantages = module.last_rollouts
         for row in range(min(self.groups, len(prompts))):
             lines = [
-                f"**{prompts.problems[row]}** (gold {prompts.answers[row]})",
+                f"**{prompts.problems[row]}** (gold {readable(prompts.answers[row])})",
                 "",
                 "| reward | advantage | completion |",
             ]

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from grouprl.sampling.tools.jail.confine import CONFINED, LOWER
+from grouprl.sandbox.jail.confine import CONFINED, LOWER
 
-SOURCE = Path(__file__).parents[3]
-START = "import sys; sys.path[0] = sys.argv[1]; from grouprl.sampling.tools.jail.confine import main; main()"
+SOURCE = Path(__file__).parents[2]
+START = "import sys; sys.path[0] = sys.argv[1]; from grouprl.sandbox.jail.confine import main; main()"
 START_S = 60.0
 """Seconds in which a confined interpreter must be there, on a machine that is busy with other things."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -33,7 +33,7 @@ class BlockProcess:
     """A confined interpreter with one block, from the start to the end of a ``with`` statement.
 
     Args:
-        order: What `grouprl.sampling.tools.jail` is to do: ``code``; ``memory`` in bytes and ``cpu`` in seconds of a
+        order: What `grouprl.sandbox.jail` is to do: ``code``; ``memory`` in bytes and ``cpu`` in seconds of a
             process; ``processes``; ``folder``, for where no file system of its own can be had; ``allow_unsandboxed``.
     """
 

@@ -1,6 +1,6 @@
 """Running code that nobody has read: a fresh, confined process for each block, ended with all it started.
 
-What confines it is in `grouprl.sampling.tools.jail`; what was tried against it, in `grouprl.sampling.tools.attacks`.
+What confines it is in `grouprl.sandbox.jail`; what was tried against it, in `grouprl.sandbox.attacks`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grouprl.checks import say_once
-from grouprl.sampling import checks
-from grouprl.sampling.tools.process import BlockProcess
-from grouprl.sampling.tools.removal import remove_tree
+from grouprl.sandbox import checks
+from grouprl.sandbox.process import BlockProcess
+from grouprl.sandbox.removal import remove_tree
 
 
 class SandboxError(RuntimeError):

@@ -4,7 +4,7 @@ The *keeper* leaves the caller's namespaces; its child *init* is the first of th
 the kernel ends them all (``pid_namespaces.7``); *init*'s child is the *block*, which is confined for good before it
 runs a line that a policy wrote. Each dies with its parent, the keeper with the caller.
 
-The order comes over the control socket, a marshalled dictionary (`grouprl.sampling.tools.process`). Said in answer, a
+The order comes over the control socket, a marshalled dictionary (`grouprl.sandbox.process`). Said in answer, a
 line each: the process id of *init*, which then waits for a byte; what could not be enforced; `CONFINED`.
 """
 
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from grouprl.sampling.tools.jail import block, kernel, landlock, limits, namespaces, seccomp, view
+from grouprl.sandbox.jail import block, kernel, landlock, limits, namespaces, seccomp, view
 
 CONFINED = "confined"
 """Said last, when the block is about to run."""

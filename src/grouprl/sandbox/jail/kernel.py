@@ -8,7 +8,7 @@ import os
 import signal
 import struct
 
-from grouprl.sampling.tools.jail import syscalls
+from grouprl.sandbox.jail import syscalls
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000

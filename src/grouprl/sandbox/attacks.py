@@ -1,12 +1,12 @@
 """Attacks on the sandbox: blocks that try to get out, to stay, to take more than their share, or to change a machine.
 
-A block prints `BREACH` where it got through. What stands in braces is filled in by `grouprl.sampling.tools.trial`:
+A block prints `BREACH` where it got through. What stands in braces is filled in by `grouprl.sandbox.trial`:
 files of the caller, its process id, its sockets, and numbers of system calls.
 """
 
 from __future__ import annotations
 
-from grouprl.sampling.tools.jail.syscalls import REFUSED
+from grouprl.sandbox.jail.syscalls import REFUSED
 
 BREACH = "BREACH"
 C = "import ctypes, errno, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from grouprl.sampling.tools.jail.kernel import (
+from grouprl.sandbox.jail.kernel import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWPID,

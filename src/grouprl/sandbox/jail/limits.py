@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 
-from grouprl.sampling.tools.jail.kernel import PR_SET_THP_DISABLE, libc, succeed
+from grouprl.sandbox.jail.kernel import PR_SET_THP_DISABLE, libc, succeed
 
 MEBIBYTE = 2**20
 FOLDER_BYTES = 64 * MEBIBYTE

@@ -11,8 +11,8 @@ import site
 import sys
 from collections.abc import Iterable
 
-from grouprl.sampling.tools.jail import kernel
-from grouprl.sampling.tools.jail.limits import FOLDER_BYTES, FOLDER_FILES
+from grouprl.sandbox.jail import kernel
+from grouprl.sandbox.jail.limits import FOLDER_BYTES, FOLDER_FILES
 
 FOLDER = "/sandbox"
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/usr/share/zoneinfo")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from grouprl.sampling.tools.attacks import ATTACKS
-from grouprl.sampling.tools.sandbox import Sandbox, SandboxError
+from grouprl.sandbox.attacks import ATTACKS
+from grouprl.sandbox.sandbox import Sandbox, SandboxError
 
 
 def test_a_machine_that_cannot_confine_is_refused(python, changed_jail, caplog):

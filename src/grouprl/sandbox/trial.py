@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from grouprl.sampling.tools.attacks import ATTACKS, BREACH, NOT_STOPPED
-from grouprl.sampling.tools.jail import syscalls
-from grouprl.sampling.tools.sandbox import Sandbox, ToolOutput
+from grouprl.sandbox.attacks import ATTACKS, BREACH, NOT_STOPPED
+from grouprl.sandbox.jail import syscalls
+from grouprl.sandbox.sandbox import Sandbox, ToolOutput
 
 _SHOWN = 70
 """Characters of what came of an attack."""
@@ -160,7 +160,7 @@ def limited_report() -> int:
     """The report in a process under limits of its own, so that a breach cannot harm the machine."""
     limits = (
         "import resource; resource.setrlimit(resource.RLIMIT_CPU, (300, 300)); "
-        "from grouprl.sampling.tools.trial import report; from grouprl.sampling.tools.sandbox import Sandbox; "
+        "from grouprl.sandbox.trial import report; from grouprl.sandbox.sandbox import Sandbox; "
         "raise SystemExit(report(Sandbox(timeout_s=2.0)))"
     )
     return subprocess.run([sys.executable, "-c", limits], check=False, timeout=300).returncode

@@ -6,8 +6,8 @@ import ctypes
 import errno
 import struct
 
-from grouprl.sampling.tools.jail import syscalls
-from grouprl.sampling.tools.jail.kernel import libc, succeed
+from grouprl.sandbox.jail import syscalls
+from grouprl.sandbox.jail.kernel import libc, succeed
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000

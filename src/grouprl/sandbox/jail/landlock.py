@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterable
 
-from grouprl.sampling.tools.jail.kernel import system_call
+from grouprl.sandbox.jail.kernel import system_call
 
 READ = 0b1101  # execute, read a file, list a folder
 OF_A_FILE = 0b111  # execute, write, read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from grouprl.sampling.tools.sandbox import ToolOutput
+from grouprl.sandbox.sandbox import ToolOutput
 
 OUTPUT_FENCE = "```output"
 """A completion stops here to be given the output of its last code block."""

@@ -15,9 +15,9 @@ from dataclasses import replace
 import pytest
 from helpers.paths import ROOT
 
-from grouprl.sampling.tools import process, trial
-from grouprl.sampling.tools.attacks import ATTACKS, DETACHED, WRITING
-from grouprl.sampling.tools.sandbox import Sandbox
+from grouprl.sandbox import process, trial
+from grouprl.sandbox.attacks import ATTACKS, DETACHED, WRITING
+from grouprl.sandbox.sandbox import Sandbox
 
 WITHOUT = {
     "Landlock": ("confine.py", "lambda: landlock.restrict(self.folder, self.places, view.DEVICES)", "lambda: None"),
@@ -104,7 +104,7 @@ def test_a_block_sees_the_same_every_time(python):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks(python, name):
-    """Each attack of `grouprl.sampling.tools.attacks` is really tried, and none gets through."""
+    """Each attack of `grouprl.sandbox.attacks` is really tried, and none gets through."""
     (outcome,) = trial.outcomes(replace(python, timeout_s=1.0), {name: ATTACKS[name]})
     assert outcome.stopped, outcome.how
 
@@ -160,7 +160,7 @@ def test_one_line_of_defence_alone_keeps_files_as_they_are(python, changed_jail,
     assert {o.name: o.how for o in trial.outcomes(python, attacks) if not o.stopped} == {}
 
 
-STARTS = "import os, sys\nfrom grouprl.sampling.tools.sandbox import Sandbox, SandboxError\nfrom grouprl.sampling.tools.trial import descendants\n"
+STARTS = "import os, sys\nfrom grouprl.sandbox.sandbox import Sandbox, SandboxError\nfrom grouprl.sandbox.trial import descendants\n"
 
 
 def run_python(code, **options):
@@ -333,7 +333,7 @@ def test_attacks_of_an_ordinary_user(python):
         shutil.copytree(process.SOURCE / "grouprl", f"{folder}/grouprl", ignore=shutil.ignore_patterns("*.safetensors"))
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
         done = subprocess.run(
-            [interpreter, "-B", "-m", "grouprl.sampling.tools"],
+            [interpreter, "-B", "-m", "grouprl.sandbox"],
             check=False, capture_output=True, text=True, cwd="/", user=OTHER, group=OTHER, extra_groups=[],
             env={"PYTHONPATH": folder, "PATH": os.defpath},
         )  # fmt: skip

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from grouprl.sampling.tools.jail import namespaces, seccomp, syscalls, view
-from grouprl.sampling.tools.removal import remove_tree
+from grouprl.sandbox.jail import namespaces, seccomp, syscalls, view
+from grouprl.sandbox.removal import remove_tree
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
