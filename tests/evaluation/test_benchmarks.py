@@ -312,6 +312,8 @@ def test_contamination_is_reported_beside_the_score(run, tmp_path):
         (["benchmark=tiny", "limit=0"], ["limit"]),
         (["prompt=x", "policy=nope"], ["policy=nope", "no such folder", "OWNER/NAME"]),
         (["benchmark=tiny", "prompt=x"], ["one of the two"]),
+        (["prompt=x", "source=hub"], ["source=hub", "policy=smollm2 alone"]),
+        (["prompt=x", "policy=smollm2", "source=hubb"], ["source=hubb", "auto, hub, package"]),
         (["benchmark=tiny", "temprature=1"], ["Did you mean 'temperature'?"]),
     ],
 )

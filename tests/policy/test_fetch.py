@@ -68,7 +68,7 @@ def test_where_a_model_lies_is_known_without_asking(reach, tmp_path):
     )  # what was begun with stays
     shutil.rmtree(folder_of("smollm2"))
     assert located("smollm2") == tmp_path
-    assert source_of("smollm2") == "HuggingFaceTB/SmolLM2-135M-Instruct (hub)"
+    assert source_of("smollm2") == f"HuggingFaceTB/SmolLM2-135M-Instruct (hub, revision {tmp_path.name})"
     assert source_of("tiny") is None
     assert asked == []
 

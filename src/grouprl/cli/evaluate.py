@@ -19,6 +19,7 @@ from grouprl.cli.environment import fetched_policy, prepare
 from grouprl.cli.streams import lasting_streams
 from grouprl.data.exemplars import read_exemplars
 from grouprl.files import Shape, check_shape
+from grouprl.policy.fetch import MODELS, SOURCES, Source
 from grouprl.policy.folder import check_policy_folder
 from grouprl.sampling.checks import stop_texts
 from grouprl.training import signals
@@ -57,7 +58,7 @@ def _do(arguments: list[str]) -> None:
         for config in configs:
             print(OmegaConf.to_yaml(config, resolve=True))
         return
-    folders = guarded(lambda: [policy_folder(config.policy) for config in configs], PROGRAM)
+    folders = guarded(lambda: [policy_folder(config.policy, config.source) for config in configs], PROGRAM)
     prepare()
     for config, folder in zip(configs, folders, strict=True):
         if config.benchmark is not None:
@@ -122,6 +123,10 @@ def _check(config: DictConfig) -> None:
         raise UsageError(f"temperature={config.temperature}: give a finite number above 0.")
     if config.threads is not None and config.threads < 1:
         raise UsageError(f"threads={config.threads}: give at least 1, or leave it to the model's size.")
+    if config.source not in SOURCES:
+        raise UsageError(f"source={config.source}: choose one of {', '.join(SOURCES)}.")
+    if config.source != "auto" and config.policy not in MODELS:
+        raise UsageError(f"source={config.source}: it is of policy={', '.join(MODELS)} alone. Leave it out.")
     if config.seed >= 2**31:
         raise UsageError(f"seed={config.seed}: give a number below {2**31}.")
     if config.benchmark is not None:
@@ -144,7 +149,7 @@ def _name_of(policy: str) -> str:
     return path.name if path.is_absolute() else policy.rstrip("/")
 
 
-def policy_folder(policy: str) -> str:
+def policy_folder(policy: str, source: Source = "auto") -> str:
     """The Hugging Face folder or hub id that ``policy`` names: itself, the policy of a run, or one that is fetched."""
     if (Path(policy) / "result.json").is_file():
         policy = str(Path(policy) / "policy")
@@ -154,7 +159,7 @@ def policy_folder(policy: str) -> str:
         check_policy_folder(policy)
     except ValueError as error:
         raise UsageError(str(error).replace("policy.path=", "policy=")) from error
-    return fetched_policy(policy)
+    return fetched_policy(policy, source)
 
 
 def _show_group(config: DictConfig, folder: str) -> None:

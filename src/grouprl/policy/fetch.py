@@ -122,7 +122,9 @@ def source_of(path: str, source: Source = "auto") -> str | None:
     if place is None:
         return None
     model = MODELS[path]
-    return f"{model.package} {model.version} (package)" if place == folder_of(path) else f"{model.hub} (hub)"
+    if place == folder_of(path):
+        return f"{model.package} {model.version} (package)"
+    return f"{model.hub} (hub, revision {place.name})"  # the hub's cache has a folder for each
 
 
 def folder_of(name: str) -> Path:

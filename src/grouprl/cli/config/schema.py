@@ -183,6 +183,8 @@ class EvaluateConfig:
 
     policy: str = MISSING
     """run, folder or hub id"""
+    source: str = MISSING
+    """of policy=smollm2: hub, package"""
     benchmark: Any = MISSING
     """one, [several], or all, cot, tir"""
     mode: Any = MISSING
