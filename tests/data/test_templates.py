@@ -49,7 +49,7 @@ def test_a_template_that_cannot_be_used_is_refused_in_one_line(template, said):
 
 def test_a_template_that_does_not_end_is_left(monkeypatch):
     monkeypatch.setattr(templates, "TIMEOUT_S", 2.0)
-    with pytest.raises(ValueError, match="its chat template does not end within 2 s for 5 short questions"):
+    with pytest.raises(ValueError, match="its chat template does not end within 2 s for 6 short questions"):
         render(tokenizer_with(FOREVER + CHAT), "1 + 1?")
 
 
@@ -150,3 +150,50 @@ def test_the_trial_writes_as_the_tokenizer_does():
     tokenizer = tokenizer_with("{{ eos_token }}{{ messages[-1].content }}{{ eos_token.upper() }}")
     assert render(tokenizer, "1?") == "<|im_end|>1?<|IM_END|>"
     assert prompts.chat_template is templates.chat_template
+
+
+TURN = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ END }}\n{% endfor %}[assistant] "
+
+
+@pytest.mark.parametrize(
+    ("end", "own", "found"),
+    [
+        ("<|im_end|>", (), "<|im_end|>"),
+        (" <|done|>", ("<|done|>",), "<|done|>"),  # whatever the tokenizer calls its end of sequence
+        ("</s>", ("</s>",), "</s>"),
+        (" done", (), None),  # words that any text may have
+        ("", (), None),
+        ("{{ raise_exception('no answers') if m.role == 'assistant' }}", (), None),
+    ],
+)
+def test_the_token_after_an_answer_ends_a_turn(end, own, found):
+    tokenizer = tokenizer_with(TURN.replace("{{ END }}", end))
+    tokenizer.add_tokens(list(own))
+    tokenizer.eos_token = tokenizer.pad_token
+    assert templates.end_of_turn(tokenizer) == (found and tokenizer.convert_tokens_to_ids(found))
+
+
+def test_the_shipped_templates_end_a_turn_as_is_known_of_them(monkeypatch):
+    for text in templates._shipped():
+        known = templates.chat_template(text, {}, "x").turn_end
+        monkeypatch.setattr(templates, "_shipped", tuple)
+        assert templates.chat_template(text, {}, "x").turn_end.strip() == known
+        monkeypatch.undo()
+
+
+def test_a_policy_whose_end_of_sequence_is_not_its_templates_end_of_turn(tiny_policy, tiny_prompts):
+    """As of a base model, whose template came later: it ends its turns all the same."""
+    from grouprl import GroupSampler
+
+    sampler = GroupSampler(group_size=4, max_new_tokens=96)
+    before = sampler(tiny_policy, tiny_prompts, seed=3)
+    end, tokenizer = tiny_policy.eos_ids, tiny_policy.tokenizer
+    assert end == (tokenizer.convert_tokens_to_ids("<|im_end|>"),)
+    other = tokenizer.pad_token_id
+    assert other not in end
+    tokenizer.eos_token = tokenizer.pad_token
+    tiny_policy.base.generation_config.eos_token_id = tiny_policy.base.config.eos_token_id = other
+    assert tiny_policy.eos_ids == (other, *end)
+    after = sampler(tiny_policy, tiny_prompts, seed=3)
+    assert after.completions == before.completions
+    assert after.truncated.equal(before.truncated)

@@ -34,6 +34,7 @@ from grouprl.rewards.isolation import IsolatedReward, load_object
 from grouprl.runtime.machine import accelerator_of, describe, precision_for, use_determinism, use_threads
 from grouprl.studies.plan import read_plan
 from grouprl.training import labels, selection
+from grouprl.training.advice import Advice
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
@@ -320,6 +321,7 @@ def _callbacks(
         MetricsFile(folder),
         HeldoutFile(folder),
         RewardFailures(folder),
+        Advice(),
         Overview(),
         Samples(every=config.eval_every or 25),
         SavePolicy(folder / "policies", every=config.save_policy_every),

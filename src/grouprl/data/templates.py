@@ -12,18 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grouprl.answers.process import JsonProcess, end_with_parent, limit_memory
 from grouprl.data import tiny
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 START_TIMEOUT_S, TIMEOUT_S = 60.0, 10.0
 """Seconds to start the process, which imports transformers, and to write the trial's texts."""
 SLOWEST_S, LONGEST, MEMORY_MB = 1.0, 1_000_000, 1024
 """Processor time and characters of one text at most, and memory of the process."""
+LONGEST_END = 200
+"""Characters after an answer that are looked at."""
 _FILLING = " and what is left of it, if a half is taken away from it again" * 8
 QUESTIONS = tuple(f"{first} What is three times four{_FILLING}? {last}" for first, last in ("AA", "AB", "BA"))
 """Three questions; each differs from each other at the start or at the end alone."""
+ANSWER = "Twelve"
+"""An answer to one of them."""
 SYSTEMS = ("Answer in one word.", "Show all steps.")
 
 
@@ -33,6 +40,8 @@ class ChatTemplate:
 
     takes_system: bool
     """Whether a system message changes what it writes."""
+    turn_end: str = ""
+    """What it writes after an assistant's answer."""
 
 
 def chat_template(template: str, special_tokens: Mapping[str, str], name: str) -> ChatTemplate:
@@ -47,7 +56,7 @@ def chat_template(template: str, special_tokens: Mapping[str, str], name: str) -
         ValueError: It cannot be written with, takes too long, or writes the same for different questions.
     """
     if template in _shipped():
-        return ChatTemplate(takes_system=True)
+        return ChatTemplate(takes_system=True, turn_end="<|im_end|>")
     found = _tried(template, json.dumps(dict(special_tokens), sort_keys=True, default=str))
     if isinstance(found, str):
         raise ValueError(f"{name}: its chat template {found}. Mend it (chat_template), or use prompt.style=plain.")
@@ -59,13 +68,14 @@ def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
     """What a trial found, or what is wrong."""
     chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
     chats += [[{"role": "system", "content": system}, *chats[0]] for system in SYSTEMS]
+    chats += [[*chats[0], {"role": "assistant", "content": ANSWER}]]
     try:
         written = _written(template, json.loads(special_tokens), chats)
     except TimeoutError:
         return f"does not end within {TIMEOUT_S:g} s for {len(chats)} short questions"
     except (OSError, EOFError):
         return f"ends the process that tries it (which has {MEMORY_MB} MiB of memory)"
-    asked, told = written[: len(QUESTIONS)], written[len(QUESTIONS) :]
+    asked, told, answered = written[: len(QUESTIONS)], written[len(QUESTIONS) : -1], written[-1]
     for text in asked:
         if "error" in text:
             return f"fails on a question ({text['error']})"
@@ -76,7 +86,27 @@ def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
     if len({text["digest"] for text in asked}) < len(QUESTIONS):
         return "writes the same for different questions"
     systems = {text.get("digest") for text in (*told, asked[0])}
-    return ChatTemplate(takes_system=None not in systems and len(systems) == len(SYSTEMS) + 1)
+    takes_system = None not in systems and len(systems) == len(SYSTEMS) + 1
+    return ChatTemplate(takes_system, answered.get("turn_end", ""))
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that a tokenizer's template writes after an assistant's answer, None where that is none of its own.
+
+    A model that was taught with the template ends its turns with it, whatever its configuration calls the end of a
+    sequence: a base model's end, say, beside a template that was put to it later.
+    """
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        return None
+    name = f"the tokenizer {tokenizer.name_or_path}".strip()
+    try:
+        found = chat_template(tokenizer.get_chat_template(), tokenizer.special_tokens_map, name)
+    except ValueError:  # who asks for chats is told
+        return None
+    ids = tokenizer(found.turn_end.lstrip(), add_special_tokens=False)["input_ids"]
+    own = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return ids[0] if ids and ids[0] in own else None
 
 
 @lru_cache(maxsize=1)
@@ -113,13 +143,16 @@ def _work() -> None:
     options = {"chat_template": asked["template"], "add_generation_prompt": True, **asked["special_tokens"]}
 
     def write(chat: Any) -> dict[str, Any]:
-        started = time.process_time()
+        started, is_answered = time.process_time(), chat[-1]["role"] == "assistant"
         try:
-            text = render_jinja_template(conversations=[chat], **options)[0][0]
+            text = render_jinja_template(conversations=[chat], **{**options, "add_generation_prompt": not is_answered})[
+                0
+            ][0]
         except Exception as error:  # noqa: BLE001 - a template can raise anything; it is told to the run
             return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         seconds = time.process_time() - started
-        return {"digest": hashlib.sha256(text.encode()).hexdigest(), "length": len(text), "seconds": seconds}
+        told = {"digest": hashlib.sha256(text.encode()).hexdigest(), "length": len(text), "seconds": seconds}
+        return told | ({"turn_end": text.rpartition(ANSWER)[2][:LONGEST_END]} if is_answered else {})
 
     found: list[dict[str, Any]] = []
     for chat in asked["chats"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from grouprl.batch import Minibatch, TokenLogprobs
 from grouprl.checks import say_once
+from grouprl.data.templates import end_of_turn
 from grouprl.files import replacing_files
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
@@ -121,12 +123,17 @@ class Policy(nn.Module):
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token that ends a completion: those of the generation config, and the tokenizer's."""
+        """Every token that ends a completion: of the generation config, the tokenizer, and the template's turns."""
         ids: list[int] = []
         for source in (self.base.generation_config, self.base.config, self.tokenizer):
             eos = getattr(source, "eos_token_id", None)
             ids += eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos]
+        ids += [] if self._turn_end is None else [self._turn_end]
         return tuple(dict.fromkeys(ids))
+
+    @functools.cached_property
+    def _turn_end(self) -> int | None:
+        return end_of_turn(self.tokenizer)
 
     @property
     def has_fast_path(self) -> bool:

@@ -27,6 +27,8 @@ from grouprl.statistics.proportions import Estimate
 
 _SILENCE_S = 8.0
 """Seconds after which what goes on tells how far it is."""
+_LONG_S = 300.0
+"""Seconds of one evaluation from which it is warned of."""
 METRICS_FILE = "metrics.jsonl"
 HELDOUT_FOLDER = "heldout"
 _HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
@@ -42,7 +44,7 @@ class Progress(Callback):
 
     def __init__(self, every: int = 10) -> None:
         self.every, self.bar = every, None
-        self.started, self.first = 0.0, 0
+        self.started, self.first, self._warned = 0.0, 0, False
         self._watch: contextlib.ExitStack | None = None
         self._begin("")
 
@@ -74,6 +76,14 @@ class Progress(Callback):
         most = f" of at most {self._most:,}" if self._most and work == "sampling" else ""
         text = f"{self._name}: {work}, {done:,}{most} tokens in {now - self._begun:.0f} s"
         print(f"  {text}", flush=True) if self.bar is None else self.bar.set_description(text)
+        longest = (now - self._begun) * self._most / max(done, 1)
+        if self._most and work == "sampling" and longest > _LONG_S and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: up to %.0f min at this rate, if no completion ends early. Fewer problems (data.heldout_size), "
+                "samples (eval_samples) or evaluations (eval_every) take less.",
+                *(self._name, longest / 60),
+            )
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:  # type: ignore[override]
         assert isinstance(module, GroupRLModule)
