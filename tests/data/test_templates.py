@@ -1,11 +1,14 @@
 """Chat templates that loop, fail or ignore what they are given, and prompts that are longer than any context."""
 
+import json
+
 import pytest
-from helpers.models import bpe_tokenizer
+from helpers.models import bpe_tokenizer, random_model
 
 from grouprl.data import prompts, templates
 from grouprl.data.prompts import encode, render
 from grouprl.data.rows import Problem
+from grouprl.policy.load import load_policy
 from grouprl.training.datamodule import PromptDataModule
 
 CHAT = bpe_tokenizer().chat_template
@@ -197,3 +200,38 @@ def test_a_policy_whose_end_of_sequence_is_not_its_templates_end_of_turn(tiny_po
     after = sampler(tiny_policy, tiny_prompts, seed=3)
     assert after.completions == before.completions
     assert after.truncated.equal(before.truncated)
+
+
+THINKING = "{% if enable_thinking is defined and not enable_thinking %}<quiet>{% endif %}" + CHAT
+
+
+def test_values_that_a_template_asks_for_stay_with_it(folder_with, tmp_path):
+    policy = load_policy(folder_with(THINKING), chat_template_kwargs={"enable_thinking": False})
+    plain = load_policy(folder_with(THINKING))
+    quiet, loud = (render(p.tokenizer, "1 + 1?", system="Think.") for p in (policy, plain))
+    assert quiet == f"<quiet>{loud}"
+    policy.save(tmp_path / "saved")
+    assert render(load_policy(str(tmp_path / "saved")).tokenizer, "1 + 1?", system="Think.") == quiet
+    with pytest.raises(ValueError, match=r"chat_template_kwargs.thinking: the chat template does not ask for it"):
+        load_policy(folder_with(THINKING), chat_template_kwargs={"thinking": False})
+
+
+@pytest.mark.parametrize("value", [True, None, "a \"b\" \\ {{ c }} 'd'", 3, [1, "x"]])
+def test_values_arrive_as_they_are(value):
+    template = templates.with_arguments("{{ thing | tojson }}|{{ messages[0].content }}", {"thing": value})
+    written = tokenizer_with(template).apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    assert json.loads(written.rpartition("|")[0]) == value
+
+
+@pytest.fixture
+def folder_with(tmp_path):
+    """A model's folder with a template of one's own."""
+
+    def make(template):
+        folder = tmp_path / "model"
+        tokenizer = tokenizer_with(template)
+        random_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return make

@@ -172,13 +172,6 @@ def test_names_are_a_checkpoints(model_folder):
     assert {name for name, _ in subject.weights_of(plain)} <= set(plain.base.state_dict())
 
 
-def test_an_adapter_on_a_tied_head_is_refused():
-    model = random_model("qwen2", tie_word_embeddings=True)
-    policy = Policy(model, bpe_tokenizer(), adapter=LoraAdapter(rank=2, targets=["lm_head"]))
-    with pytest.raises(ValueError, match=r"adapter\.targets: lm_head shares its weights"):
-        dict(subject.weights_of(policy))
-
-
 def test_weights_that_did_not_arrive_are_not_passed_over(vllm, policy, monkeypatch):
     all_weights = subject.weights_of
     monkeypatch.setattr(subject, "weights_of", lambda policy: list(all_weights(policy))[1:])

@@ -137,7 +137,7 @@ def _load(config: DictConfig, folder: str) -> _Work:
         problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
         exemplars = {n: exemplars_for(b, config.exemplars, config.data_dir) for n, b in benchmarks.items()}
         use_determinism(config.deterministic)
-        policy = load_policy(folder, temperature=config.temperature)
+        policy = load_policy(folder, temperature=config.temperature, chat_template_kwargs=config.chat_template_kwargs)
         use_threads(config.threads, policy.weights)
         if "tir" in modes:
             tools.sandbox.check()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,19 @@ def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
     systems = {text.get("digest") for text in (*told, asked[0])}
     takes_system = None not in systems and len(systems) == len(SYSTEMS) + 1
     return ChatTemplate(takes_system, answered.get("turn_end", ""))
+
+
+def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
+    """A template that has values for names it asks for, as ``enable_thinking``: wherever it is taken, it writes so.
+
+    Raises:
+        ValueError: The template does not ask for a name.
+    """
+    for name in arguments:
+        if not name.isidentifier() or not re.search(rf"\b{name}\b", template):
+            raise ValueError(f"chat_template_kwargs.{name}: the chat template does not ask for it.")
+    # transformers drops the line end after a block.
+    return "".join(f"{{% set {name} = {value!r} %}}\n" for name, value in arguments.items()) + template
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from grouprl.policy import checks
+from grouprl.policy.agreement import check_targets
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class LoraAdapter:
         checks.lora_adapter(self.rank, self.init)
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
-        """The model with a fresh adapter whose output is 0 at the start."""
+        """The model with a fresh adapter whose output is 0 at the start.
+
+        Raises:
+            ValueError: See `grouprl.policy.agreement.check_targets`.
+        """
         from peft import LoraConfig, get_peft_model
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
@@ -39,4 +44,6 @@ class LoraAdapter:
             init_lora_weights=self.init,  # type: ignore[arg-type]
             task_type="CAUSAL_LM",
         )
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        check_targets(model, [] if isinstance(targets, str) else targets, adapted.targeted_module_names)
+        return adapted

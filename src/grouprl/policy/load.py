@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from grouprl.data.templates import with_arguments
 from grouprl.policy.adapters import LoraAdapter
 from grouprl.policy.fetch import MODELS, Source, fetch
 from grouprl.policy.folder import ADAPTER_CONFIG, check_policy_folder, fault_of_tokenizer, local_folder
@@ -28,6 +31,7 @@ def load_policy(
     cuda_graphs: bool = True,
     compile: bool = False,
     trust_remote_code: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
 
@@ -44,6 +48,8 @@ def load_policy(
         cuda_graphs: See `Policy`.
         compile: See `Policy`.
         trust_remote_code: Run model code that comes with the weights.
+        chat_template_kwargs: Values of names that the chat template asks for, such as ``enable_thinking``. They are
+            saved with the tokenizer.
 
     Raises:
         ValueError: There is no such folder, it does not hold a whole model and its tokenizer, or the hub could not be
@@ -52,8 +58,8 @@ def load_policy(
     check_policy_folder(path)
     folder = str(fetch(path, source) if path in MODELS else local_folder(path))
     tokenizer = _tokenizer(path, folder, trust_remote_code)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    if chat_template_kwargs:
+        tokenizer.chat_template = with_arguments(tokenizer.chat_template or "", chat_template_kwargs)
     model = load_model(
         folder,
         what=f"policy.path={path}",

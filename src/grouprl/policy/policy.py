@@ -19,6 +19,7 @@ from grouprl.data.templates import end_of_turn
 from grouprl.files import replacing_files
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
+from grouprl.policy.agreement import check_tokenizer, check_tokens
 from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Policy(nn.Module):
                 by itself would name a base it was not trained on, so that `save` writes the whole model.
 
         Raises:
-            ValueError: A switch is no boolean, or the temperature is not above 0.
+            ValueError: A switch is no boolean, the temperature is not above 0, or the tokenizer does not belong to the
+                model.
         """
         super().__init__()
         checks.load_policy(
@@ -81,6 +83,7 @@ class Policy(nn.Module):
         )
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: give a number above 0.")
+        check_tokenizer(model, tokenizer)
         self.model: nn.Module = adapter.attach(model) if adapter else model
         self.tokenizer = tokenizer
         self.temperature = temperature
@@ -114,7 +117,7 @@ class Policy(nn.Module):
     @property
     def context(self) -> int | None:
         """Longest prompt and completion together, in tokens, or None where the model does not say."""
-        return getattr(self.base.config, "max_position_embeddings", None)
+        return getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -155,6 +158,7 @@ class Policy(nn.Module):
             group: Rows of each prompt.
             max_new_tokens: Tokens that are decoded at most.
         """
+        check_tokens(self.base, (token for prompt in prompts for token in prompt), self.tokenizer)
         fast = self._fast_path(self.model, max(map(len, prompts)) + max_new_tokens)
         if fast is None:
             return PlainSteps(self.model, prompts, group, self.tokenizer.pad_token_id)

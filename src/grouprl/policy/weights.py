@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from grouprl.policy.agreement import check_numbers
 from grouprl.policy.folder import ADAPTER_CONFIG
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def load_model(path: str, *, what: str = "", **arguments: Any) -> PreTrainedMode
             f"{what}: an adapter on the hub. Download it (hf download {path} --local-dir DIR) and give DIR."
         )
     _check_report(model, report, what)
+    check_numbers(model, what)
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None and not quantizer.is_serializable():
         method = getattr(quantizer.quantization_config, "quant_method", "a method of its own")

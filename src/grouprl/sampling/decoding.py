@@ -96,6 +96,11 @@ class Decoder:
         written = torch.arange(self.limit, device=rows.device) < self.lengths.unsqueeze(-1)
         self.token_ids.masked_fill_(~written, self.policy.tokenizer.pad_token_id)
         self.logprobs.masked_fill_(~written, 0.0)
+        if not bool(self.logprobs.isfinite().all()):
+            raise FloatingPointError(
+                "The policy's logits hold NaN or infinity, so that nothing can be sampled from it: its weights or its "
+                "arithmetic overflow. Look at the latest checkpoints, and compute in float32."
+            )
         return self
 
     def _draw(self, logits: Tensor, rows: Tensor, step: int) -> Tensor:

@@ -138,25 +138,16 @@ def weights_of(policy: Policy) -> Iterator[tuple[str, Tensor]]:
 
     The policy is left as it is: a sum of base and adapter is made when it is asked for. A tied ``lm_head`` comes once,
     as the embedding, and vLLM ties its own.
-
-    Raises:
-        ValueError: An adapter is on a layer that shares its weights with another, which then differ.
     """
     modules = dict(policy.base.named_modules())
     adapted = {name for name, module in modules.items() if hasattr(module, "get_delta_weight")}
     for name, weight in policy.base.named_parameters():
         layer, _, own_name = name.partition(".base_layer.")
         if own_name == "weight" and layer in adapted:
-            adapted.remove(layer)
             adapter = policy.model.active_adapter
             yield f"{layer}.weight", weight.detach() + modules[layer].get_delta_weight(adapter)  # type: ignore[operator]
         elif ".lora_" not in name:
             yield name.replace(".base_layer.", "."), weight.detach()
-    if adapted:
-        raise ValueError(
-            f"adapter.targets: {min(adapted)} shares its weights with another layer, and vLLM cannot hold both. "
-            "Leave it out of adapter.targets, or use sampler=group."
-        )
 
 
 def _load(model: Any, weights: Iterator[tuple[str, Tensor]]) -> list[str]:

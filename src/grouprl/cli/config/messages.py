@@ -14,7 +14,11 @@ from grouprl.cli.config.compose import compose_job, options_of
 from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
 
 _ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
-_ADDED = {"data.options": "data.options.min_numbers=3"}
+_ADDED = {
+    "data.options": "data.options.min_numbers=3",
+    "policy.chat_template_kwargs": "policy.chat_template_kwargs.enable_thinking=false",
+    "chat_template_kwargs": "chat_template_kwargs.enable_thinking=false",
+}
 """Mappings with names of their own, whose entries are added; an example of one."""
 
 

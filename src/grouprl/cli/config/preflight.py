@@ -261,7 +261,7 @@ def guarded(check: Callable[[], Any], program: str) -> Any:
     """Run a check; a `UsageError`, or a file that cannot be used, ends the program with its text and exit code 2."""
     try:
         return check()
-    except (UsageError, FileError) as error:
+    except (UsageError, FileError, FloatingPointError) as error:
         signals.raise_if_received()  # it may be what a signal left half done
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

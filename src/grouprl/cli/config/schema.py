@@ -185,6 +185,8 @@ class EvaluateConfig:
     """run, folder or hub id"""
     source: str = MISSING
     """of policy=smollm2: hub, package"""
+    chat_template_kwargs: dict[str, Any] = MISSING
+    """names it asks for"""
     benchmark: Any = MISSING
     """one, [several], or all, cot, tir"""
     mode: Any = MISSING

@@ -137,6 +137,11 @@ def _check_trainer(config: DictConfig) -> None:
             f"trainer.precision={config.trainer.precision}: rotary positions and small updates are rounded away. "
             "Use trainer.precision=bf16-mixed."
         )
+    if config.trainer.get("precision") == "16-mixed":
+        raise UsageError(
+            "trainer.precision=16-mixed: gradients are scaled there, and the clip and the guards of this loop read "
+            "them as they are. Use trainer.precision=bf16-mixed, or 32-true."
+        )
     if config.trainer.get("precision") == "64-true":
         raise UsageError("trainer.precision=64-true: use policy.dtype=float64 for float64 weights and arithmetic.")
     for key, instead in _OF_THE_LOOP.items():

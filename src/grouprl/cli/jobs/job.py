@@ -139,7 +139,7 @@ def _execute(job: Job) -> int:
     from grouprl.sandbox.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
-    known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError)
+    known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError, FloatingPointError)
     if is_first_process():
         _refuse_if_another_came_between(job)
     if is_first_process() and not job.resumed:
