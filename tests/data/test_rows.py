@@ -41,7 +41,13 @@ BAD_ROWS = {
     "an answer that is a list": (row(answer='["1"]'), "the answer is a list"),
     "an answer that is an object": (row(answer='{"value": 1}'), "the answer is a dict"),
     "an answer that is true": (row(answer="true"), "the answer is a bool"),
-    "a problem that is a list": (row(problem='[{"role": "user", "content": "1?"}]'), "the problem is a list"),
+    "a problem that is a list": (row(problem='["1?"]'), "the problem is a list, and not one of messages"),
+    "messages without text": (row(problem='[{"role": "user", "content": ["1?"]}]'), "not one of messages with a role"),
+    "a chat with an answer": (
+        row(problem='[{"role": "user", "content": "1?"}, {"role": "assistant", "content": "2"}]'),
+        "the problem is a chat of user, assistant, and not one user's question",
+    ),
+    "a problem that is an object": (row(problem='{"text": "1?"}'), "the problem is a dict, and no text"),
     "a problem that is a number": (row(problem="7"), "the problem is a int"),
     "a problem without end": (row(problem=f'"{"1 + " * 300_000}"'), "the problem has 1199999 characters"),
     "an answer without end": (row(answer=f'"{"9" * 10_001}"'), "the answer has 10001 characters"),
@@ -202,6 +208,29 @@ def test_gold_answers(value, answer_format, wanted):
 def test_gold_answers_that_are_none(value, answer_format, said):
     with pytest.raises(ValueError, match=said):
         gold_answer(value, answer_format)
+
+
+def test_messages_and_cells_of_objects_are_read(tmp_path):
+    """As data sets for other trainers have them."""
+    ask = {"role": "user", "content": " 3 + 4? "}
+    rows = [
+        {"prompt": [ask], "reward_model": {"ground_truth": "7", "style": "rule"}, "a.b": "7", "of": {"level": 2}},
+        {"prompt": [{"role": "system", "content": "Be short."}, {**ask, "content": "3 + 5?"}]}
+        | {"reward_model": {"ground_truth": 8}, "a.b": "8", "of": {"level": 3}},
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"problem": "prompt", "answer": "reward_model.ground_truth"}
+    found = jsonl_problems(str(path), columns=columns, heldout_size=0).train
+    assert [(p.problem, p.answer) for p in found] == [("3 + 4?", "7"), ("Be short.\n\n3 + 5?", "8")]
+    assert jsonl_problems(str(path), columns={**columns, "answer": "a.b"}, heldout_size=0).train == found
+    by_level = {**columns, "level": "of.level"}
+    assert jsonl_problems(str(path), columns=by_level, levels=[3], heldout_size=0).train == found[1:]
+    check_first_row("data.path", str(path), columns, "refuse")
+    with pytest.raises(ValueError, match=r"truth.*It has: prompt, reward_model.ground_truth, reward_model.style, a.b"):
+        check_first_row("data.path", str(path), {**columns, "answer": "reward_model.truth"}, "refuse")
+    with pytest.raises(ValueError, match="2 bad rows:\n  line 1: the answer is a dict"):
+        jsonl_problems(str(path), columns={**columns, "answer": "reward_model"})
 
 
 def test_a_problem_is_text():

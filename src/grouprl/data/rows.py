@@ -66,7 +66,7 @@ def chosen_rows(
     met: dict[str, set[str]] = {role: set() for role in wanted}
     found = False
     for number, row in rows:
-        missing = [role for role in wanted if names[role] not in row]
+        missing = [role for role in wanted if not has_cell(row, names[role])]
         if missing and not any(met.values()):
             raise ValueError(
                 f"data.{missing[0]}s: {source}, line {number}, has no column {names[missing[0]]!r}. It has: "
@@ -75,7 +75,7 @@ def chosen_rows(
         try:
             if missing:
                 raise ValueError(f"no column {names[missing[0]]!r}, which the rows before have")
-            cells = {role: cell_text(row[names[role]], role).removeprefix("Level").strip() for role in wanted}
+            cells = {role: cell_text(cell_of(row, names[role]), role).removeprefix("Level").strip() for role in wanted}
         except ValueError as error:
             on_error(number, str(error))
             continue
@@ -126,9 +126,9 @@ class RowCheck:
                 continue
             complete = True
             try:
-                problem = problem_text(row[names["problem"]])
-                answer = gold_answer(row[names["answer"]], self.answer_format)
-                intermediate = _results(row[names["intermediate"]]) if "intermediate" in names else ()
+                problem = problem_text(cell_of(row, names["problem"]))
+                answer = gold_answer(cell_of(row, names["answer"]), self.answer_format)
+                intermediate = _results(cell_of(row, names["intermediate"])) if "intermediate" in names else ()
             except ValueError as error:
                 self.bad(number, str(error))
                 continue
@@ -168,9 +168,9 @@ def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, sou
     """The column names to read, or an error that names the missing column and those there are."""
     names = {**DEFAULT_COLUMNS, **{k: v for k, v in (columns or {}).items() if k not in ("level", "type")}}
     for role, column in names.items():
-        if column not in row:
+        if not has_cell(row, column):
             raise ValueError(
-                f"data.columns.{role}={column}: {source} has no such column. It has: {', '.join(map(str, row))}. "
+                f"data.columns.{role}={column}: {source} has no such column. It has: {', '.join(_names_in(row))}. "
                 f"Set data.columns.{role} to one of them."
             )
     return names
@@ -197,15 +197,67 @@ def _results(value: Any) -> tuple[str, ...]:
     return tuple(_bounded(cell_text(cell, "answer"), LONGEST_ANSWER, "intermediate result") for cell in cells)
 
 
+def has_cell(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a column of a name, or one of the first part of it that holds an object with the rest."""
+    try:
+        cell_of(row, name)
+    except KeyError:
+        return False
+    return True
+
+
+def cell_of(row: Mapping[str, Any], name: str) -> Any:
+    """The cell of a column; ``reward_model.ground_truth``: of an object in a column.
+
+    Raises:
+        KeyError: There is none.
+    """
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise KeyError(name)
+        value = value[part]
+    return value
+
+
+def _names_in(row: Mapping[str, Any]) -> list[str]:
+    """The columns of a row, those of objects in it by their full names."""
+    return [
+        name
+        for key, value in row.items()
+        for name in ([f"{key}.{inner}" for inner in value] if isinstance(value, Mapping) and value else [str(key)])
+    ]
+
+
 def problem_text(value: Any) -> str:
     """The problem in a cell, empty where there is none.
 
+    Args:
+        value: Text, or the messages of a chat with one question, of which a system message comes first.
+
     Raises:
-        ValueError: The cell holds something else than text, or too much of it.
+        ValueError: The cell holds something else, or too much of it.
     """
+    if isinstance(value, (list, tuple)):
+        value = _question(value)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"the problem is a {type(value).__name__}, and no text")
     return _bounded((value or "").strip(), LONGEST_PROBLEM, "problem")
+
+
+def _question(messages: Sequence[Any]) -> str:
+    """What a user asks in a chat, after what the system is told."""
+    told = []
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            raise ValueError("the problem is a list, and not one of messages with a role and text as content")
+        told.append((message.get("role"), message["content"].strip()))
+    roles = [role for role, _ in told]
+    if roles not in (["user"], ["system", "user"]):
+        raise ValueError(f"the problem is a chat of {', '.join(map(str, roles))}, and not one user's question")
+    return "\n\n".join(text for _, text in told if text)
 
 
 def gold_answer(value: Any, answer_format: AnswerFormat) -> str:
