@@ -108,7 +108,7 @@ class Counted:
 
     def __init__(self, tokenizer):
         self.tokenizer, self.characters = tokenizer, 0
-        self.chat_template = None
+        self.chat_template, self.eos_token_id = None, tokenizer.eos_token_id
 
     def __call__(self, text, **options):
         self.characters += sum(map(len, [text] if isinstance(text, str) else text))
@@ -235,3 +235,28 @@ def folder_with(tmp_path):
         return str(folder)
 
     return make
+
+
+@pytest.mark.parametrize(("single", "before", "behind"), [("<s> $A </s>", 1, 1), ("$A </s>", 0, 1), ("<s> $A", 1, 0)])
+def test_a_prompt_does_not_end_in_what_a_tokenizer_puts_behind_a_text(single, before, behind):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = bpe_tokenizer(chat=False)
+    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<s>", "</s>")}
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=list(ids.items()))
+    bare = tuple(tokenizer("1 + 1?", add_special_tokens=False)["input_ids"])
+    assert len(tokenizer("1 + 1?")["input_ids"]) == before + len(bare) + behind
+    assert prompts.token_ids_of(tokenizer, ["1 + 1?"], special=True) == ((ids["<s>"],) * before + bare,)
+    assert prompts.token_ids_of(tokenizer, ["1 + 1?"], special=False) == (bare,)
+
+
+def test_prompts_that_end_in_an_end_are_said_once(caplog, monkeypatch):
+    tokenizer = tokenizer_with("{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}")
+    for _ in range(2):
+        encode(tokenizer, [Problem("1 + 1?", "2"), Problem("1 + 2?", "3")])
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("2 of 2 prompts end in '<|im_end|>', at which completions end")
+    caplog.clear()
+    encode(tokenizer_with(CHAT), [Problem("1 + 1?", "2")])
+    assert caplog.text == ""

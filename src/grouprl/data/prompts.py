@@ -8,9 +8,10 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from grouprl.batch import Prompts
+from grouprl.checks import say_once
 from grouprl.data.exemplars import Exemplar
 from grouprl.data.rows import Problem
-from grouprl.data.templates import chat_template
+from grouprl.data.templates import chat_template, end_of_turn
 
 PromptStyle = Literal["auto", "chat", "plain"]
 _CHARACTERS = 16
@@ -101,10 +102,43 @@ def encode(
     return Prompts(
         problems=tuple(problem.problem for problem in problems),
         answers=tuple(problem.answer for problem in problems),
-        token_ids=tuple(tuple(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]) if texts else (),
+        token_ids=token_ids_of(tokenizer, texts, special=plain),
         indices=tuple(indices if indices is not None else range(len(problems))),
         iteration=iteration,
         intermediate=results if any(results) else (),
+    )
+
+
+def token_ids_of(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Tokens of texts that go on: of the special tokens that a tokenizer puts around a text those before it alone.
+
+    Args:
+        tokenizer: The policy's.
+        texts: The texts.
+        special: Whether the texts are without special tokens, which a chat template writes itself.
+    """
+    if not texts:
+        return ()
+    found = [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=special)["input_ids"]]
+    behind = _tokens_behind(tokenizer) if special else 0
+    found = [ids[: len(ids) - behind] for ids in found]
+    ends = {tokenizer.eos_token_id, end_of_turn(tokenizer)} - {None}
+    if ended := [ids for ids in found if ids and ids[-1] in ends]:
+        say_once(
+            f"{len(ended)} of {len(found)} prompts end in {tokenizer.convert_ids_to_tokens(ended[0][-1])!r}, at which "
+            "completions end: the chat template begins no answer (add_generation_prompt). Mend it, or use "
+            "prompt.style=plain."
+        )
+    return tuple(found)
+
+
+def _tokens_behind(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many special tokens a tokenizer puts behind a text."""
+    bare, around = (tokenizer("1", add_special_tokens=special)["input_ids"] for special in (False, True))
+    return next(
+        (n for n in range(len(around) - len(bare) + 1) if around[len(around) - n - len(bare) :][: len(bare)] == bare), 0
     )
 
 

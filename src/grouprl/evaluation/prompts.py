@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from grouprl.data import messages
 from grouprl.data.exemplars import Exemplar
-from grouprl.data.prompts import render
+from grouprl.data.prompts import render, token_ids_of
 from grouprl.data.rows import LETTERS
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
 
@@ -65,7 +65,7 @@ def build_prompt(
     for shots in range(len(exemplars), -1, -1):
         text = _text(tokenizer, benchmark, problem, mode, exemplars[:shots])
         plain = mode == "cot" and (benchmark.style == "few_shot" or not tokenizer.chat_template)
-        ids = tuple(tokenizer(text, add_special_tokens=plain)["input_ids"])
+        (ids,) = token_ids_of(tokenizer, [text], special=plain)
         if context is None or len(ids) <= context // 2 or (shots == 0 and len(ids) + _LEAST_ROOM <= context):
             return Prompt(ids, text, shots, fits=True)
     return Prompt(ids, text, 0, fits=False)
