@@ -50,6 +50,20 @@ def fit(policy=None, loss=None, steps=1, module_arguments=None, reward=None, acc
     return module, trainer
 
 
+def test_a_plain_trainer_ends_after_the_modules_steps(caplog):
+    """Whatever its epochs; and what max_steps counts is said."""
+    module, trainer = fit(steps=2, max_epochs=3)
+    assert module.iteration == trainer.global_step == 2
+    assert trainer.optimizers[0].param_groups[0]["lr"] > 0
+    assert min(module.schedule(iteration) for iteration in range(50)) == 0.1
+    assert "max_steps" not in caplog.text
+    module, _ = fit(steps=3, max_steps=3, module_arguments={"minibatches": 2})
+    assert module.iteration < 3
+    assert (
+        "Trainer(max_steps=3) counts optimizer steps, and an iteration has 2: training ends after 2 it" in caplog.text
+    )
+
+
 def test_optimizer_steps_are_epochs_times_minibatches():
     module, trainer = fit(steps=2, module_arguments={"ppo_epochs": 3, "minibatches": 2})
     assert trainer.global_step == 12

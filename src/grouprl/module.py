@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
 from grouprl.advantages.base import Advantage
+from grouprl.advantages.own import advantages_of, try_advantage
 from grouprl.batch import Experience, LossOutputs, Minibatch, Prompts, Rollouts, TokenLogprobs
 from grouprl.evaluation import heldout
 from grouprl.losses.policy_loss import PolicyLoss
@@ -31,7 +32,7 @@ from grouprl.runtime.meter import Meter, Stopwatch, describe_epochs, describe_gr
 from grouprl.runtime.minibatches import minibatch_groups, token_weights
 from grouprl.runtime.passes import at_another_shape, first_pass, logprobs_of_all
 from grouprl.runtime.ranks import gathered
-from grouprl.runtime.schedule import WarmupDecay
+from grouprl.runtime.schedule import WarmupDecay, say_what_ends
 from grouprl.sampling.base import Sampler, sampling_seed
 from grouprl.statistics.proportions import Estimate
 
@@ -74,11 +75,11 @@ class GroupRLModule(L.LightningModule):
             policy: The language model that is trained.
             sampler: Draws the groups.
             reward: Scores them: any callable ``reward(completions, prompts)``.
-            advantage: Turns the rewards of a group into advantages.
+            advantage: Turns the rewards of a group into advantages: an estimator, or a function of the rewards.
             loss: Policy loss; with a KL term the module keeps a frozen reference.
             optimizer: Makes the optimizer from the trained parameters.
             filter: Which groups are trained on; None: all.
-            steps: RL iterations, for the learning rate's decay.
+            steps: RL iterations, after which training ends. (Lightning's ``max_steps`` counts optimizer steps.)
             ppo_epochs: PPO epochs over the samples of each iteration.
             minibatches: Optimizer steps of a PPO epoch; each takes whole groups.
             micro_batch_size: Sequences in a forward pass, 0: any number. The gradient does not depend on it.
@@ -102,6 +103,7 @@ class GroupRLModule(L.LightningModule):
             repeat: Name of a repetition: other draws of completions in training, and nothing else.
         """
         super().__init__()
+        try_advantage(advantage)
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds the trained weights alone; see on_load_checkpoint
         self.policy, self.sampler, self.scorer = policy, sampler, Scorer(reward, on_unscorable=on_unscorable)
@@ -116,8 +118,8 @@ class GroupRLModule(L.LightningModule):
         )
         self.schedule = WarmupDecay(steps, warmup_steps, lr_decay)
         self.max_grad_norm, self.mask_truncated = max_grad_norm, mask_truncated
-        self.mismatch_tolerance = mismatch_tolerance
-        self.target_kl, self.finite_steps = target_kl, FiniteSteps(max_skipped_steps)
+        self.mismatch_tolerance, self.target_kl = mismatch_tolerance, target_kl
+        self.finite_steps = FiniteSteps(max_skipped_steps)
         self.eval_samples, self.seed, self.sampling_seed = eval_samples, seed, sampling_seed(seed, repeat)
         self.final_eval_samples = final_eval_samples or eval_samples
         self.iteration, self.said_floor, self.stop_requested = 0, False, False  # after the iteration under way
@@ -140,10 +142,11 @@ class GroupRLModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Refuse what several ranks cannot do."""
         self.memory.refuse_ranks(self.trainer.world_size)
+        say_what_ends(self.trainer.max_steps, self.ppo_epochs * self.minibatches)
 
     def on_train_batch_start(self, batch: Prompts, batch_idx: int) -> int | None:
         """Lightning ends training where this is -1."""
-        return -1 if self.stop_requested else None
+        return -1 if self.stop_requested or self.iteration >= self.steps else None
 
     def training_step(self, prompts: Prompts, batch_idx: int) -> None:
         """One RL iteration."""
@@ -154,10 +157,7 @@ class GroupRLModule(L.LightningModule):
             with self.failing_together():
                 experience = self.make_experience(groups)
             mismatch = SamplerMismatch(
-                self.policy.tokenizer,
-                exact=self.is_exact,
-                tolerance=self.mismatch_tolerance,
-                band=(getattr(self.loss.gate, "eps_low", 0.2), getattr(self.loss.gate, "eps_high", 0.2)),
+                self.policy.tokenizer, exact=self.is_exact, tolerance=self.mismatch_tolerance, band=self.loss.band
             )
             epochs = self.take_epochs(experience, mismatch)
             rate = self.step_schedule()
@@ -176,7 +176,7 @@ class GroupRLModule(L.LightningModule):
             )
         with clock("scoring"):
             rewards = self.scorer(rollouts.completions, prompts).to(self.device)
-            advantages = self.advantage(rewards.values, valid=rewards.valid, parts=rewards.parts)
+            advantages = advantages_of(self.advantage, rewards.values, rewards.valid, rewards.parts)
         return Groups(prompts, rollouts, rewards, advantages, tokens=int(rollouts.lengths.sum()))
 
     def make_experience(self, groups: Groups) -> Experience:

@@ -47,6 +47,11 @@ class PolicyLoss:
         """Whether reference logprobs are read. At beta 0 no reference is loaded or run."""
         return self.kl.beta > 0
 
+    @property
+    def band(self) -> tuple[float, float]:
+        """How far below and above 1 ratios are left alone; 0.2 where the gate has no such clip."""
+        return getattr(self.gate, "eps_low", 0.2), getattr(self.gate, "eps_high", 0.2)
+
     def __call__(self, logprobs: PerToken, inputs: LossInputs) -> LossOutputs:
         """Loss of some sequences of a minibatch; the losses of its micro-batches add up to the minibatch's.
 

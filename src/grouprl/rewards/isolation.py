@@ -7,6 +7,7 @@ without harm to the run. Nothing but numbers comes back.
 from __future__ import annotations
 
 import atexit
+import difflib
 import functools
 import importlib.util
 import json
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -106,11 +108,25 @@ def load_object(target: str) -> Any:
             raise ImportError(f"{path}: there is no such file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return getattr(module, name)
+        return _member(module, name)
     if "" not in sys.path:
         sys.path.insert(0, "")
     module_name, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module_name), name)
+    return _member(importlib.import_module(module_name), name)
+
+
+def _member(module: ModuleType, name: str) -> Any:
+    """What a module calls by a name, or an `ImportError` with the names of its own."""
+    if hasattr(module, name):
+        return getattr(module, name)
+    own = [
+        k for k, v in vars(module).items() if not k.startswith("_") and getattr(v, "__module__", "") == module.__name__
+    ]
+    close = difflib.get_close_matches(name, own, n=1)
+    hint = f". Did you mean {close[0]}?" if close else ""
+    raise ImportError(
+        f"{module.__name__} has no {name}; it has: {', '.join(sorted(own)) or 'nothing of its own'}{hint}"
+    )
 
 
 def _to_json(rewards: Rewards) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def execute(job: Job) -> int:
 
 
 def _execute(job: Job) -> int:
+    from grouprl.advantages.own import AdvantageError
     from grouprl.rewards.scoring import ScoringError
     from grouprl.runtime.failures import RankError
     from grouprl.runtime.guards import TrainingError
@@ -139,7 +140,7 @@ def _execute(job: Job) -> int:
     from grouprl.sandbox.sandbox import SandboxError
     from grouprl.training.checkpoint import CheckpointError
 
-    known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError, FloatingPointError)
+    known = (TrainingError, ScoringError, CheckpointError, FileError, SandboxError, AdvantageError, FloatingPointError)
     if is_first_process():
         _refuse_if_another_came_between(job)
     if is_first_process() and not job.resumed:
