@@ -54,6 +54,9 @@ def _do(arguments: list[str]) -> int:
     study, overrides = guarded(lambda: split_study(given, multirun=multirun), PROGRAM)
     prepare()
     shows = bool({"--cfg", "-c"} & set(arguments))
+    if multirun and shows:
+        print("train.py: --cfg shows one job. Leave out -m, and give one value of each option.", file=sys.stderr)
+        return 2
     if is_resume(overrides) and shows:
         print("train.py: --cfg with resume=...: the run's configuration is config.yaml in its folder.", file=sys.stderr)
         return 2

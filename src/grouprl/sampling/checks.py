@@ -31,7 +31,7 @@ def stop_texts(option: str, stop: Any) -> tuple[str, ...]:
 
     Who wants these two characters, as in LaTeX's ``\\neq``, writes the backslash twice.
     """
-    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+    if isinstance(stop, (str, int, float)) or not all(isinstance(text, str) and text for text in stop):
         raise ValueError(f"{option}={stop}: give a list of texts, none of them empty.")
     return tuple(_LINE_BREAK.sub("\n", text).replace("\\\\n", "\\n") for text in stop)
 

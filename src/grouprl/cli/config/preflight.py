@@ -117,6 +117,14 @@ def _refuse_spelling(override: Override, *, multirun: bool) -> None:
     line = override.input_line or ""
     key, value = override.key_or_group, line.partition("=")[2]
     group = key.replace(".", "/")
+    if not key:
+        raise UsageError(
+            f"{line}: there is no option before the equals sign. Options are written key=value; see --help."
+        )
+    if override.is_delete() and group not in GROUPS:
+        raise UsageError(f"{line}: an option has a value, and is not taken away. Write {key}=VALUE.")
+    if key == "resume" and value in ("", "''", '""'):
+        raise UsageError("resume=: it names no run (is a variable empty?). Give resume=RUN_FOLDER, or leave it out.")
     if "${oc.env" in line:
         raise UsageError(
             f"{key}: values of the environment are not taken, as they would be written down "
@@ -161,8 +169,8 @@ def _refuse_added_options(config_name: str, config: DictConfig, overrides: Seque
     for written in added:
         key = written.lstrip("+")
         parent, _, name = key.rpartition(".")
-        if not parent and "/" not in key and key not in known:
-            raise UsageError(unknown_key(config_name, key, written, known))
+        if "/" not in key and (first := key.partition(".")[0]) not in {*known, "hydra"}:
+            raise UsageError(unknown_key(config_name, first, written, known))
         node = OmegaConf.select(config, parent) if parent else None
         if not isinstance(node, DictConfig) or parent.startswith("hydra"):
             continue

@@ -142,6 +142,8 @@ def _check_trainer(config: DictConfig) -> None:
             "trainer.precision=16-mixed: gradients are scaled there, and the clip and the guards of this loop read "
             "them as they are. Use trainer.precision=bf16-mixed, or 32-true."
         )
+    if config.trainer.get("precision") not in ("auto", "32-true", "32", 32, "bf16-mixed", "64-true", None):
+        raise UsageError(f"trainer.precision={config.trainer.precision}: choose one of auto, 32-true, bf16-mixed.")
     if config.trainer.get("precision") == "64-true":
         raise UsageError("trainer.precision=64-true: use policy.dtype=float64 for float64 weights and arithmetic.")
     for key, instead in _OF_THE_LOOP.items():

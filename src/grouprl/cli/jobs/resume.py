@@ -34,7 +34,9 @@ OLDER = "Go on with that version, or start anew"
 
 def is_resume(overrides: Sequence[str]) -> bool:
     """Whether the command line goes on with a run."""
-    return any(o.lstrip("+").startswith("resume=") and o.partition("=")[2] not in ("", "null") for o in overrides)
+    return any(
+        o.lstrip("+").startswith("resume=") and o.partition("=")[2] not in ("", "null", "''", '""') for o in overrides
+    )
 
 
 def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
