@@ -88,5 +88,14 @@ def test_the_readme_says_their_verdicts(name):
     assert f"> {line}" in (ROOT / "README.md").read_text().splitlines()
 
 
+def test_each_row_of_the_readmes_table_is_a_verdict():
+    (table,) = re.findall(r"<!-- studies -->\n\|.*\n\|-.*\n((?:\|.*\n)+)", (ROOT / "README.md").read_text())
+    rows = re.findall(r"^\| .*? \| (.*) \(\[(\w+)\]\(experiments/(\w+)/README.md\)\) \|$", table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines()) >= 5
+    for line, shown, name in rows:
+        assert shown == name
+        assert line in (ROOT / "experiments" / name / "verdict.md").read_text().splitlines()
+
+
 def test_there_are_studies():
     assert {"aa", "spike"} <= {study.name for study in STUDIES}
