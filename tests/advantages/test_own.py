@@ -108,12 +108,12 @@ def test_what_comes_later_is_looked_at_as_well():
 
 @pytest.mark.parametrize("name", ["one_too_few", "fails", "of_reward"])
 def test_a_run_answers_in_one_line(train, tmp_path, capfd, name):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_estimators.py").write_text(
         "def one_too_few(rewards):\n    return rewards.mean(-1)\n\n\ndef fails():\n    pass\n"
     )
-    assert train("advantage=custom", f"advantage._target_=mine.{name}") == 2
+    assert train("advantage=custom", f"advantage._target_=my_estimators.{name}") == 2
     said = capfd.readouterr().err
     assert "Traceback" not in said
-    assert ("mine.py, line" in said) or (
-        name == "of_reward" and "mine has no of_reward; it has: fails, one_too_few" in said
+    assert ("my_estimators.py, line" in said) or (
+        name == "of_reward" and "my_estimators has no of_reward; it has: fails, one_too_few" in said
     )

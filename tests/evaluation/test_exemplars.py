@@ -35,7 +35,7 @@ def test_exemplars_of_ones_own(tmp_path):
         (b'{"problem": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested more than 100 deep"),
         ({"solution": "x", "answer": "1"}, "not an exemplar (no problem)"),
         ({"problem": "1?", "solution": "x"}, "not an exemplar (no answer)"),
-        (GOOD | {"problem": ["1?"]}, "not an exemplar (the problem is a list, and no text)"),
+        (GOOD | {"problem": ["1?"]}, "not an exemplar (the problem is a list, and not one of messages"),
         (GOOD | {"answer": {"value": 1}}, "not an exemplar (the answer is a dict"),
         (GOOD | {"answer": float("nan")}, "not an exemplar (the answer is the number nan)"),
         (GOOD | {"solution": [1]}, "not an exemplar (the solution is a list"),
@@ -73,7 +73,7 @@ def test_a_training_file_with_a_broken_row_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"problem": ["1?"], "answer": "1"}, "the problem is a list, and no text"),
+        ({"problem": ["1?"], "answer": "1"}, "the problem is a list, and not one of messages"),
         ({"problem": None, "answer": "1"}, "no problem"),
         ({"problem": "1?", "answer": [1]}, "the answer is a list"),
         ({"problem": "1?", "answer": float("inf")}, "the answer is the number inf"),
