@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def try_advantage(advantage: Advantage | Callable[..., Any]) -> None:
     Raises:
         AdvantageError: It cannot be called, or returns something else than advantages.
     """
-    if type(advantage).__module__.startswith("grouprl."):
-        return
+    if type(advantage).__module__.startswith("grouprl.") or os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # of several processes the first says it
     if not callable(advantage):
         raise AdvantageError(f"{place_of(advantage)} cannot be called. {WANTED}.")
     for rewards in ([[1.0, 0.0, 0.5, 0.25], [0.0, 0.0, 1.0, 0.0]], [[1.0] * 4, [0.0] * 4]):
