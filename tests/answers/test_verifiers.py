@@ -98,3 +98,9 @@ def test_how_a_gold_is_shown():
     assert readable(GOLD) == "such as 3 + 4"
     assert readable(verified_gold("puzzle", {}, None, {})) == "any that puzzle accepts"
     assert readable("5") == "5"
+
+
+def test_a_users_gold_that_only_looks_like_one_is_text():
+    gold = "reasoning_gym: a library"
+    assert readable(gold) == gold
+    assert [grading.grade(rf"\boxed{{{answer}}}", gold).correct for answer in (gold, "another")] == [True, False]

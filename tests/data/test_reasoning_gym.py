@@ -3,6 +3,7 @@
 import pytest
 from helpers import stand_in_gym
 
+from grouprl.answers import verifiers
 from grouprl.answers.grading import grade_all
 from grouprl.answers.verifiers import is_verified, readable
 from grouprl.cli.config.messages import UsageError
@@ -100,11 +101,16 @@ def test_without_the_library_it_says_how_to_have_it(monkeypatch):
         reasoning_gym_problems("makes")
 
 
-def test_a_run_is_trained_on_its_verifier(library, train, tmp_path):
+def test_a_run_is_trained_on_its_verifier(library, train, monkeypatch):
+    """Boxed answers of training and of the held-out evaluation are asked about, each batch of them in one go."""
+    asked, scored = [], verifiers._scored
+    monkeypatch.setattr(verifiers, "_scored", lambda parts: asked.append(sum(map(len, parts))) or scored(parts))
     config = check_job("train", ["data=reasoning_gym", "data.generator=makes"])
     assert config.reward._target_.endswith("CorrectReward")
     options = ["data=reasoning_gym", "data.generator=makes", "data.train_size=16", "data.heldout_size=4"]
     assert train(*options, "steps=1") == 0
+    assert len(asked) == 3  # before, while and after it is trained
+    assert all(asked)
 
 
 @pytest.mark.slow

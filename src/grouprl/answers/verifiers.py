@@ -60,8 +60,8 @@ def verified_gold(task: str, settings: Mapping[str, Any], answer: str | None, me
 
 
 def is_verified(gold: str) -> bool:
-    """Whether a gold is decided on by a verifier."""
-    return gold.startswith(SCHEME)
+    """Whether a gold is decided on by a verifier: one that `verified_gold` has written."""
+    return gold.startswith(f'{SCHEME}{{"task": ')
 
 
 def readable(gold: str) -> str:
