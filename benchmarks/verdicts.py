@@ -152,6 +152,16 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _kept(file: Path, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier call that asked for the same, by setting; its other results are refused."""
+    if not file.is_file():
+        return {}
+    earlier = json.loads(file.read_text())
+    if changed := [name for name, value in asked.items() if earlier[name] != value]:
+        raise SystemExit(f"{file} was made with another {changed[0]}; without --keep it is written anew.")
+    return {row["setting"]: row for row in earlier["rows"]}
+
+
 def main() -> None:
     """Simulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,6 +170,7 @@ def main() -> None:
     add("--effect", type=float, default=-0.1, help="of the arm that differs, in logits")
     add("--structure", type=Path, default=MEASURED, help="file of calibration.py --from")
     add("--asks", nargs="+", default=["better", "equivalent", "power"], help="only these settings")
+    add("--keep", action="store_true", help="rows that the results have already, of the same studies")
     add("--workers", type=int, default=2)
     add("--out", type=Path, default=RESULTS, help="folder of the results")
     add("--name", default="verdicts")
@@ -169,9 +180,14 @@ def main() -> None:
     about = json.loads(args.structure.read_text())
     structure, size = Structure(**about["structure"]), 100
     found = report.surroundings("cpu", 1)
-    found |= {"runs": about["runs"], "studies": args.studies, "effect": args.effect, "rows": []}
+    asked = {"runs": about["runs"], "studies": args.studies, "effect": args.effect}
+    kept = _kept(args.out / f"{args.name}.json", asked) if args.keep else {}
+    found |= asked | {"rows": []}
     with ProcessPoolExecutor(args.workers) as pool:
         for key, setting in enumerate(settings_of(structure, args.effect)):
+            if setting.name in kept:
+                found["rows"].append(kept[setting.name])
+                continue
             if setting.asks not in args.asks:
                 continue
             jobs = [(setting, key, f, min(size, args.studies - f)) for f in range(0, args.studies, size)]

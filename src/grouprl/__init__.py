@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from grouprl.batch import MinibatchCounts as MinibatchCounts
     from grouprl.batch import Prompts as Prompts
     from grouprl.batch import Rollouts as Rollouts
+    from grouprl.cli.call import train as train
     from grouprl.losses.aggregations import Aggregation as Aggregation
     from grouprl.losses.aggregations import BatchTokenMean as BatchTokenMean
     from grouprl.losses.aggregations import ConstantLength as ConstantLength
@@ -65,6 +66,7 @@ _HOMES = {
     "advantages.baselines": ("CenteredAdvantage", "LeaveOneOutAdvantage", "ZScoreAdvantage"),
     "advantages.rank": ("RankAdvantage",),
     "batch": ("LossInputs", "LossOutputs", "MinibatchCounts", "Prompts", "Rollouts"),
+    "cli.call": ("train",),
     "losses.aggregations": ("BatchTokenMean", "ConstantLength", "GroupTokenMean", "SequenceMean", "Aggregation"),
     "losses.corrections": ("MaskedWeights", "NoCorrection", "TruncatedWeights", "SamplerCorrection"),
     "losses.gates": ("CispoGate", "ClipGate", "NoGate", "SapoGate", "Gate"),

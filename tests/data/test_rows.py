@@ -1,8 +1,11 @@
 """Rows of files that are broken, hostile or of another kind: each is named by file and line, or dropped where so asked."""
 
+import csv
 import json
 import re
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from grouprl.data.problems import jsonl_problems
@@ -142,14 +145,24 @@ def test_a_row_without_a_level_is_a_bad_row_and_a_file_without_is_refused(tmp_pa
         ("empty.jsonl", b"", "holds no rows"),
         ("blank.jsonl", b"\n \n\r\n", "holds no rows"),
         ("array.jsonl", b'[{"problem": "1?", "answer": "1"}]', "line 1: not a JSON object in UTF-8 (it is a list)"),
-        (
-            "rows.csv",
-            b"problem,answer\n1?,1\n",
-            "a JSONL file is read here, one object a line; data=hub data.name=FOLDER",
-        ),
-        ("rows.parquet", b"PAR1", "a JSONL file is read here"),
-        ("rows.jsonl.gz", b"\x1f\x8b", "a JSONL file is read here"),
-        ("a folder", None, "this is a folder. Give the path of a JSONL file; data=hub data.name=FOLDER"),
+        ("rows.jsonl.gz", b"\x1f\x8b", ".gz files are not read. Give a JSONL, JSON, CSV, TSV or Parquet file"),
+        ("rows.xlsx", b"PK", ".xlsx files are not read"),
+        ("a folder", None, "this is a folder. Give the path of a JSONL, JSON, CSV, TSV or Parquet file; data=hub"),
+        ("rows.parquet", b"PAR1", "not a Parquet file that can be read"),
+        ("empty.parquet", b"", "not a Parquet file that can be read"),
+        ("empty.csv", b"", "holds no rows"),
+        ("head.csv", b"problem,answer\n", "holds no rows"),
+        ("other.csv", b"question,answer\n1?,1\n", "has no such column. It has: question, answer"),
+        ("twice.csv", b"answer,answer\n1?,1\n", "its header names a column twice"),
+        ("short.csv", b"problem,answer\n1?,1\n2?\n", "line 3: 1 cells under a header of 2"),
+        ("long.csv", b"problem,answer\n1?,1,2\n", "line 2: 3 cells under a header of 2"),
+        ("latin.csv", b"problem,answer\n\xe9?,1\n", "not CSV in UTF-8"),
+        ("quote.csv", b'problem,answer\n"1?,1\n', "not CSV in UTF-8 (unexpected end of data)"),
+        ("no answer.csv", b"problem,answer\n1?,\n", "line 2: no answer"),
+        ("rows.json", b'[{"problem": "1?"}, 7]', "rows.json, line 1, has no such column"),
+        ("numbers.json", b"[7]", "line 1: not a JSON object but 7"),
+        ("broken.json", b'[{"problem": "1?"', "not a list of JSON objects in UTF-8"),
+        ("one.json", b'{"rows": []}', "has no such column. It has: rows"),
     ],
 )
 def test_files_that_hold_no_rows_are_one_line(tmp_path, name, content, said):
@@ -158,6 +171,55 @@ def test_files_that_hold_no_rows_are_one_line(tmp_path, name, content, said):
     with pytest.raises(ValueError, match=re.escape(said)) as refused:
         jsonl_problems(str(path))
     assert str(path) in str(refused.value)
+
+
+CELLS = [{"problem": f"{n} + 1?", "answer": str(n + 1), "level": 1 + n % 3} for n in range(10)]
+
+
+def _as_csv(path, delimiter=","):
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictWriter(file, list(CELLS[0]), delimiter=delimiter)
+        rows.writeheader()
+        rows.writerows(CELLS)
+
+
+FORMATS = {
+    "rows.jsonl": lambda path: path.write_text("".join(json.dumps(one) + "\n" for one in CELLS)),
+    "list.json": lambda path: path.write_text(json.dumps(CELLS, indent=1)),
+    "lines.json": lambda path: path.write_text("".join(json.dumps(one) + "\n" for one in CELLS)),
+    "rows.csv": _as_csv,
+    "ROWS.CSV": _as_csv,
+    "rows.tsv": lambda path: _as_csv(path, "\t"),
+    "rows.parquet": lambda path: pyarrow.parquet.write_table(pyarrow.Table.from_pylist(CELLS), path),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_gives_the_same_problems_whatever_its_format(tmp_path, name):
+    FORMATS[name](tmp_path / name)
+    check_first_row("data.path", str(tmp_path / name), None, "refuse")
+    found = jsonl_problems(str(tmp_path / name), levels=[1, 2], heldout_size=0)
+    assert [(p.problem, p.answer) for p in found.train] == [
+        (one["problem"], one["answer"]) for one in CELLS if one["level"] < 3
+    ]
+
+
+def test_cells_of_a_table_may_hold_line_ends_commas_and_messages(tmp_path):
+    (tmp_path / "rows.csv").write_text('answer,problem\r\n"1,000","How many,\n""exactly""?"\r\n2,1 + 1?\r\n')
+    many, two = jsonl_problems(str(tmp_path / "rows.csv"), heldout_size=0).train
+    assert (many.problem, many.answer, two.answer) == ('How many,\n"exactly"?', "1,000", "2")
+    chats = [{"prompt": [{"role": "user", "content": "1 + 1?"}], "reward_model": {"ground_truth": "2"}}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(chats), tmp_path / "verl.parquet")
+    columns = {"problem": "prompt", "answer": "reward_model.ground_truth"}
+    (problem,) = jsonl_problems(str(tmp_path / "verl.parquet"), columns=columns, heldout_size=0).train
+    assert (problem.problem, problem.answer) == ("1 + 1?", "2")
+
+
+def test_numbers_of_a_parquet_file_that_are_none_are_bad_rows(tmp_path):
+    cells = [{"problem": "1?", "answer": 1.0}, {"problem": "2?", "answer": float("nan")}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(cells), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"line 2: the answer is the number nan"):
+        jsonl_problems(str(tmp_path / "rows.parquet"))
 
 
 def test_the_first_row_is_looked_at_before_anything_is_loaded(tmp_path):

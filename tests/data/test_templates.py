@@ -6,8 +6,10 @@ import pytest
 from helpers.models import bpe_tokenizer, random_model
 
 from grouprl.data import prompts, templates
+from grouprl.data.exemplars import Exemplar
 from grouprl.data.prompts import encode, render
 from grouprl.data.rows import Problem
+from grouprl.data.templates import DATE
 from grouprl.policy.load import load_policy
 from grouprl.training.datamodule import PromptDataModule
 
@@ -52,7 +54,7 @@ def test_a_template_that_cannot_be_used_is_refused_in_one_line(template, said):
 
 def test_a_template_that_does_not_end_is_left(monkeypatch):
     monkeypatch.setattr(templates, "TIMEOUT_S", 2.0)
-    with pytest.raises(ValueError, match="its chat template does not end within 2 s for 6 short questions"):
+    with pytest.raises(ValueError, match="its chat template does not end within 2 s for 7 short questions"):
         render(tokenizer_with(FOREVER + CHAT), "1 + 1?")
 
 
@@ -260,3 +262,47 @@ def test_prompts_that_end_in_an_end_are_said_once(caplog, monkeypatch):
     caplog.clear()
     encode(tokenizer_with(CHAT), [Problem("1 + 1?", "2")])
     assert caplog.text == ""
+
+
+PARTS = (
+    "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% endif %}{% endfor %}<|im_end|>{% endfor %}[assistant]"
+)
+"""Of models that see images: a message is a list of parts."""
+DATED = "Today Date: {{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d, %-d %B') }}. " + CHAT
+
+
+def test_a_template_whose_messages_are_lists_of_parts_is_given_such():
+    text = render(tokenizer_with(PARTS), "1 + 1?", system="Be brief.", exemplars=[Exemplar("2 + 2?", "4", "Four.")])
+    turns = [
+        "[system]Be brief.",
+        "[user]2 + 2?",
+        "[assistant]" + Exemplar("2 + 2?", "4", "Four.").boxed,
+        "[user]1 + 1?",
+    ]
+    assert text == "<|im_end|>".join(turns) + "<|im_end|>[assistant]"
+
+
+def test_todays_date_is_the_same_every_day():
+    """A run that is taken up tomorrow, and an arm of a study that ends then, would be asked something else."""
+    tokenizer = tokenizer_with(DATED)
+    text = render(tokenizer, "1 + 1?")
+    assert text.startswith("Today Date: 01 Jan 2025 2025-01-01, 01 January. <|im_start|>user")
+    assert tokenizer.chat_template == DATED  # it is saved as it was
+    assert DATE.isoformat() in text
+
+
+def test_a_date_of_ones_own_is_a_value_of_the_template():
+    template = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%Y') %}{% endif %}{{ date_string }}"
+    )
+    assert render(tokenizer_with(template + CHAT), "1?").startswith("2025<|im_start|>")
+    given = templates.with_arguments(template + CHAT, {"date_string": "7 May"})
+    assert render(tokenizer_with(given), "1?").startswith("7 May<|im_start|>")
+
+
+def test_where_an_answer_ends_a_chat_without_a_mark_the_next_turn_is_the_end():
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    tokenizer = tokenizer_with(template)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
+    assert templates.end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids("<|user|>")

@@ -28,6 +28,11 @@ _LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_fa
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
 
 
+_LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+_HYBRID = ["linear_attention", "full_attention"]
+_STATES = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1}
+
+
 _EXPERTS = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4}
 
 
@@ -57,6 +62,10 @@ PLAIN = {
     "phi": ("phi", {}),
     "phi3": ("phi3", {"sliding_window": 6}),
     "qwen2 moe": ("qwen2_moe", {**_EXPERTS, "num_experts_per_tok": 2}),
+    "qwen3.5, linear attention beside full": ("qwen3_5_text", {**_LINEAR, "layer_types": _HYBRID, "head_dim": 8}),
+    "lfm2, convolutions beside attention": ("lfm2", {"layer_types": ["conv", "full_attention"]}),
+    "falcon h1, both in each layer": ("falcon_h1", {**_STATES, "mamba_d_ssm": 32, "head_dim": 8}),
+    "mamba2, states alone": ("mamba2", {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "expand": 2}),
 }
 
 

@@ -32,16 +32,15 @@ def bpe_tokenizer(chat: bool = True):
 
 
 def random_model(kind: str, **changes):
-    """A small random model of an architecture, by the name of its folder in transformers: qwen2, gpt2, qwen2_moe."""
+    """A small random model of an architecture, by the name of its configuration in transformers: qwen2, gpt2, lfm2."""
     import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     torch.manual_seed(0)
     shared = {"vocab_size": 400, "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": None}
     if kind == "gpt2":
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 1024}
         return transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**sizes, **shared, **changes}))
-    name = kind.title().replace("_", "")
-    config, model = (getattr(transformers, name + part) for part in ("Config", "ForCausalLM"))
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     sizes |= {"num_key_value_heads": 1, "max_position_embeddings": 1024}
-    return model(config(**{**sizes, **shared, **changes}))
+    return transformers.AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**sizes, **shared, **changes}))

@@ -8,6 +8,7 @@ from grouprl import GroupSampler, LoraAdapter
 from grouprl.batch import Prompts
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_job
+from grouprl.policy.agreement import check_steps
 from grouprl.policy.load import load_policy
 from grouprl.policy.policy import Policy
 
@@ -88,3 +89,42 @@ def test_the_context_of_a_model_with_several_parts_is_its_texts():
 def test_float16_is_refused_before_anything_is_loaded():
     with pytest.raises(UsageError, match=r"trainer.precision=16-mixed: .*bf16-mixed"):
         check_job("train", ["trainer.precision=16-mixed"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("rwkv", {}, r"Models of type rwkv cannot be used here: .* differ by 0\.\d+ nats from those of the whole text"),
+        (
+            "xlstm",
+            {"num_heads": 2},
+            r"Models of type xlstm cannot decode here by steps .*\(AttributeError: .*rnn_state",
+        ),
+        (
+            "minimax",
+            {"layer_types": ["linear_attention", "full_attention"]},
+            "Models of type minimax cannot decode here by steps with transformers' cache .ValueError: MiniMax uses cache",
+        ),
+    ],
+)
+def test_models_that_keep_their_state_elsewhere_or_take_padding_for_text_are_refused(kind, changes, said):
+    policy = Policy(random_model(kind, **changes), bpe_tokenizer())
+    with pytest.raises(ValueError, match=said) as refused:
+        GroupSampler(group_size=2, max_new_tokens=4)(policy, QUESTION, seed=0)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_models_steps_are_tried_once(monkeypatch):
+    policy, calls = Policy(random_model("gpt2"), bpe_tokenizer()), []
+    monkeypatch.setattr("grouprl.policy.policy.check_steps", lambda *given: calls.append(given[1:]))
+    for _ in range(2):
+        GroupSampler(group_size=2, max_new_tokens=4)(policy, QUESTION, seed=0)
+    assert calls == [((5, 6, 7), policy.tokenizer.pad_token_id)]
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_trial_of_steps_knows_how_models_round(rounded):
+    model = random_model("gpt2").eval()
+    check_steps(model.bfloat16() if rounded else model, [5, 6, 7, 8, 9, 10, 11], 0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+        check_steps(random_model("olmo2"), [5, 6], 0)

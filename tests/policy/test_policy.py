@@ -4,7 +4,7 @@ from helpers.models import bpe_tokenizer, random_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl import GroupSampler, LoraAdapter, Policy, load_policy
-from grouprl.batch import Experience
+from grouprl.batch import Experience, Prompts
 
 
 def batch_of(policy, prompts):
@@ -125,3 +125,31 @@ def test_an_adapter_on_a_merged_base_is_saved_whole(tmp_path):
     again = load_policy(str(tmp_path / "second"))
     torch.testing.assert_close(again.model(ids).logits, second.model(ids).logits, atol=1e-4, rtol=1e-4)
     assert not (tmp_path / "second" / "adapter_config.json").exists()
+
+
+def test_special_tokens_are_left_out_of_texts_unless_they_are_asked_for():
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
+    ids = tokenizer("<think>3 and 4 get 7.<|im_end|>", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_tokens_to_ids("<think>") in tokenizer.all_special_ids
+    for skip, text in ((True, "3 and 4 get 7."), (False, "<think>3 and 4 get 7.")):
+        policy = Policy(random_model("qwen2"), tokenizer, skip_special_tokens=skip)
+        assert policy.texts_of([ids, [*ids, tokenizer.pad_token_id]]) == [text, text]
+
+
+def test_rewards_read_the_special_tokens_that_were_asked_for():
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    prompts = Prompts(("1 + 1?",), ("2",), ((5, 6, 7),), (0,))
+    texts = {}
+    for skip in (True, False):
+        policy = Policy(random_model("qwen2"), tokenizer, skip_special_tokens=skip)
+        with torch.no_grad():
+            policy.base.lm_head.weight[think] = 3 * policy.base.lm_head.weight.abs().max()
+            policy.base.model.norm.weight.fill_(3.0)
+        found = GroupSampler(group_size=8, max_new_tokens=12)(policy, prompts, seed=0)
+        texts[skip] = found.completions[0]
+        assert (found.completion_ids == think).any()
+    assert not any("<think>" in text for text in texts[True])
+    assert any("<think>" in text for text in texts[False])

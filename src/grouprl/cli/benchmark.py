@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from grouprl.policy.policy import Policy
 
 MODES = ("cot", "tir")
+OF_THE_POLICY = ("temperature", "chat_template_kwargs", "skip_special_tokens")
+"""Options that a policy is loaded with."""
 _OF_THE_ANSWERS = ("samples", "temperature", "max_new_tokens", "limit", "seed", "extraction", "shots")
 """Options that decide what is sampled and how it is graded."""
 
@@ -137,7 +139,7 @@ def _load(config: DictConfig, folder: str) -> _Work:
         problems = {n: b.problems(config.data_dir, config.limit) for n, b in benchmarks.items()}
         exemplars = {n: exemplars_for(b, config.exemplars, config.data_dir) for n, b in benchmarks.items()}
         use_determinism(config.deterministic)
-        policy = load_policy(folder, temperature=config.temperature, chat_template_kwargs=config.chat_template_kwargs)
+        policy = load_policy(folder, **{key: config[key] for key in OF_THE_POLICY})
         use_threads(config.threads, policy.weights)
         if "tir" in modes:
             tools.sandbox.check()

@@ -176,7 +176,7 @@ def _show_group(config: DictConfig, folder: str) -> None:
     advantage, reward = component(config, "advantage"), build_reward(config)
     try:
         use_determinism(config.deterministic)
-        policy = load_policy(folder, temperature=config.temperature, chat_template_kwargs=config.chat_template_kwargs)
+        policy = load_policy(folder, **{key: config[key] for key in benchmark.OF_THE_POLICY})
         use_threads(config.threads, policy.weights)
         problem = Problem(config.prompt, config.answer or "")
         layout = {"style": config.style, "system": config.system, "exemplars": read_exemplars(config.exemplars)}

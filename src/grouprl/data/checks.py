@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from grouprl.checks import choice
 
 ANSWER_FORMATS = ("plain", "boxed", "hashes")
 
-_OTHER_FORMATS = (".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".gz", ".zip", ".zst")
+_OTHER_FORMATS = (".arrow", ".xlsx", ".ods", ".gz", ".bz2", ".xz", ".zip", ".zst", ".pkl", ".npy")
 
 
 def row_check(bad_rows: str, duplicates: str, answer_format: str) -> None:
@@ -88,12 +89,17 @@ def _sizes(**sizes: int) -> None:
             raise ValueError(f"data.{name}={size}: give at least 0.")
 
 
-def jsonl_file(key: str, path: str) -> None:
-    """A file that is there, and not of another format by its name."""
-    file, folder = Path(path), "data=hub data.name=FOLDER reads a folder of JSONL, CSV or Parquet files"
+def data_file(key: str, path: str) -> None:
+    """A file that is there and may be read, and not of a format that is not."""
+    file, formats = Path(path), "a JSONL, JSON, CSV, TSV or Parquet file"
     if file.is_dir():
-        raise ValueError(f"{key}={path}: this is a folder. Give the path of a JSONL file; {folder}.")
+        raise ValueError(
+            f"{key}={path}: this is a folder. Give the path of {formats}; data=hub data.name=FOLDER reads a folder of "
+            "JSONL, CSV or Parquet files."
+        )
     if not file.is_file():
-        raise ValueError(f"{key}={path}: there is no such file. Give the path of a JSONL file.")
+        raise ValueError(f"{key}={path}: there is no such file. Give the path of {formats}.")
+    if not os.access(file, os.R_OK):
+        raise ValueError(f"{key}={path}: you may not read this file (chmod u+r).")
     if file.suffix.lower() in _OTHER_FORMATS:
-        raise ValueError(f"{key}={path}: a JSONL file is read here, one object a line; {folder}.")
+        raise ValueError(f"{key}={path}: {file.suffix} files are not read. Give {formats}.")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grouprl.data.checks import jsonl_file
+from grouprl.data.checks import data_file
 from grouprl.data.rows import cell_text, problem_text, texts_of
-from grouprl.files import read_jsonl
+from grouprl.data.tables import read_rows
 
 SHOTS = Path(__file__).parent / "shots"
 """Sets of exemplars that ship with the package, by the names of their files."""
@@ -53,7 +53,7 @@ def read_exemplars(path: str | None, option: str = "prompt.exemplars") -> tuple[
     elif not file.suffix and not file.exists():
         raise ValueError(f"{option}={path}: give a JSONL file, or one of {', '.join(named_sets())}.")
     else:
-        jsonl_file(option, path)
+        data_file(option, path)
     found = tuple(exemplar_of(row, source) for source, row in rows_with_place(file))
     if not found:
         raise ValueError(f"{option}={path}: the file holds no exemplar. Give one at least, or leave the option out.")
@@ -67,7 +67,7 @@ def named_sets() -> tuple[str, ...]:
 
 def rows_with_place(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of a file, each with its place."""
-    return ((f"{path}, line {number}", row) for number, row in read_jsonl(path))
+    return ((f"{path}, line {number}", row) for number, row in read_rows(path))
 
 
 def exemplar_of(row: Mapping[str, Any], source: str) -> Exemplar:

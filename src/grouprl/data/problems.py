@@ -1,4 +1,4 @@
-"""Problems to train on and to hold out: the embedded task, JSONL files, Hugging Face datasets.
+"""Problems to train on and to hold out: the embedded task, files, Hugging Face datasets.
 
 Every loader returns `ProblemSplits`. Rows are checked as they are read: a missing column, a missing answer or a
 broken line is an error that names the file, the line and what to do.
@@ -14,8 +14,8 @@ from typing import Any
 
 from grouprl.data import checks, words
 from grouprl.data.rows import AnswerFormat, BadRows, Duplicates, Problem, RowCheck, chosen_rows
+from grouprl.data.tables import read_rows
 from grouprl.data.tiny import task
-from grouprl.files import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def jsonl_problems(
     types: Sequence[str] | None = None,
     seed: int = 0,
 ) -> ProblemSplits:
-    """Problems of a JSONL file (one object a line).
+    """Problems of a JSONL file (one object a line), or of one whose name ends in .json, .csv, .tsv or .parquet.
 
     Args:
         path: Training file.
@@ -172,11 +172,9 @@ def jsonl_problems(
     """
 
     def read(file: str, key: str) -> list[Problem]:
-        checks.jsonl_file(key, file)
+        checks.data_file(key, file)
         check = RowCheck(file, columns, answer_format, bad_rows, duplicates)
-        return check.problems(
-            chosen_rows(read_jsonl(file, on_error=check.bad), columns, levels, types, file, check.bad)
-        )
+        return check.problems(chosen_rows(read_rows(file, on_error=check.bad), columns, levels, types, file, check.bad))
 
     rows, heldout = read(path, "data.path"), read(heldout_path, "data.heldout_path") if heldout_path else None
     return _split(rows, heldout, heldout_size, limit, seed)

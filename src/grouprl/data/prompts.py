@@ -11,7 +11,7 @@ from grouprl.batch import Prompts
 from grouprl.checks import say_once
 from grouprl.data.exemplars import Exemplar
 from grouprl.data.rows import Problem
-from grouprl.data.templates import chat_template, end_of_turn
+from grouprl.data.templates import chat_template, end_of_turn, with_date
 
 PromptStyle = Literal["auto", "chat", "plain"]
 _CHARACTERS = 16
@@ -49,16 +49,18 @@ def render(
         solved = "".join(f"Question: {shot.problem}\nAnswer: {shot.boxed}\n\n" for shot in exemplars)
         return f"{head}{solved}Question: {problem}\nAnswer:"
     name = f"the tokenizer {tokenizer.name_or_path}".strip()
-    found = chat_template(_written(name, tokenizer.get_chat_template), tokenizer.special_tokens_map, name)
+    template = with_date(_written(name, tokenizer.get_chat_template))
+    found = chat_template(template, tokenizer.special_tokens_map, name)
     turns = [(shot.problem, shot.boxed) for shot in exemplars] + [(problem, "")]
     if system and not found.takes_system:
         turns[0] = f"{system}\n\n{turns[0][0]}", turns[0][1]
         system = None
-    messages = [{"role": "system", "content": system}] if system else []
+    messages = [found.message("system", system)] if system else []
     for asked, answered in turns:
-        messages.append({"role": "user", "content": asked})
-        messages += [{"role": "assistant", "content": answered}] if answered else []
-    return _written(name, lambda: tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        messages.append(found.message("user", asked))
+        messages += [found.message("assistant", answered)] if answered else []
+    given: dict[str, Any] = {"chat_template": template, "add_generation_prompt": True, "tokenize": False}
+    return _written(name, lambda: tokenizer.apply_chat_template(messages, **given))
 
 
 def _written(name: str, write: Callable[[], Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from grouprl.answers.text import last_box
 from grouprl.data import checks
-from grouprl.files import read_jsonl
+from grouprl.data.tables import read_rows
 
 AnswerFormat = Literal["plain", "boxed", "hashes", "index", "list"]
 BadRows = Literal["refuse", "drop"]
@@ -185,8 +185,8 @@ def check_first_row(key: str, path: str, columns: Mapping[str, str] | None, bad_
         columns: As for `grouprl.data.problems.jsonl_problems`.
         bad_rows: ``drop``: lines that cannot be read are passed over.
     """
-    checks.jsonl_file(key, path)
-    for number, row in read_jsonl(path, None if bad_rows == "refuse" else lambda *_: None):
+    checks.data_file(key, path)
+    for number, row in read_rows(path, None if bad_rows == "refuse" else lambda *_: None):
         check_columns(row, columns, f"{path}, line {number},")
         break
 

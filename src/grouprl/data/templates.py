@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,13 @@ LONGEST_END = 200
 _FILLING = " and what is left of it, if a half is taken away from it again" * 8
 QUESTIONS = tuple(f"{first} What is three times four{_FILLING}? {last}" for first, last in ("AA", "AB", "BA"))
 """Three questions; each differs from each other at the start or at the end alone."""
-ANSWER = "Twelve"
-"""An answer to one of them."""
+ANSWER, NEXT = "Twelve", "And if it is doubled?"
+"""An answer to one of them, and what is asked then."""
+_SAME = "writes the same for different questions"
 SYSTEMS = ("Answer in one word.", "Show all steps.")
+DATE = date(2025, 1, 1)
+"""What a template that asks for today's date is told: the same on every day, or a run that is taken up on another day,
+and arms of a study that ends on another, would be asked something else."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ class ChatTemplate:
     """Whether a system message changes what it writes."""
     turn_end: str = ""
     """What it writes after an assistant's answer."""
+    takes_parts: bool = False
+    """Whether a message's content is a list of parts, as of models that see images, and a text is not written."""
+
+    def message(self, role: str, text: str) -> dict[str, Any]:
+        """A message as the template takes it."""
+        return {"role": role, "content": [{"type": "text", "text": text}] if self.takes_parts else text}
 
 
 def chat_template(template: str, special_tokens: Mapping[str, str], name: str) -> ChatTemplate:
@@ -67,16 +78,24 @@ def chat_template(template: str, special_tokens: Mapping[str, str], name: str) -
 @lru_cache(maxsize=16)
 def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
     """What a trial found, or what is wrong."""
-    chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    chats += [[{"role": "system", "content": system}, *chats[0]] for system in SYSTEMS]
-    chats += [[*chats[0], {"role": "assistant", "content": ANSWER}]]
+    found = _trial(template, special_tokens, takes_parts=False)
+    with_parts = _trial(template, special_tokens, takes_parts=True) if found == _SAME else found
+    return with_parts if isinstance(with_parts, ChatTemplate) else found
+
+
+def _trial(template: str, special_tokens: str, *, takes_parts: bool) -> ChatTemplate | str:
+    message = ChatTemplate(True, takes_parts=takes_parts).message
+    chats = [[message("user", question)] for question in QUESTIONS]
+    chats += [[message("system", system), *chats[0]] for system in SYSTEMS]
+    answered = [*chats[0], message("assistant", ANSWER)]
+    chats += [answered, [*answered, message("user", NEXT)]]
     try:
         written = _written(template, json.loads(special_tokens), chats)
     except TimeoutError:
         return f"does not end within {TIMEOUT_S:g} s for {len(chats)} short questions"
     except (OSError, EOFError):
         return f"ends the process that tries it (which has {MEMORY_MB} MiB of memory)"
-    asked, told, answered = written[: len(QUESTIONS)], written[len(QUESTIONS) : -1], written[-1]
+    asked, told, ends = written[: len(QUESTIONS)], written[len(QUESTIONS) : -2], written[-2:]
     for text in asked:
         if "error" in text:
             return f"fails on a question ({text['error']})"
@@ -85,10 +104,20 @@ def _tried(template: str, special_tokens: str) -> ChatTemplate | str:
         if text["length"] > LONGEST:
             return f"writes {text['length']} characters for one question"
     if len({text["digest"] for text in asked}) < len(QUESTIONS):
-        return "writes the same for different questions"
+        return _SAME
     systems = {text.get("digest") for text in (*told, asked[0])}
     takes_system = None not in systems and len(systems) == len(SYSTEMS) + 1
-    return ChatTemplate(takes_system, answered.get("turn_end", ""))
+    turn_end = next((end["turn_end"] for end in ends if end.get("turn_end", "").strip()), "")
+    return ChatTemplate(takes_system, turn_end, takes_parts)
+
+
+def with_date(template: str) -> str:
+    """A template that is told `DATE` where it asks for today's date (``strftime_now``), and as it is elsewhere."""
+    if "strftime_now" not in template:
+        return template
+    fields = "".join(f".replace('%{name}', '{DATE.strftime('%' + name)}')" for name in "FDTRYyBbmAadejHIMSpXx")
+    macro = f"{{% macro strftime_now(format) %}}{{{{ format.replace('%-', '%'){fields} }}}}{{% endmacro %}}"
+    return macro + template
 
 
 def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
@@ -115,7 +144,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     name = f"the tokenizer {tokenizer.name_or_path}".strip()
     try:
-        found = chat_template(tokenizer.get_chat_template(), tokenizer.special_tokens_map, name)
+        found = chat_template(with_date(tokenizer.get_chat_template()), tokenizer.special_tokens_map, name)
     except ValueError:  # who asks for chats is told
         return None
     ids = tokenizer(found.turn_end.lstrip(), add_special_tokens=False)["input_ids"]
@@ -154,19 +183,19 @@ def _work() -> None:
     limit_memory(MEMORY_MB, beyond_use=True)
     say("ready")
     asked = json.loads(sys.stdin.buffer.readline())
-    options = {"chat_template": asked["template"], "add_generation_prompt": True, **asked["special_tokens"]}
+    options = {"chat_template": asked["template"], **asked["special_tokens"]}
 
     def write(chat: Any) -> dict[str, Any]:
-        started, is_answered = time.process_time(), chat[-1]["role"] == "assistant"
+        started, goes_on = time.process_time(), chat[-1]["role"] == "user"
         try:
-            text = render_jinja_template(conversations=[chat], **{**options, "add_generation_prompt": not is_answered})[
-                0
-            ][0]
+            text = render_jinja_template(conversations=[chat], add_generation_prompt=goes_on, **options)[0][0]
         except Exception as error:  # noqa: BLE001 - a template can raise anything; it is told to the run
             return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         seconds = time.process_time() - started
+        if "'type': 'text'" in text:
+            return {"error": "it writes a list of parts as Python does"}
         told = {"digest": hashlib.sha256(text.encode()).hexdigest(), "length": len(text), "seconds": seconds}
-        return told | ({"turn_end": text.rpartition(ANSWER)[2][:LONGEST_END]} if is_answered else {})
+        return told | {"turn_end": text.rpartition(ANSWER)[2].partition(NEXT)[0][:LONGEST_END]}
 
     found: list[dict[str, Any]] = []
     for chat in asked["chats"]:

@@ -228,7 +228,9 @@ class Evaluation:
 
 def inputs_of(policy: Policy) -> dict[str, str]:
     """Digests of a policy's weights, configuration and tokenizer, which an evaluation depends on."""
-    digests = weights_digest(policy), config_digest(policy), tokenizer_digest(policy.tokenizer)
+    tokens = tokenizer_digest(policy.tokenizer)
+    tokens = tokens if policy.skip_special_tokens else digest({"tokenizer": tokens, "skip_special_tokens": False})
+    digests = weights_digest(policy), config_digest(policy), tokens
     return dict(zip(OF_THE_POLICY, digests, strict=True))
 
 

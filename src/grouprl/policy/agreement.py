@@ -1,11 +1,22 @@
-"""Whether a model and its tokenizer belong together, and the model's numbers are numbers."""
+"""Whether a model and its tokenizer belong together, its numbers are numbers, and it can decode by steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from grouprl.policy.plain import PlainSteps, at_least_float32, without_peft
+
+TRIED = (7, 4)
+"""Tokens of the two prompts with which steps are tried; of so unlike lengths that one is padded."""
+STEPS = 3
+"""Steps that are tried."""
+DEVIATION, ROUNDED_DEVIATION = 1e-3, 0.25
+"""Nats by which a step may deviate in float32, and where numbers are rounded to fewer bits; padding that is taken for
+text deviates by several."""
 
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -79,3 +90,53 @@ def check_targets(model: PreTrainedModel, targets: Sequence[str], adapted: Seque
             f"adapter.targets: {chosen[0]} shares its weights with another layer ({', '.join(sorted(tied))}), which "
             "the adapter would change when it is merged. Leave it out; all-linear does."
         )
+
+
+@torch.no_grad()
+def check_steps(model: torch.nn.Module, tokens: Sequence[int], pad_id: int) -> None:
+    """Whether `PlainSteps` of two prompts, the shorter one padded, give what a forward pass of each alone gives.
+
+    Models that keep their state elsewhere, look at later tokens or take padding for text do not.
+
+    Args:
+        model: A causal language model of transformers, PEFT's wrapper included.
+        tokens: Tokens of a text, of which the prompts are cut.
+        pad_id: The token to pad with.
+
+    Raises:
+        ValueError: They do not, or the model cannot be called so.
+    """
+    kind = without_peft(model).config.model_type
+    prompts = [list(tokens[:most]) for most in TRIED]
+    weight = next(model.parameters())
+    rounded = weight.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(weight.device.type)
+    try:
+        worst = _deviation(model, prompts, pad_id)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a model's own code can raise anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"Models of type {kind} cannot decode here by steps with transformers' cache ({text})."
+        ) from None
+    if worst > (ROUNDED_DEVIATION if rounded else DEVIATION):
+        raise ValueError(
+            f"Models of type {kind} cannot be used here: decoding padded prompts token by token, with transformers' "
+            f"cache, gives logprobs that differ by {worst:.2g} nats from those of the whole text."
+        )
+
+
+def _deviation(model: torch.nn.Module, prompts: Sequence[list[int]], pad_id: int) -> float:
+    """By how many nats the likeliest tokens' logprobs differ, on average over steps; 0 where they are no numbers."""
+    steps = PlainSteps(model, prompts, 1, pad_id)
+    texts, found, logits = [list(prompt) for prompt in prompts], [], steps.prefill()
+    for step in range(STEPS):
+        if step:
+            logits = steps.step(torch.tensor([text[-1] for text in texts], device=logits.device))
+        for row, text in zip(logits, texts, strict=True):
+            whole = model(input_ids=torch.tensor([text], device=row.device), use_cache=False).logits[0, -1]
+            expected, given = (at_least_float32(values).log_softmax(-1) for values in (whole, row))
+            chosen = int(expected.argmax())
+            found.append((expected[chosen] - given[chosen]).abs())
+            text.append(chosen)
+    return float(torch.stack(found).mean().nan_to_num(0.0))

@@ -11,6 +11,7 @@ def load_policy(
     cuda_graphs: Any,
     compile: Any,
     trust_remote_code: Any,
+    skip_special_tokens: Any = True,
 ) -> None:
     """The switches of `grouprl.policy.load.load_policy`."""
     for key, value in locals().items():

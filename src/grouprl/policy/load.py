@@ -32,6 +32,7 @@ def load_policy(
     compile: bool = False,
     trust_remote_code: bool = False,
     chat_template_kwargs: Mapping[str, Any] | None = None,
+    skip_special_tokens: bool = True,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub id; an adapter folder is merged into its base.
 
@@ -50,6 +51,7 @@ def load_policy(
         trust_remote_code: Run model code that comes with the weights.
         chat_template_kwargs: Values of names that the chat template asks for, such as ``enable_thinking``. They are
             saved with the tokenizer.
+        skip_special_tokens: See `Policy`.
 
     Raises:
         ValueError: There is no such folder, it does not hold a whole model and its tokenizer, or the hub could not be
@@ -77,6 +79,7 @@ def load_policy(
         gradient_checkpointing=gradient_checkpointing,
         cuda_graphs=cuda_graphs,
         compile=compile,
+        skip_special_tokens=skip_special_tokens,
         base_is_merged=(Path(folder) / ADAPTER_CONFIG).is_file(),
     )
 

@@ -6,7 +6,7 @@ They are what the engine's fast paths are held to, and serve wherever those do n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from grouprl.batch import Minibatch, TokenLogprobs
 
@@ -98,7 +99,11 @@ def without_peft(model: nn.Module) -> Any:
 
 def _keeps_logits(model: nn.Module) -> bool:
     """Whether the model can be asked for its last logits alone."""
-    return "logits_to_keep" in inspect.signature(without_peft(model).forward).parameters
+    return "logits_to_keep" in _parameters(model)
+
+
+def _parameters(model: nn.Module) -> Container[str]:
+    return inspect.signature(without_peft(model).forward).parameters
 
 
 class Steps(Protocol):
@@ -113,12 +118,15 @@ class Steps(Protocol):
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these, in increasing order."""
         ...
 
 
 class PlainSteps:
-    """Forward passes of the transformers model with a `DynamicCache`: for any causal language model."""
+    """Forward passes of the transformers model with a `DynamicCache`: for any causal language model that takes one.
+
+    Those of linear attention, state spaces and convolutions beside or in place of attention do.
+    """
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], group: int, pad_id: int) -> None:
         """Set up the forward passes of some prompts.
@@ -131,6 +139,8 @@ class PlainSteps:
         """
         self.model, self.group = model, group
         self.cache = DynamicCache(config=without_peft(model).config)
+        self._cached = {"cache" if "cache" in _parameters(model) else "past_key_values": self.cache, "use_cache": True}
+        self._last = {"logits_to_keep": 1} if _keeps_logits(model) else {}
         self.prompt_ids, self.mask = pad_left(prompts, pad_id, next(model.parameters()).device)
         self.positions = self.mask.sum(-1)
 
@@ -141,13 +151,14 @@ class PlainSteps:
                 input_ids=self.prompt_ids,
                 attention_mask=self.mask.long(),
                 position_ids=position_ids(self.mask),
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
+                **self._cached,
+                **self._last,
             ).logits[:, -1]
-        self.cache.batch_repeat_interleave(self.group)
-        self.mask, self.positions = (part.repeat_interleave(self.group, 0) for part in (self.mask, self.positions))
-        return logits.repeat_interleave(self.group, 0)
+        # A model of states alone has taken the padding out of them, and reads no mask of what was before.
+        self._attends = any(isinstance(layer, DynamicLayer) for layer in self.cache.layers)
+        rows = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group)
+        self.keep(rows)
+        return logits[rows]
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Steps`."""
@@ -155,15 +166,14 @@ class PlainSteps:
         with _float32_head(self.model):
             logits = self.model(
                 input_ids=tokens.unsqueeze(-1),
-                attention_mask=self.mask.long(),
+                attention_mask=self.mask.long() if self._attends else None,
                 position_ids=self.positions.unsqueeze(-1),
-                past_key_values=self.cache,
-                use_cache=True,
+                **self._cached,
             ).logits[:, -1]
         self.positions = self.positions + 1
         return logits
 
     def keep(self, rows: Tensor) -> None:
-        """See `Steps`."""
-        self.cache.batch_select_indices(rows)
+        """See `Steps`; a row may be taken several times."""
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type]  # of keys and values, and of the states of linear attention
         self.mask, self.positions = self.mask[rows], self.positions[rows]

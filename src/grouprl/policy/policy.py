@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from grouprl.data.templates import end_of_turn
 from grouprl.files import replacing_files
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
-from grouprl.policy.agreement import check_tokenizer, check_tokens
+from grouprl.policy.agreement import check_steps, check_tokenizer, check_tokens
 from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Policy(nn.Module):
         cuda_graphs: bool = True,
         compile: bool = False,
         base_is_merged: bool = False,
+        skip_special_tokens: bool = True,
     ) -> None:
         """Wrap a model.
 
@@ -68,6 +69,8 @@ class Policy(nn.Module):
                 worth it on a GPU for models of half a billion weights and more. Sampling is not compiled.
             base_is_merged: The base weights are in no folder, since an adapter was merged into them: an adapter saved
                 by itself would name a base it was not trained on, so that `save` writes the whole model.
+            skip_special_tokens: Leave the tokenizer's special tokens out of the text of completions; else all but the
+                ends and the padding are in it, as ``<think>`` of a tokenizer that calls it special.
 
         Raises:
             ValueError: A switch is no boolean, the temperature is not above 0, or the tokenizer does not belong to the
@@ -80,6 +83,7 @@ class Policy(nn.Module):
             cuda_graphs=cuda_graphs,
             compile=compile,
             trust_remote_code=False,
+            skip_special_tokens=skip_special_tokens,
         )
         if temperature <= 0:
             raise ValueError(f"temperature={temperature}: give a number above 0.")
@@ -89,8 +93,11 @@ class Policy(nn.Module):
         self.temperature = temperature
         self.fast, self.gradient_checkpointing = fast, gradient_checkpointing
         self.cuda_graphs, self.compiles_layers = cuda_graphs, compile
+        self.skip_special_tokens = skip_special_tokens
         self.has_adapter, self.base_is_merged = adapter is not None, base_is_merged
         self.reference: nn.Module | None = None
+        self._stepped = False
+        """Whether the plain path's steps were tried."""
         self._kept: dict[str, Any] = {}
         """What the engine keeps from one call to the next."""
         self.eval()
@@ -138,6 +145,13 @@ class Policy(nn.Module):
     def _turn_end(self) -> int | None:
         return end_of_turn(self.tokenizer)
 
+    def texts_of(self, completions: Iterable[Sequence[int]]) -> list[str]:
+        """The texts of completions' tokens, as rewards and grading read them."""
+        if self.skip_special_tokens:
+            return self.tokenizer.batch_decode([list(ids) for ids in completions], skip_special_tokens=True)
+        ends = {*self.eos_ids, self.tokenizer.pad_token_id}
+        return self.tokenizer.batch_decode([[token for token in ids if token not in ends] for ids in completions])
+
     @property
     def has_fast_path(self) -> bool:
         """Whether the engine knows the model and may be used."""
@@ -161,6 +175,9 @@ class Policy(nn.Module):
         check_tokens(self.base, (token for prompt in prompts for token in prompt), self.tokenizer)
         fast = self._fast_path(self.model, max(map(len, prompts)) + max_new_tokens)
         if fast is None:
+            if not self._stepped:
+                check_steps(self.model, max(prompts, key=len), self.tokenizer.pad_token_id)
+                self._stepped = True
             return PlainSteps(self.model, prompts, group, self.tokenizer.pad_token_id)
         return fast.steps(prompts, group, max_new_tokens, cuda_graphs=self.cuda_graphs, kept=self._kept)
 

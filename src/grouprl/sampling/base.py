@@ -121,8 +121,7 @@ def assemble(
     )
     completion_ids = joined([part.token_ids for part in decoded]).masked_fill(~completion_mask, pad)
     rows = zip(completion_ids.flatten(0, 1).tolist(), lengths.tolist(), strict=True)
-    texts = policy.tokenizer.batch_decode([row[:length] for row, length in rows], skip_special_tokens=True)
-    texts = [_cut(text, stop) for text in texts]
+    texts = [_cut(text, stop) for text in policy.texts_of(row[:length] for row, length in rows)]
     prompt_ids, prompt_mask = pad_left(prompts.token_ids, pad, policy.device)
     tools = any(part.sampled is not None for part in decoded)
     return Rollouts(

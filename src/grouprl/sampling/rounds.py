@@ -106,7 +106,7 @@ class ToolRounds:
             row.sampled += [True] * length
             row.drawn += length
             row.truncated = not bool(decoder.ended[number] | decoder.stopped[number])
-            text = policy.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+            (text,) = policy.texts_of([row.token_ids])
             wants_tool = bool(decoder.stopped[number]) and not any(end in text for end in stop)
             row.done = not wants_tool or row.rounds >= self.rounds
 
@@ -114,8 +114,7 @@ class ToolRounds:
         """Run what the rows wrote, and append the outputs."""
         if not rows:
             return []
-        texts = policy.tokenizer.batch_decode([row.token_ids for row in rows], skip_special_tokens=True)
-        codes = [pending_code(text) for text in texts]
+        codes = [pending_code(text) for text in policy.texts_of(row.token_ids for row in rows)]
         outputs = iter(self.sandbox.map([code for code in codes if code is not None]))
         found = []
         for row, code in zip(rows, codes, strict=True):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from grouprl.module import GroupRLModule
@@ -15,6 +16,8 @@ _log = logging.getLogger("grouprl")
 
 TRUNCATED = 0.9
 """Share of completions without an end from which it is said."""
+ROUNDED_AWAY = 0.5
+"""Share of trained weights that a step of the learning rate does not change, from which it is said."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ class Advice(Callback):
     def __init__(self) -> None:
         self.said: set[str] = set()
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, GroupRLModule)
+        lr = max(group["initial_lr"] if "initial_lr" in group else group["lr"] for group in _groups(trainer))
+        share = rounded_away(module.trained_parameters(), lr)
+        if trainer.is_global_zero and share >= ROUNDED_AWAY:
+            self._say(
+                "rounding",
+                f"{share:.1%} of the trained weights are in a dtype of so few bits ({str(module.policy.dtype)[6:]}) "
+                f"that a step of lr={lr:g} is rounded away: they stay as they are. Use policy.dtype=float32 "
+                "(trainer.precision=bf16-mixed computes in bfloat16 all the same), or adapter=lora.",
+            )
+
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         assert isinstance(module, GroupRLModule)
         if not trainer.is_global_zero:
@@ -64,6 +79,20 @@ class Advice(Callback):
     def _say(self, name: str, text: str) -> None:
         self.said.add(name)
         _log.warning(text)
+
+
+def rounded_away(parameters: Iterable[torch.Tensor], lr: float) -> float:
+    """Share of numbers that ``lr``, about what AdamW adds in a step, does not change: below half of their spacing."""
+    lost = counted = 0
+    for weight in parameters:
+        counted += weight.numel()
+        if weight.dtype in (torch.bfloat16, torch.float16):
+            lost += int((weight.detach() - lr == weight.detach()).sum())
+    return lost / max(counted, 1)
+
+
+def _groups(trainer: L.Trainer) -> list[dict[str, float]]:
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
 
 def _numbers(module: GroupRLModule) -> dict[str, object]:

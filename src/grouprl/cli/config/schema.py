@@ -187,6 +187,8 @@ class EvaluateConfig:
     """of policy=smollm2: hub, package"""
     chat_template_kwargs: dict[str, Any] = MISSING
     """names it asks for"""
+    skip_special_tokens: bool = MISSING
+    """not in the texts that are graded"""
     benchmark: Any = MISSING
     """one, [several], or all, cot, tir"""
     mode: Any = MISSING

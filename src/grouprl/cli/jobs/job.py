@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,6 +40,9 @@ from grouprl.training.records import (
     versions,
     write_result,
 )
+
+if TYPE_CHECKING:
+    from grouprl.training.run import RunReport
 
 LOADED = ("weights", "config", "heldout", "problems", "prompts")
 """What a run notes digests of as it comes into memory, from wherever."""
@@ -73,6 +76,9 @@ class Job:
     command_to_resume: str = ""
     found: Mapping[str, Any] | EllipsisType | None = ...
     """``result.json`` as it was when it was decided what to do; ...: that was not looked at."""
+    report: RunReport | None = None
+    error: BaseException | None = None
+    """What became of it: a report, or the error that ended it."""
 
     @classmethod
     def new(
@@ -125,10 +131,11 @@ def execute(job: Job) -> int:
         with alone(job.folder) if is_first_process() else contextlib.nullcontext():
             return _execute(job)
     except (FolderError, FileError) as error:
+        job.error = error
         print(f"{job.folder.name if job.sweeping else 'train.py'}: {error}", file=sys.stderr)
         return 2
     except UsageError as error:
-        return _refuse(job, str(error))
+        return _refuse(job, error)
 
 
 def _execute(job: Job) -> int:
@@ -151,7 +158,7 @@ def _execute(job: Job) -> int:
         job.write()
         code, text = _train(job)
     except UsageError as error:
-        return _refuse(job, str(error))
+        return _refuse(job, error)
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a component, too
         if refused := without_determinism(error):
             error = TrainingError(refused)
@@ -184,7 +191,7 @@ def _write_config(job: Job) -> None:
 
 def _end(job: Job, error: BaseException, *, in_one_line: bool) -> int:
     """Record and say how a run ended that did not come to its end; the exit code."""
-    name = job.folder.name
+    name, job.error = job.folder.name, error
     if signals.received:  # whatever became of its exception on the way
         job.write(state="interrupted")
         print(f"{name}: stopped at once. To go on: {job.command_to_resume}", file=sys.stderr)
@@ -253,7 +260,7 @@ def _train(job: Job) -> tuple[int, str]:
         report = replace(report, seconds=report.seconds + seconds_of(folder, until=after))
     if config.save_merged and run.module.policy.has_adapter:
         run.module.policy.save(folder / "policy_merged", merged=True)
-    metrics = metrics_of(report, folder)
+    job.report, metrics = report, metrics_of(report, folder)
     plan = read_plan(folder.parent)
     log_hyperparameters(run.trainer, job.result["overrides"], metrics, swept=None if plan is None else plan.swept)
     state = "interrupted" if report.exit_code else "finished"
@@ -289,8 +296,9 @@ def _note_inputs(job: Job, digests: dict[str, str]) -> None:
     job.write()
 
 
-def _refuse(job: Job, text: str) -> int:
+def _refuse(job: Job, error: UsageError) -> int:
     """A job whose configuration turned out not to work: one message, and no run folder beside a single run."""
+    text, job.error = str(error), error
     if job.before is None:
         job.write(state="failed", error=text)
     elif is_first_process():
