@@ -29,8 +29,7 @@ from grouprl.files import read_json, read_jsonl, write_parquet
 from grouprl.statistics.seeds import LEVEL, Power, SeedTest, paired_t, power, sd_interval, smallest_visible
 from grouprl.statistics.several import max_t
 from grouprl.studies.outcomes import read_outcome
-from grouprl.training.callbacks import METRICS_FILE
-from grouprl.training.records import ENDED
+from grouprl.training.records import ENDED, METRICS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "assay" / "results.csv"

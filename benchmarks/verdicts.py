@@ -23,9 +23,8 @@ import report
 from calibration import MEASURED, RESULTS, Structure, draw_problems, probabilities, true_difference
 
 from grouprl.statistics.seeds import power
-from grouprl.studies.looks import keep_decided
 from grouprl.studies.outcomes import Evaluation, Outcome
-from grouprl.studies.seeds import StudyComparison, compare_arms
+from grouprl.studies.seeds import StudyComparison, compare_arms, keep_decided
 
 LOOKS = (6, 8, 10, 12)
 _NAMES = "ABC"

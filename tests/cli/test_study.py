@@ -7,7 +7,9 @@ import pytest
 
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.study import launcher, planned, split_study
-from grouprl.cli.jobs.sweep import _next, checked_sweep
+from grouprl.cli.jobs.sweep import checked_sweep
+from grouprl.statistics.seeds import seeds_needed
+from grouprl.studies.show.step import next_study
 
 ARMS = ["advantage=rank,zscore"]
 
@@ -33,6 +35,11 @@ def test_options_of_a_study_are_none_of_a_run():
         (["looks=[6,8]"], "they belong to until=decided"),
         (["until=decided", "looks=[8,6]"], "rising numbers of seeds"),
         (["until=decided", "looks=[6,8]", "seed=0,1"], "2 seeds are given"),
+        (["until=decided", "seed=0,1"], "2 seeds are given, and its first look is after 6"),
+        (["until=decided", "seed=5"], "seed=5: until=decided takes a seed for each run"),
+        (["seed=0,0"], "seed=0,0: 0 is there twice"),
+        (["repeat=a,a", "seed=0,1"], "repeat=a,a: a is there twice"),
+        (["controls=true", "reward=majority", "seed=0,1"], "reward=majority is one of the controls already"),
         (["margin=0"], "margin=0"),
         (["metric=best"], "metric=best"),
         (["baseline=rank"], "no arm of this study"),
@@ -66,28 +73,36 @@ def test_looks_take_their_seeds_from_the_command_line_or_from_zero_on():
     assert plan(*ARMS, "seed=3,5").looks == ()
 
 
-def test_the_command_that_goes_on_after_an_undecided_study_looks_at_seeds_of_its_own(tmp_path):
-    command = ["-m", *ARMS, "seed=3,5", "study=a", "data.levels={1: 1}", "jobs=2"]
-    told = _next(SimpleNamespace(plan=plan(*command[1:]), bases={}), tmp_path / "a", command)
+def test_the_command_that_goes_on_after_an_undecided_study_looks_at_seeds_of_its_own():
+    sweep = [*ARMS, "seed=3,5", "data.levels={1: 1}", "margin=2"]
+    told = next_study(plan(*sweep), [], "a")
     words = shlex.split(told)
     study, others = split_study(words[words.index("-m") + 1 :], multirun=True)
     found = planned(study, others)
-    assert (found.looks, found.seeds, study.jobs) == ((6, 8, 10, 12), tuple(range(6, 18)), 2)
+    assert (found.looks, found.seeds, found.margin) == ((6, 8, 10, 12), tuple(range(6, 18)), 2.0)
     assert "study=a_2" in others
     assert list(found.arms) == list(plan(*ARMS).arms)
     assert set(found.common) - {"study=a_2"} == {"data.levels={1:1}"}
 
-    def needing(*seeds):
-        pairs = [SimpleNamespace(ending="undecided", more_seeds=of) for of in seeds]
-        pairs += [
-            SimpleNamespace(ending="better", more_seeds=(900, 1000)),
-            SimpleNamespace(ending="undecided", more_seeds=None),
-        ]
-        bases = {"the one base": SimpleNamespace(pairs=pairs)}
-        return _next(SimpleNamespace(plan=plan(*command[1:]), bases=bases), tmp_path / "a", command)
+    def pair(first, second, sd=0.01, ending="undecided"):
+        test = SimpleNamespace(single=SimpleNamespace(sd=sd))
+        return SimpleNamespace(first=first, second=second, ending=ending, test=test, margin=0.01, planned_level=0.05)
 
-    assert "'looks=[12,16,20,24]' 'seed=range(6,30)'" in needing((9, 20), (24, 80))
-    assert needing((41, 300)).startswith("To decide it at least 41 more seeds are needed: more held-out problems")
+    three = plan("advantage=rank,zscore,rloo", "seed=0,1")
+    rank, zscore, rloo = three.arms
+    told = next_study(three, [pair(rank, zscore, ending="better"), pair(rank, rloo, sd=0.018)], "b")
+    assert "advantage=rank,rloo" in told  # what is decided is left out
+    seeds = seeds_needed(0.01, 0.018)
+    assert f"'seed=range(2,{2 + seeds})'" in told
+    assert f"looks=[{seeds * 6 // 12},{seeds * 8 // 12},{seeds * 10 // 12},{seeds}]" in told
+    assert seeds > 12
+    told = next_study(three, [pair(rank, zscore, sd=0.05)], "b")
+    assert told.startswith(
+        f"Next: to tell them apart to within the margin takes about {seeds_needed(0.01, 0.05)} seeds"
+    )
+    crossed = plan("advantage=rank,zscore", "lr=1e-3,2e-3", "seed=0,1")
+    arms = list(crossed.arms)
+    assert "advantage=rank,zscore lr=0.001,0.002 " in next_study(crossed, [pair(arms[0], arms[3])], "c")
 
 
 def test_several_runs_at_once_divide_the_cores(monkeypatch):

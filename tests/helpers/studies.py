@@ -8,8 +8,7 @@ import yaml
 from grouprl.evaluation.heldout import GREEDY
 from grouprl.files import write_parquet
 from grouprl.studies.verification import sealed
-from grouprl.training.callbacks import HELDOUT_FOLDER, heldout_file
-from grouprl.training.records import read_result, write_result
+from grouprl.training.records import HELDOUT_FOLDER, heldout_file, read_result, write_result
 
 BASE = {"prompts_per_step": 2, "group_size": 4, "lr": 1e-3, "seed": 0, "reward": {"_target_": "r.R", "seed": 0}}
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)

@@ -11,8 +11,7 @@ import pytest
 import torch
 from helpers.runs import SMALL, run_forked, same, weights
 
-from grouprl.training.callbacks import read_metrics
-from grouprl.training.records import read_result, write_result
+from grouprl.training.records import read_metrics, read_result, write_result
 
 REWARD = "def f(completions, prompts):\n    return [[float(len(t)) for t in row] for row in completions]\n"
 OWN = ["reward=custom", "reward._target_=mine.f"]

@@ -8,8 +8,7 @@ from helpers.runs import same, weights
 
 from grouprl.files import read_parquet
 from grouprl.studies.plan import PLAN_FILE
-from grouprl.training.callbacks import read_metrics
-from grouprl.training.records import read_result
+from grouprl.training.records import read_metrics, read_result
 from grouprl.training.shared import sealed
 
 pytestmark = pytest.mark.slow

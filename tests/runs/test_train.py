@@ -18,8 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl.files import read_parquet
 from grouprl.policy.policy import Policy
-from grouprl.training.callbacks import evaluations_in, heldout_file, read_metrics
-from grouprl.training.records import read_result
+from grouprl.training.records import evaluations_in, heldout_file, read_metrics, read_result
 
 FAST = (("full", "qwen2"), ("lora+kl", "gpt2"))
 """The other kinds of models and ways to train them are slow tests."""

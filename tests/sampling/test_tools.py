@@ -10,7 +10,7 @@ from grouprl.sampling.decoding import Decoder
 from grouprl.sampling.rounds import ToolRounds
 from grouprl.sampling.transcript import OUTPUT_FENCE, output_text, pending_code, shorten
 from grouprl.sandbox.sandbox import Sandbox, SandboxError, ToolOutput
-from grouprl.training.callbacks import read_metrics
+from grouprl.training.records import read_metrics
 
 
 def test_the_protocol():

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from helpers.studies import HARD, make_run
 
-from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import plan_of
 
 
 @pytest.fixture

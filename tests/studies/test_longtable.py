@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import prints
-from helpers.studies import make_run
+from helpers.studies import change, make_run
 
 from grouprl.cli import compare
 from grouprl.statistics.seeds import paired_t
-from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import plan_of
 
 HARD = np.random.default_rng(0).uniform(0.3, 0.7, 40)
 
@@ -60,7 +61,7 @@ def test_what_a_table_cannot_say_is_in_the_command_that_is_printed(tmp_path, mon
     call = prints(compare.main, capsys)
     code, text = call("s", "--export", "results.csv")
     again = shlex.split(text.splitlines()[-1].removeprefix("Again: python compare.py "))
-    assert again == ["results.csv", "--margin", "8", "--looks", "2", "4", "6"]
+    assert again == ["results.csv", "--margin", "8", "--looks", "2", "4", "6", "--seeds", *map(str, range(6))]
     other, said = call(*again)
     assert (other, text.splitlines()[0] in said) == (code, True)
     assert call("results.csv")[1].splitlines()[0] != text.splitlines()[0]
@@ -107,7 +108,10 @@ HEAD = "arm,seed,problem,sample,correct\n"
         (HEAD + "a,1,p,0,1\na,1,p,0,1\n", "row 3: sample 0 of problem p is there twice"),
         (HEAD + "a,1,p,0,1\nb,1,q,0,1\n", "differ in problem p"),
         (HEAD + "a,1,p,0,1\na,1,q,0,1\na,1,q,1,1\n", "not as many samples"),
-        (HEAD + "a,1,p,-1,1\n", "not as many samples of every problem, or none"),
+        (HEAD + "a,1,p,-1,1\n", "greedy completions alone (sample -1), which are no part of a verdict"),
+        (HEAD + ",1,p,0,1\n", "row 2: its arm is empty"),
+        (HEAD + "a,1, ,0,1\n", "row 2: its problem is empty"),
+        ("arm,seed,problem,sample,correct,correct\na,1,p,0,1,0\n", "the column correct is there twice"),
         (HEAD + "a,1,p,0,1\na,2,p,0,1\n", "a comparison takes two arms"),
     ],
 )
@@ -116,3 +120,42 @@ def test_what_is_no_table_is_said(tmp_path, monkeypatch, capsys, text, wanted):
     Path("t.csv").write_text(text)
     code, shown = prints(compare.main, capsys)("t.csv")
     assert (code, wanted in shown) == (1, True), shown
+
+
+@pytest.mark.parametrize("lost", [None, 11])
+def test_a_study_that_looks_is_handed_on_with_the_order_of_its_seeds(tmp_path, monkeypatch, capsys, lost):
+    """Seeds that do not rise, and one that came to nothing: the looks are those of the plan."""
+    monkeypatch.chdir(tmp_path)
+    seeds = [10, 11, 12, 13, 0, 1]
+    begin(plan_of({"advantage": ["rank", "zscore"], "seed": [str(s) for s in seeds]}, [], looks=(4, 6)), Path("s"))
+    for seed in seeds:
+        for advantage, more in (("rank", 0.0), ("zscore", 0.3 if seed < 5 else 0.05)):
+            run = make_run(Path(f"s/{advantage}-{seed}"), advantage=advantage, seed=seed, chances=HARD + more)
+            if seed == lost:
+                shutil.rmtree(run / "heldout")
+                change(run, state="failed")
+    call = prints(compare.main, capsys)
+    code, text = call("s", "--export", "results.csv", "--json", "study.json")
+    again = shlex.split(text.splitlines()[-1].removeprefix("Again: python compare.py "))
+    assert again[-6:] == list(map(str, seeds))
+    other, _ = call(*again, "--json", "table.json")
+    assert (other, numbers("table.json")) == (code, numbers("study.json"))
+    code, text = call(*again[:-7], "--seeds", "10", "11", "12")
+    assert (code, "3 seeds are there, and no look is after so many" in text) == (1, True)
+
+
+def test_a_table_has_a_page_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    rows = [[arm, seed, f"p{p}", 0, int(rng.random() < chance)]
+            for arm, chance in (("ours", 0.9), ("theirs", 0.2)) for seed in range(6) for p in range(30)]  # fmt: skip
+    with Path("of others.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([HEAD.strip().split(","), *rows])
+    code, text = prints(compare.main, capsys)("of others.csv", "--report")
+    page = Path("of others.report/report.html").read_text()
+    assert (code, text.splitlines()[0] in page) == (0, True)
+    assert "ours is better than theirs by " in page
+    assert ("On the way" in page, "train.py" in page) == (False, False)
+    assert {"verdict.md", "verdict.json", "paper.md", "pictures"} <= {
+        f.name for f in Path("of others.report").iterdir()
+    }

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from grouprl.studies.looks import compare_at_looks
 from grouprl.studies.outcomes import Evaluation, Outcome
-from grouprl.studies.seeds import compare_arms
+from grouprl.studies.seeds import compare_arms, compare_at_looks
 
 
 def marks_of(score, seed, problems=200):

@@ -38,6 +38,21 @@ SAME = {
     "ties in groups of two": (["group_size=2"], ["advantage.ties=average"], ["advantage.ties=max"], "groups of two"),
     "ranks of two levels": (["reward=correct"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
     "ranks of a power": (["reward=warped"], ["reward.power=1"], ["reward.power=3"], "the order of rewards"),
+    "ranks of a coin": (["reward=random"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
+    "ranks of a majority": (["reward=majority"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
+    "ranks of a wrong label": (["reward=wrong_label"], ["advantage=rank"], ["advantage=rloo"], "leave-one-out"),
+    "another clip of sequences with one step": (
+        [*ONE_STEP, "loss/ratio=sequence"],
+        ["eps_high=0.2"],
+        ["eps_high=0.28"],
+        "every ratio is 1",
+    ),
+    "outliers that nobody draws": (
+        ["reward=warped", "advantage=rloo"],
+        ["reward.outlier_factor=5"],
+        ["reward.outlier_factor=10"],
+        "no outliers",
+    ),
     "how often it is saved": ([], ["checkpoint_every=1"], ["checkpoint_every=2"], "no option of a run differs"),
 }
 NEAR_MISSES = {
@@ -63,6 +78,11 @@ NEAR_MISSES = {
         ["reward=warped", "reward.reward.correct=0.99"],
         ["reward.power=1"],
         ["reward.power=3"],
+    ),
+    "outliers that are drawn": (
+        ["reward=warped", "advantage=rloo", "reward.outlier_share=0.3"],
+        ["reward.outlier_factor=5"],
+        ["reward.outlier_factor=10"],
     ),
     "random ties of two levels": (["reward=correct"], ["advantage=rank_random"], ["advantage=rloo"]),
 }
@@ -139,6 +159,10 @@ def test_in_groups_of_two_ranks_and_z_scores_are_one_sign():
     rewards = torch.tensor([[0.3, 0.9], [1.0, 0.35], [0.5, 0.5]])
     ranks, scores = (advantage(rewards) for advantage in (RankAdvantage(), ZScoreAdvantage()))
     torch.testing.assert_close(ranks, scores, rtol=1e-3, atol=0)
+    for one, other in (("rank", "zscore"), ("zscore", "rloo"), ("centered", "zscore")):
+        (pair,) = found(["group_size=2", "reward=correct"], [f"advantage={one}"], [f"advantage={other}"])
+        assert pair.how == "same up to a constant"
+    assert found(["group_size=2"], ["advantage=zscore"], ["advantage=centered"]) == []
     (pair,) = found(["reward=correct"], ["advantage=rank"], ["advantage=centered"])
     assert ("groups of two" in pair.why, "G / (G - 1)" in pair.why) == (False, True)
     for common, second in (

@@ -127,6 +127,10 @@ def test_what_they_leave_open_is_asked(marks, capsys):
     [
         ({"doc_id": 1}, "not a row of lm-eval's samples"),
         ({"doc_id": 1, "resps": [], "metrics": ["m"], "m": 0.5}, "m=0.5 is neither 0 nor 1"),
+        ({"doc_id": 1, "resps": [], "metrics": ["m"]}, "m=None is neither 0 nor 1"),
+        ({"doc_id": 1, "resps": [], "metrics": ["m"], "m": [1]}, "m=[1] is neither 0 nor 1"),
+        ({"doc_id": 1, "resps": [], "metrics": [["m"]]}, "is no list of names"),
+        ({"doc_id": 1, "resps": [], "metrics": "m", "m": 1}, "is no list of names"),
     ],
 )
 def test_what_is_no_file_of_theirs_is_named(tmp_path, monkeypatch, capsys, row, wanted):
@@ -136,9 +140,8 @@ def test_what_is_no_file_of_theirs_is_named(tmp_path, monkeypatch, capsys, row, 
     call = prints(compare.main, capsys)
     code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl")
     assert (code, wanted in text) == (1, True), text
-    for option in ("--report", "--export=x.csv"):
-        code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl", option)
-        assert (code, text) == (1, "compare.py: --report and --export are of a study: python compare.py STUDY.\n")
+    code, text = call("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl", "--export=x.csv")
+    assert (code, text) == (1, "compare.py: --export is of a study: python compare.py STUDY.\n")
     assert call("--correct", "m", "s.jsonl")[0] == 2
     assert "gone: there is no such file" in call("--arm", "a", "gone", "--arm", "b", "s.jsonl")[1]
     assert "no file of lm-eval" in call("--arm", "a", "empty", "--arm", "b", "s.jsonl")[1]
@@ -146,3 +149,29 @@ def test_what_is_no_file_of_theirs_is_named(tmp_path, monkeypatch, capsys, row, 
     assert call("--arm", "a")[0] == 1
     assert call()[0] == 2
     assert call("x", "--arm", "a", "s.jsonl")[0] == 2
+
+
+def test_a_document_that_is_there_twice_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    row = json.dumps({"doc_id": 1, "resps": [], "metrics": ["m"], "m": 1})
+    Path("s.jsonl").write_text(f"{row}\n{row}\n")
+    code, text = prints(compare.main, capsys)("--arm", "a", "s.jsonl", "--arm", "b", "s.jsonl")
+    assert (code, "line 2: document 1 is there twice" in text) == (1, True), text
+
+
+def test_training_that_ended_within_a_pass_is_compared_by_as_many_samples_of_each_prompt(tmp_path, monkeypatch, capsys):
+    """20 prompts and 32 completions: 12 of them were seen twice, others in each run."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for arm in "ab":
+        for seed in range(6):
+            order = [*generator.permutation(20), *generator.permutation(20)[:12]]
+            right = generator.random(32) < (0.3 if arm == "a" else 0.9)
+            rows = [{"step": n, "prompt": f"q{q}", "completion": "1", "right": float(right[n])}
+                    for n, q in enumerate(order)]  # fmt: skip
+            Path(f"{arm}{seed}").mkdir()
+            write_parquet(Path(f"{arm}{seed}/completions_00000.parquet"), rows)
+    files = {arm: [f"{arm}{seed}" for seed in range(6)] for arm in "ab"}
+    _, text = prints(compare.main, capsys)("--arm", "a", *files["a"], "--arm", "b", *files["b"])
+    assert text.startswith("b is better than a by ")
+    assert "over 20 problems with 1 sample each" in text

@@ -6,7 +6,8 @@ import pytest
 
 from grouprl.files import FileError
 from grouprl.statistics.sequential import nominal_level
-from grouprl.studies.plan import PLAN_FILE, StudyError, begin, plan_of, read_plan
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import PLAN_FILE, StudyError, plan_of, read_plan
 
 SWEPT = {"advantage": ["rank", "zscore"], "seed": ["0", "1", "2"]}
 

@@ -17,7 +17,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from grouprl.cli import study as tables
 from grouprl.files import read_parquet
-from grouprl.studies.plan import begin, plan_of, read_plan
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import plan_of, read_plan
 from grouprl.studies.verdict import judge
 
 HARD = np.random.default_rng(0).uniform(0.2, 0.8, 40)

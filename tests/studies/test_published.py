@@ -15,7 +15,8 @@ from helpers.studies import finish, make_run
 from grouprl.cli import compare, verify
 from grouprl.cli import study as tables
 from grouprl.files import read_parquet, write_parquet
-from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import plan_of
 from grouprl.studies.verification import sealed
 from grouprl.training.records import read_result, write_result
 

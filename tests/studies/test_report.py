@@ -8,7 +8,8 @@ import pytest
 from helpers.studies import make_run
 
 from grouprl.cli import compare
-from grouprl.studies.plan import begin, plan_of
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import plan_of
 from grouprl.studies.show.pictures import Curve, mean_accuracy
 from grouprl.studies.show.report import REPORT_FILE
 

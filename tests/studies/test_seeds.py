@@ -6,18 +6,20 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.runs import prints
-from helpers.studies import change, make_run
+from helpers.studies import HARD, change, make_run
 
 from grouprl.cli import compare
 from grouprl.statistics.crossed import VarianceSplit
 from grouprl.statistics.seeds import paired_t, sd_interval, seeds_needed, smallest_visible
 from grouprl.studies.outcomes import arms_of, read_outcome
 from grouprl.studies.plan import OutcomeError
+from grouprl.studies.seeds import compare_arms
 
 
 def numbers(file):
@@ -131,8 +133,10 @@ def test_the_area_is_over_tokens_and_ends_where_all_have_been(tmp_path):
     middle = shares[1] + (shares[2] - shares[1]) / 2
     wanted = (160 * half + 80 * (shares[1] + middle) / 2) / 240
     assert run.scores("area", 240).mean() == pytest.approx(wanted)
+    longer = (320 * whole + 80 * shares[2]) / 400  # its last score is held
+    assert run.scores("area", 400).mean() == pytest.approx(longer)
     with pytest.raises(OutcomeError, match="no area"):
-        run.scores("area", 400)
+        run.scores("area", 0)
 
 
 def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, monkeypatch, capsys):
@@ -280,3 +284,44 @@ def test_one_arm_and_no_shared_seed(tmp_path, monkeypatch, capsys):
     assert "one seed decides nothing" in text
     assert "left out, since another arm lacks them: seeds [0]" in text
     assert math.isnan(paired_t([0.1]).p_value)
+
+
+def test_a_run_of_few_tokens_does_not_cut_what_others_are_measured_over(tmp_path):
+    def runs(name, gain, factor=1.0):
+        made = {}
+        for seed in range(4):
+            run = read_outcome(make_run(tmp_path / f"{name}{seed}", seed=seed, chances=HARD + gain))
+            made[seed] = replace(run, tokens=run.tokens * (factor if seed == 0 else 1.0))
+        return made
+
+    two = {"a": runs("a", 0.0), "b": runs("b", 0.1)}
+    (alone,) = compare_arms(two, metric="area").pairs
+    beside = compare_arms(two | {"c": runs("c", 0.2, factor=0.01)}, metric="area").pairs[0]
+    assert beside.test.single == alone.test.single
+
+
+def test_a_run_that_is_there_twice_is_no_seed_more(tmp_path):
+    one = make_run(tmp_path / "one")
+    shutil.copytree(one, tmp_path / "two")
+    two = change(tmp_path / "two", run="two", seed=1)
+    other = {seed: read_outcome(make_run(tmp_path / f"z{seed}", advantage="zscore", seed=seed)) for seed in (0, 1)}
+    with pytest.raises(OutcomeError, match="one and two did the same at every step: they are one run, twice"):
+        compare_arms({"a": {0: read_outcome(one), 1: read_outcome(two)}, "b": other})
+    unknown = {seed: replace(read_outcome(run), digests={}) for seed, run in ((0, one), (1, two))}
+    found = compare_arms({"a": unknown, "b": other})
+    assert "note: a: seeds 0 and 1 are alike on every sample of every problem" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("seeds", "ending"), [(5, "undecided"), (6, "better"), (10, "better")])
+def test_a_difference_that_is_the_same_on_every_seed_is_told_by_signs(tmp_path, seeds, ending):
+    arms = {
+        name: {
+            seed: read_outcome(make_run(tmp_path / f"{name}{seed}", seed=seed, chances=chance)) for seed in range(seeds)
+        }
+        for name, chance in (("none", 0.0), ("all", 1.1))
+    }
+    arms["all"] = {seed: replace(run, evaluations=run.evaluations[-1:]) for seed, run in arms["all"].items()}
+    (pair,) = compare_arms(arms).pairs
+    assert (pair.ending, pair.test.single.sd) == (ending, 0.0)
+    if ending == "better":
+        assert f"all is better than none by 100.0 points on each of {seeds} seeds (sign flips, p " in pair.verdict

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.studies import make_run
+from helpers.studies import change, make_run
 
-from grouprl.studies.plan import OutcomeError, Tuning, begin, plan_of
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import OutcomeError, Tuning, plan_of
 from grouprl.studies.tuning import Tried, table, tried, tuned
 
 GRID = ("0.0005", "0.001", "0.002")
@@ -44,3 +45,15 @@ def test_the_mean_over_seeds_decides_and_not_the_best_of_them():
     assert not Tried("b", "a", {"1": (0.5,), "2": (0.6,)}).is_tuned
     with pytest.raises(OutcomeError, match="no run of the tuning scored anything"):
         Tried("b", "a", {"1": (), "2": ()}).best
+
+
+def test_a_value_that_lost_a_run_is_not_taken_for_what_is_left_of_it(plan):
+    """The best of rank's values, one of whose runs fails before its first evaluation."""
+    lost = Path("s/rank-0.001-8")
+    for file in (lost / "heldout").iterdir():
+        file.unlink()
+    change(lost, state="failed")
+    one, _ = tried(plan, Path("s"))
+    assert [len(scores) for scores in one.scores.values()] == [2, 1, 2]
+    assert one.best == "0.002"
+    assert "(1 of 2 runs)" in "\n".join(table(plan, [one]))

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import prints
-from helpers.studies import HARD, change, make_run
+from helpers.studies import HARD, change, finish, make_run
 
-from grouprl.cli import compare
+from grouprl.cli import compare, verify
 from grouprl.statistics.seeds import paired_t
 from grouprl.statistics.sequential import nominal_level
+from grouprl.studies.beginning import begin
 from grouprl.studies.outcomes import read_outcome
-from grouprl.studies.plan import OutcomeError, begin, plan_of, read_plan
+from grouprl.studies.plan import OutcomeError, plan_of, read_plan
 from grouprl.studies.table import progress
 from grouprl.studies.verdict import judge
+from grouprl.training.records import read_result, write_result
 
 SEEDS = [str(seed) for seed in range(6)]
 
@@ -369,3 +371,83 @@ def test_nothing_solved_and_one_seed_are_no_identity(tmp_path, monkeypatch, caps
     assert (code, "one seed decides nothing" in text) == (3, True)
     Path("t.csv").write_text("\n".join([lines[0], "a,0,p,0,1,9", "b,0,p,0,1,9"]) + "\n")
     assert "too many cells" in prints(compare.main, capsys)("t.csv")[1]
+
+
+def test_processors_of_one_name_with_other_instructions_are_two_kinds(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(6):
+        for advantage, more, instructions in (("rank", 0.0, ["avx2"]), ("zscore", 0.2, ["avx512f", "avx2"])):
+            run = make_run(Path(f"s/{advantage}-{seed}"), advantage=advantage, seed=seed, chances=HARD + more)
+            machine = read_result(run)["machine"] | {"instructions": instructions}
+            change(run, machine=machine)
+    begin(plan_of({"advantage": ["rank", "zscore"], "seed": SEEDS}, []), Path("s"))
+    code, text = prints(compare.main, capsys)("s")
+    assert (code, text.startswith("Runs of one seed were made on several kinds of processor")) == (3, True)
+    assert "a processor (avx2): seeds 0, 1" in text
+
+
+def test_arms_whose_weights_differ_are_not_identical(tmp_path, monkeypatch):
+    """Graded alike on every problem, which tells of the problems."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        run = make_run(Path(f"s/rank-{seed}"), seed=seed)
+        shutil.copytree(run, f"s/zscore-{seed}")
+        overrides = ["advantage=zscore", f"seed={seed}"]
+        change(Path(f"s/zscore-{seed}"), run=f"zscore-{seed}", overrides=overrides)
+    plan = begin(plan_of({"advantage": ["rank", "zscore"], "seed": ["0", "1"]}, []), Path("s"))
+    (pair,) = judge(plan, Path("s")).bases["the one base"].pairs
+    assert pair.ending == "identical"
+    for folder in Path("s").glob("*-*"):
+        finish(folder, folder.name.encode())
+    (pair,) = judge(plan, Path("s")).bases["the one base"].pairs
+    assert (pair.ending, pair.other_weights) == ("undecided", True)
+    assert "graded alike on every seed, but their trained weights differ" in pair.verdict
+
+
+def test_a_lost_seed_does_not_take_a_study_back_to_an_earlier_look(study):
+    plan = study({"tiny": 0.15}, seeds=8, looks=(4, 8))
+    lost = Path("s/tiny-zscore-2")
+    for file in (lost / "heldout").iterdir():
+        file.unlink()
+    change(lost, state="failed")
+    verdict = judge(plan, Path("s"))
+    assert verdict.complete
+    assert verdict.bases["policy=tiny"].arms[0].seeds == (0, 1, 3, 4, 5, 6, 7)
+
+
+def test_a_plan_of_seeds_that_another_study_has_shown_is_exploratory(study):
+    study({"tiny": 0.3})
+    swept = {"policy": ["tiny"], "advantage": ["rank", "zscore"], "seed": [str(n) for n in range(12)]}
+    plan = begin(plan_of(swept, []), Path("t"))
+    assert plan.is_late
+    assert plan.changes == (
+        "written after 12 of its runs had ended (s/tiny-rank-0, s/tiny-rank-1, s/tiny-rank-2, ...)",
+    )
+    others = begin(plan_of(swept | {"seed": ["20", "21"]}, []), Path("u"))
+    assert others.changes == ()
+
+
+def test_a_verdict_without_its_plan_or_its_runs_is_not_as_recorded(study, capsys):
+    """Nobody knows what was asked, or which runs were left out."""
+    call = prints(verify.main, capsys)
+    plan_there = study({"tiny": 0.3})
+    for run in Path("s").glob("tiny-*"):
+        finish(run, run.name.encode())
+    judge(plan_there, Path("s")).write(Path("s"))
+    code, text = call("s", "n=0")
+    assert code == 0, text
+    result = read_result(Path("s/tiny-rank-0"))
+    write_result(Path("s/tiny-rank-0"), result | {"metrics": {"heldout/pass@1/after": 0.99}})
+    code, text = call("s", "n=0")
+    assert (code, "tiny-rank-0: its summary of metrics is not what the run wrote" in text) == (1, True), text
+    write_result(Path("s/tiny-rank-0"), result)
+    plan = Path("s/study.json").read_bytes()
+    Path("s/study.json").unlink()
+    code, text = call("s", "n=0")
+    assert (code, "verdict.json is here, and no study.json that says what was asked" in text) == (1, True), text
+    Path("s/study.json").write_bytes(plan)
+    shutil.rmtree("s/tiny-rank-1")
+    for file in ("verdict.md", "verdict.json"):
+        Path("s", file).unlink()
+    code, text = call("s", "n=0")
+    assert (code, "not all planned runs are in it" in text) == (1, True), text

@@ -6,7 +6,7 @@ import json
 import pytest
 from matplotlib.axes import Axes
 
-from grouprl.training.callbacks import METRICS_FILE
+from grouprl.training.records import METRICS_FILE
 from grouprl.training.show.curves import plot_curves
 
 SAMPLED = [4_000, 9_000, 2_000]

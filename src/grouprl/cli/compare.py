@@ -22,13 +22,12 @@ from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
 from grouprl.studies.exchange.longtable import Outcomes, read_table, write_table
 from grouprl.studies.exchange.others import measured_in, read_arms
-from grouprl.studies.looks import compare_at_looks
 from grouprl.studies.outcomes import Outcome, arms_of, differing_settings, other_conditions, read_outcome
 from grouprl.studies.plan import EDITED, METRICS, ONLY_BASE, PLAN_FILE, OutcomeError, StudyPlan, read_plan
 from grouprl.studies.show import text as shown_as
-from grouprl.studies.show.report import REPORT_FILE, write_report
+from grouprl.studies.show.report import PAGE_FILES, write_report
 from grouprl.studies.table import run_folders
-from grouprl.studies.verdict import DECIDED, UNDECIDED, judge
+from grouprl.studies.verdict import DECIDED, UNDECIDED, judge, verdict_of
 from grouprl.studies.verification import edited
 from grouprl.training.records import ENDED, RESULT_FILE, read_result
 
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="compare.py",
         description="Compare arms over paired seeds (a study's folder, or runs), or two evaluations.",
+        epilog="Exit status: 0 all is decided, 3 something is not, 1 it cannot be compared, 2 a mistyped command.",
     )
     parser.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="a study, runs, two evaluations, or a table"
@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--margin", type=float, help="points that do not matter (a study's own, or 1)")
     parser.add_argument("--baseline", help="arm that the others are compared with; without it all pairs")
     parser.add_argument("--looks", type=int, nargs="+", metavar="N", help="of a table: seeds after which was looked")
-    parser.add_argument("--report", action="store_true", help="also write verdict, page and pictures to its folder")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="of a table with --looks: in planned order")
+    parser.add_argument(
+        "--report", action="store_true", help="also write verdict, page and pictures (to the study, beside a table)"
+    )
     parser.add_argument("--export", type=Path, help="also write the study's completions to this CSV file")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
@@ -68,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.arm and (options.correct or options.filter):
         parser.error("--correct and --filter belong to --arm")
     is_table = bool(options.arm) or options.folders[0].is_file()
+    if options.seeds and not options.looks:
+        parser.error("--seeds belongs to --looks")
     if options.looks and not is_table:
         parser.error("--looks belongs to a table or --arm: a study has its own, and runs without one looked once")
     try:
@@ -75,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(text, flush=True)
         if options.json:
             write_named(options.json, json.dumps(finite(numbers), indent=2) + "\n")
-        written = [options.folders[0] / REPORT_FILE] if options.report else []
+        written = [_page_folder(options) / name for name in PAGE_FILES] if options.report else []
         for file in [*written, *filter(None, (options.export, options.json))]:
             print(f"written: {file}", file=sys.stderr)
         if options.export:
@@ -95,16 +100,18 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     if plan is not None and plan.compares:
         return _study(plan, options.folders[0], options)
     if options.arm:
-        _refuse_report(options)
+        _refuse_export(options)
         arms = _arms(options)
         return _bases(read_arms(arms, options.correct, options.filter), options, "arms", measured_in(arms))
     (first, *others) = options.folders
     lacking = [str(folder) for folder in options.folders if not folder.exists()]
     if lacking:
         raise ComparisonError(f"{lacking[0]}: there is no such folder or file. {_studies()}")
-    _refuse_report(options)
+    _refuse_export(options)
     if not others and first.is_file():
         return _table(first, options)
+    if options.report:
+        raise ComparisonError("--report: a page is of a study, a table or --arm.")
     if files := [folder for folder in options.folders if folder.is_file()]:
         raise ComparisonError(
             f"{files[0]}: a table is compared alone. Put the arms into one, told apart by its column arm."
@@ -112,14 +119,23 @@ def _compared(options: argparse.Namespace) -> tuple[str, Any, int]:
     return _runs(options) if _run_folders(options.folders) else _evaluations(options)
 
 
-def _refuse_report(options: argparse.Namespace) -> None:
-    if options.report or options.export:
-        raise ComparisonError("--report and --export are of a study: python compare.py STUDY.")
+def _refuse_export(options: argparse.Namespace) -> None:
+    if options.export:
+        raise ComparisonError("--export is of a study: python compare.py STUDY.")
 
 
-def _studies() -> str:
-    """What could have been meant."""
-    there = sorted(str(file.parent) for file in Path("runs").glob(f"*/{PLAN_FILE}"))
+def _page_folder(options: argparse.Namespace) -> Path:
+    """Where verdict and page are written: to a study's own folder, beside a table, or here."""
+    if not options.folders:
+        return Path("comparison.report")
+    first = options.folders[0]
+    return first if first.is_dir() else first.with_suffix(".report")
+
+
+def _studies(*folders: Path) -> str:
+    """What could have been meant: the studies in some folders, or those in ``runs``."""
+    places = [folder for folder in folders if folder.is_dir()] or [Path("runs")]
+    there = sorted(str(file.parent) for place in places for file in place.glob(f"*/{PLAN_FILE}"))
     if not there:
         return "Give a study (runs/NAME), runs, two evaluations, or a table (*.csv)."
     return f"Studies here: {', '.join(there)}."
@@ -144,7 +160,12 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
         found.write(folder)
         write_report(found, folder)
     if options.export:
-        arms = {base: {name: runs[name] for name in plan.arms if name in runs} for base, runs in found.outcomes.items()}
+        arms = {
+            base: {
+                name: {s: runs[name][s] for s in plan.seeds if s in runs[name]} for name in plan.arms if name in runs
+            }
+            for base, runs in found.outcomes.items()
+        }
         write_table(arms, options.export)
     if not other:
         return found.describe(), found.as_json(), found.exit_code
@@ -154,13 +175,24 @@ def _study(plan: StudyPlan, folder: Path, options: argparse.Namespace) -> tuple[
     return text, found.as_json() | {"exploratory_verdict": asked_later.as_json()}, found.exit_code
 
 
+def _in_order(
+    plan: StudyPlan, outcomes: Mapping[str, Mapping[str, Mapping[int, Outcome]]]
+) -> dict[str, dict[str, dict[int, Outcome]]]:
+    """Runs of a study's arms, the seeds in the order of the plan."""
+    return {
+        base: {name: {s: arms[name][s] for s in plan.seeds if s in arms[name]} for name in plan.arms if name in arms}
+        for base, arms in outcomes.items()
+    }
+
+
 def _again(plan: StudyPlan | None, file: Path) -> str:
     """The command that says of a table what the study says; its plan is not in it."""
     words = ["python", "compare.py", str(file)]
     if plan is not None:
         words += ["--margin", f"{plan.margin:g}"]
         words += ["--baseline", plan.baseline] if plan.baseline is not None else []
-        words += ["--looks", *map(str, plan.looks)] if plan.looks else []
+        seeds = plan.seeds[: plan.ended_after] if plan.ended_after else plan.seeds
+        words += ["--looks", *map(str, plan.looks), "--seeds", *map(str, seeds)] if plan.looks else []
     return f"Again: {shlex.join(words)}"
 
 
@@ -187,21 +219,33 @@ def _bases(
     if not 0 < margin < math.inf:
         raise ComparisonError(f"--margin {margin:g}: give a number of points above 0.")
     settings = {"margin": margin / 100, "baseline": options.baseline, "measured": measured}
-    return _said(kind, {base: _compared_arms(arms, options.looks, settings) for base, arms in bases.items()})
+    looks, order = options.looks, options.seeds
+    found = {base: _compared_arms(arms, looks, order, settings) for base, arms in bases.items()}
+    if options.report:
+        folder = _page_folder(options)
+        verdict = verdict_of(found, bases, margin=margin, looks=looks or (), baseline=options.baseline)
+        folder.mkdir(parents=True, exist_ok=True)
+        verdict.write(folder)
+        write_report(verdict, folder)
+    return _said(kind, found)
 
 
 def _compared_arms(
-    arms: Mapping[str, Mapping[int, Outcome]], looks: Sequence[int] | None, settings: Mapping[str, Any]
+    arms: Mapping[str, Mapping[int, Outcome]],
+    looks: Sequence[int] | None,
+    order: Sequence[int] | None,
+    settings: Mapping[str, Any],
 ) -> seeds.StudyComparison:
-    """Arms of a table, at one look or at several."""
+    """Arms of a table, at one look or at several: after seeds as they were planned, or as the table has them."""
     if not looks:
         return seeds.compare_arms(arms, **settings)
-    there = sorted(set().union(*arms.values()))
-    if len(there) < looks[0]:
+    there = order or list(dict.fromkeys(seed for runs in arms.values() for seed in runs))
+    if len(there) not in looks:
         raise ComparisonError(
-            f"--looks {' '.join(map(str, looks))}: {len(there)} seeds are there, before the first look."
+            f"--looks {' '.join(map(str, looks))}: {len(there)} seeds are there, and no look is after so many. Give "
+            "those that were planned up to a look, in their order, the lost ones among them: --seeds."
         )
-    return compare_at_looks(arms, there, tuple(looks), **settings)
+    return seeds.compare_at_looks(arms, there, tuple(looks), **settings)
 
 
 def _said(kind: str, found: Mapping[str, seeds.StudyComparison]) -> tuple[str, Any, int]:
@@ -252,9 +296,8 @@ def _evaluations(options: argparse.Namespace) -> tuple[str, Any, int]:
     if unread:
         raise ComparisonError(f"{unread[0]} is of runs and studies: two evaluations are compared as they are.")
     if len(folders) != 2:
-        raise ComparisonError(
-            f"{len(folders)} folders, and no runs among them: give runs, a sweep, or two evaluations."
-        )
+        count = f"{len(folders)} folder{'s' * (len(folders) != 1)}, and no runs"
+        raise ComparisonError(f"{count} among them: give runs, a study, or two evaluations. {_studies(*folders)}")
     comparisons = compare(*folders)
     names = [str(results_in(folder).get("policy", folder.name)) for folder in folders]
     rows = [

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import FileError, read_json
-from grouprl.studies.exchange.published import is_published
-from grouprl.studies.plan import OutcomeError, read_plan
+from grouprl.studies.plan import PLAN_FILE, OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
 from grouprl.studies.show.paper import PAPER_FILE
 from grouprl.studies.show.pictures import DRAWN_ALIKE, pixels_apart
@@ -32,7 +31,11 @@ HOLDS, FAILS = 0, 1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``verify.py``. Exit code: 0 all is as recorded, 1 something is not, 2 nothing to verify."""
-    parser = argparse.ArgumentParser(prog="verify.py", description="Rerun drawn runs of a study, bit for bit.")
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        description="Rerun drawn runs of a study, bit for bit.",
+        epilog="Exit status: 0 all is as recorded, 1 something is not, 2 there is nothing to verify.",
+    )
     parser.add_argument("study", type=Path, help="a study's folder")
     how = "how many runs are drawn and made again, or which; n=0: files alone, in seconds (n=2 where nothing is given)"
     parser.add_argument("options", nargs="*", metavar="n=2 | runs=NAME,NAME", help=how)
@@ -96,13 +99,15 @@ def _verdict_faults(study: Path) -> list[str]:
     """Whether the verdict, the page and the tables in a study's folder are those of its runs."""
     plan = read_plan(study)
     there = _written(study)
+    if plan is None and there:
+        return [f"{study}: {there[0]} is here, and no {PLAN_FILE} that says what was asked. Put it back."]
     if plan is None or not plan.compares:
         return []
     try:
         verdict = judge(plan, study)
     except OutcomeError as error:
         return [str(error)]
-    if is_published(study) and not verdict.complete:
+    if not verdict.complete:
         return [f"{study}: not all planned runs are in it. {'; '.join(verdict.notes[:4])}"]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
@@ -110,11 +115,16 @@ def _verdict_faults(study: Path) -> list[str]:
         if {REPORT_FILE, PAPER_FILE} & {*there}:
             write_report(verdict, made)
         other = [name for name in there if _content(study / name) != _content(made / name)]
+        gone = []
         if REPORT_FILE in there:
-            other += _other_pictures(study, made)
-    remedy = f"python compare.py {shlex.quote(str(study))} --report"
+            pictures = _other_pictures(study, made)
+            gone = [name for name in pictures if not (study / PICTURES).joinpath(name).is_file()]
+            other += [name for name in pictures if name not in gone]
+    remedy = f"Anew: python compare.py {shlex.quote(str(study))} --report"
     what = "is not what this version of grouprl writes of its runs"
-    return [f"{study}: its {name} {what}. Anew: {remedy}" for name in other]
+    return [f"{study}: its {name} {what}. {remedy}" for name in other] + [
+        f"{study}: its picture {name} is gone. {remedy}" for name in gone
+    ]
 
 
 def _written(study: Path) -> list[str]:

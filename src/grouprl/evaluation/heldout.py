@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from grouprl.batch import Prompts
+from grouprl.evaluation.results import GREEDY
 from grouprl.files import Row
 from grouprl.policy.policy import Policy
 from grouprl.rewards.rules import are_correct, has_box, has_steps
@@ -14,8 +15,6 @@ from grouprl.statistics.proportions import Estimate, clustered_ratio, pass_at_k,
 
 COVERAGE = (4, 8)
 """Sizes of the attempts whose chance to hold a right sample is told."""
-GREEDY = -1
-"""Stands for a sample's number in the row of a greedy completion."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from grouprl.statistics.proportions import Estimate, clustered_ratio, pass_at_k,
 from grouprl.statistics.votes import equivalence_classes, majority
 
 RESULTS_FILE = "results.json"
+GREEDY = -1
+"""Number of the greedy completion among a problem's samples."""
 _SUMMARY: Shape = {
     **{"accuracy": dict, "questions": int, "samples": int, "settings": dict, "contamination": dict, "limited": bool},
     **dict.fromkeys(("truncated", "mean_tokens", "unparsable", "timeout"), (int, float)),

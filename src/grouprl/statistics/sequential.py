@@ -15,24 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from grouprl.statistics.seeds import LEVEL, SeedTest, differences_of, paired_t
-from grouprl.statistics.several import PairTest, pairs_of
+from grouprl.statistics.several import PairTest, pairs_of, smallest_p_values
 
 Ending = Literal["better", "equivalent", "identical", "undecided"]
-_DRAWS = 200_000
-_PART = 20_000
-_SEED = 0
 
 
 @functools.lru_cache
 def nominal_level(looks: tuple[int, ...], arms: int = 2, *, against_baseline: bool = False) -> float:
     """Level of each test of each look with which all of them together err as often as `LEVEL` says.
 
-    Found by simulation of arms that do not differ: 200,000 studies from one seed, with the variances that err most:
-    equal ones for all pairs (with an arm's standard deviation 0.01 to 3 times the others' it errs less often), and none
-    of a baseline, whose pairs are then independent. One look at two arms is `LEVEL` itself.
+    Found by simulation of arms that do not differ (`grouprl.statistics.several.smallest_p_values`). One look at two
+    arms is `LEVEL` itself.
 
     Args:
         looks: Numbers of paired seeds, rising, 2 at least.
@@ -47,29 +42,7 @@ def nominal_level(looks: tuple[int, ...], arms: int = 2, *, against_baseline: bo
         raise ValueError(f"{arms} arms: a comparison takes two.")
     if len(looks) == 1 and arms == 2:
         return LEVEL
-    every = itertools.combinations(range(arms), 2)
-    pairs = [pair for pair in every if pair[0] == 0] if against_baseline else list(every)
-    generator = np.random.default_rng(_SEED)
-    sds = np.array([0.0 if against_baseline else 1.0, *[1.0] * (arms - 1)])
-    found = [_smallest_p(looks, sds, pairs, generator) for _ in range(0, _DRAWS, _PART)]
-    return float(np.quantile(np.concatenate(found), LEVEL))
-
-
-def _smallest_p(
-    looks: Sequence[int], sds: np.ndarray, pairs: Sequence[tuple[int, int]], generator: np.random.Generator
-) -> np.ndarray:
-    """Draws of the smallest p-value over looks and pairs under no difference."""
-    scores = sds[:, None] * generator.standard_normal((_PART, len(sds), looks[-1]))
-    smallest = np.ones(_PART)
-    for first, second in pairs:
-        differences = scores[:, second] - scores[:, first]
-        sums, squares = differences.cumsum(axis=1), (differences**2).cumsum(axis=1)
-        for seeds in looks:
-            mean = sums[:, seeds - 1] / seeds
-            variance = (squares[:, seeds - 1] - seeds * mean**2) / (seeds - 1)
-            t = np.abs(mean) / np.sqrt(variance / seeds)
-            np.minimum(smallest, 2 * stats.t.sf(t, seeds - 1), out=smallest)
-    return smallest
+    return float(np.quantile(smallest_p_values(looks, arms, against_baseline=against_baseline), LEVEL))
 
 
 def check_looks(looks: Sequence[int]) -> None:

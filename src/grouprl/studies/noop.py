@@ -39,6 +39,7 @@ _FACTOR = "RLOO's advantages are G / (G - 1) times the centered ones"
 _SIGNS = "in groups of two ranks and z-scores are both the sign of the difference, but for the z-score's epsilon"
 _LEFT = "what is left is its epsilon, weight decay and gradient clipping"
 _SIGN = {"_target_": "the sign of a difference"}
+_OF_OUTLIERS = ("outlier_factor", "outlier_share")
 _FINE_EPSILON = 1e-3
 """Of z-scores, far below the differences of rewards."""
 
@@ -82,13 +83,20 @@ def _reasons(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Why what differs between two arms does not matter, where it does not."""
     differing = {key for key in {*first, *second} if first.get(key) != second.get(key)}
     differing |= {f"loss.{axis}" for axis in first["loss"] if first["loss"][axis] != second["loss"].get(axis)}
-    return [why for topics, why in _rules(first) if differing & set(topics)]
+    values = [arm["reward"] for arm in (first, second)]
+    differing |= {f"reward.{key}" for key in {*values[0], *values[1]} if values[0].get(key) != values[1].get(key)}
+    ranks = _RANK in (_target(first["advantage"]), _target(second["advantage"]))
+    return [why for topics, why in _rules(first) if differing & set(topics) and (ranks or topics != ("advantage",))]
 
 
 def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> dict[str, Any]:
     """What of a run's options can change its bits; what cannot is left out, or written in one way."""
     kept = {key: value for key, value in config.items() if key not in _HOUSEKEEPING}
     loss, advantage = dict(kept["loss"]), dict(kept["advantage"])
+    scale_free = _is_scale_free(kept["optimizer"]) and _is_without_kl(config)
+    is_sign = up_to_a_constant and scale_free and _is_sign(advantage, _group_size(config))
+    if _target(kept["reward"]) == _WARPED and not kept["reward"].get("outlier_share", 0.0):
+        kept["reward"] = {k: v for k, v in kept["reward"].items() if k not in _OF_OUTLIERS}
     if _is_without_kl(config):
         loss["kl"] = "none"
     if _reaches_no_clip(config):
@@ -106,10 +114,9 @@ def _reduced(config: Mapping[str, Any], *, up_to_a_constant: bool = False) -> di
             advantage["ties"] = ties = "average"
         if _is_zero_or_one(config) and ties == "average" and advantage.get("resolution", 0.0) <= _FINE:
             advantage = {"_target_": _RLOO}
-    scale_free = _is_scale_free(kept["optimizer"]) and _is_without_kl(config)
     if up_to_a_constant and scale_free and _target(advantage) in (_CENTERED, _RLOO):
         advantage = {"_target_": _CENTERED}
-    if up_to_a_constant and scale_free and _is_sign(advantage, _group_size(config)):
+    if is_sign or (up_to_a_constant and scale_free and _is_sign_of_levels(advantage, config)):
         advantage = _SIGN
     return kept | {"loss": loss, "advantage": advantage}
 
@@ -121,6 +128,11 @@ def _is_sign(advantage: Mapping[str, Any], group_size: int) -> bool:
     if _target(advantage) == _RANK:
         return advantage.get("ties", "average") != "random" and advantage.get("resolution", 0.0) <= _FINE_EPSILON
     return _target(advantage) == _ZSCORE and advantage.get("epsilon", 1.0) <= _FINE_EPSILON
+
+
+def _is_sign_of_levels(advantage: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether centered rewards of a group of two are one number, up or down: where they are 0 or 1."""
+    return _target(advantage) == _CENTERED and _group_size(config) == 2 and _is_zero_or_one(config)
 
 
 def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -135,7 +147,9 @@ def _rules(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     if _has_one_group(config):
         yield ("loss.aggregation",), "with one group a minibatch its tokens are all tokens"
     if _keeps_order(config):
-        yield ("reward",), "ranks read the order of rewards, which a power of them keeps"
+        yield ("reward.power",), "ranks read the order of rewards, which a power of them keeps"
+    if _target(config["reward"]) == _WARPED and not config["reward"].get("outlier_share", 0.0):
+        yield ("reward.outlier_factor",), "with outlier_share=0 there are no outliers"
     if _group_size(config) == 2:
         yield ("advantage",), "in groups of two all tie rules but random are one"
     if _is_zero_or_one(config):

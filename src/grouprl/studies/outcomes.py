@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.integrate import trapezoid
 
-from grouprl.evaluation.heldout import GREEDY
+from grouprl.evaluation.results import GREEDY
 from grouprl.files import read_parquet, read_yaml
 from grouprl.studies.plan import Metric, OutcomeError
-from grouprl.training.callbacks import HELDOUT_FOLDER, evaluations_in, read_metrics
-from grouprl.training.records import CONFIG_FILE, flat, read_result
+from grouprl.training.records import CONFIG_FILE, HELDOUT_FOLDER, evaluations_in, flat, read_metrics, read_result
 
 HELDOUT_COLUMNS = ("problem", "sample", "correct", "tokens")
 _TIMES = ("time/sampling", "time/scoring", "time/training")
@@ -68,6 +67,8 @@ class Outcome:
     """Digests of the package and of the user's files, threads, precision, processor, versions of torch."""
     seconds_at: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """Seconds of sampling, scoring and training before each evaluation."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of the trained ``weights``, the ``metrics`` of training and the ``heldout`` completions, where they are known."""
     texts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """Of the last evaluation, the greedy completion of each problem with its question, where it was kept."""
 
@@ -75,6 +76,14 @@ class Outcome:
     def seconds_of_sample(self) -> float:
         """To draw one more sample of every held-out problem, from what tokens cost in training."""
         return self.seconds_of_token * self.last.tokens / (self.last.correct.shape[1] + 1)
+
+    @property
+    def made_on(self) -> str:
+        """The kind of machine: processor, the instructions that decide how it computes, GPU."""
+        conditions = self.conditions
+        instructions = conditions.get("instructions") or ()
+        parts = [conditions.get("processor"), f"({', '.join(instructions)})" if instructions else None]
+        return " ".join(str(part) for part in (*parts, conditions.get("gpu")) if part)
 
     @property
     def last(self) -> Evaluation:
@@ -86,7 +95,7 @@ class Outcome:
 
         Args:
             metric: Which one, named before the runs.
-            tokens: Of ``area``, up to how many sampled tokens; None: all of this run's. A run that failed before
+            tokens: Of ``area``, up to how many sampled tokens; None: all of this run's. A run that came to fewer
                 holds its last score up to there.
         """
         if metric == "final":
@@ -94,12 +103,20 @@ class Outcome:
         if not self.tokens[-1]:
             return self.last.shares  # it never came to train
         end = float(self.tokens[-1]) if tokens is None else tokens
-        if not end > 0 or (end > self.tokens[-1] and self.state == "finished"):
-            raise OutcomeError(f"{self.name}: no area, since the run was not evaluated after {end:.0f} tokens.")
+        if not end > 0:
+            raise OutcomeError(f"{self.name}: no area over {end:.0f} tokens.")
         shares = np.stack([evaluation.shares for evaluation in self.evaluations])
         at = np.append(self.tokens[self.tokens < end], end)
         values = np.stack([np.interp(at, self.tokens, column) for column in shares.T], axis=1)
         return trapezoid(values, at, axis=0) / end
+
+
+def horizon(arms: Iterable[Iterable[Outcome]]) -> float:
+    """Sampled tokens over which the area of several arms is taken: the fewest that half of an arm's runs come to.
+
+    One run that collapsed to short completions does not cut what all others are measured over.
+    """
+    return min(float(np.median([run.tokens[-1] for run in runs])) for runs in map(list, arms) if runs)
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -158,6 +175,7 @@ def outcome_of(
         overrides=tuple(result.get("overrides", ())),
         conditions=result.get("machine", {})
         | {"package": identity.get("package"), "inputs": identity.get("inputs"), "weights": loaded.get("weights")},
+        digests=result.get("digests") or {},
         texts={row["problem"]: row for row in greedy},
         **measured,
     )
@@ -242,6 +260,27 @@ def other_conditions(outcomes: Sequence[Outcome], *, asked: Collection[str]) -> 
             (one, first), (other, second) = list(values.items())[:2]
             return f"{first} and {second} have {what}: {one} and {other}"
     return ""
+
+
+def said_of_machines(base: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Notes on runs of a base that were made on several kinds of processor."""
+    kinds: dict[str, set[int]] = {}
+    for outcome in outcomes:
+        kinds.setdefault(outcome.made_on, set()).add(outcome.seed)
+    if len(kinds) < 2:
+        return []
+    each = "; ".join(f"{kind}: seeds {', '.join(map(str, sorted(of)))}" for kind, of in kinds.items())
+    mixed = mixed_seeds(outcomes)
+    apart = f" Runs of seeds {', '.join(map(str, mixed))} were made on different ones." if mixed else ""
+    return [f"note: the runs on {base} were made on several kinds of processor ({each}).{apart}"]
+
+
+def mixed_seeds(outcomes: Sequence[Outcome]) -> list[int]:
+    """Seeds whose runs were made on several kinds of processor."""
+    kinds: dict[int, set[str]] = {}
+    for outcome in outcomes:
+        kinds.setdefault(outcome.seed, set()).add(outcome.made_on)
+    return sorted(seed for seed, of_seed in kinds.items() if len(of_seed) > 1)
 
 
 def arms_of(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:

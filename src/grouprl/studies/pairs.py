@@ -46,6 +46,8 @@ class PairComparison:
     """Numbers of seeds that the study looks after; empty: it looks once."""
     same: bool = False
     """Whether every problem has the same score in both arms, for every seed."""
+    other_weights: bool = False
+    """Whether the trained weights of a seed are known to differ: alike is then what the problems saw of them."""
     all_alike: bool | None = None
     """Where every completion of both is right or every one wrong: which; a test too easy or too hard to tell."""
     pairs: int = 1
@@ -60,16 +62,20 @@ class PairComparison:
     @property
     def ending(self) -> Ending:
         """What the study says of the pair. With several looks one interval says all of it."""
-        if self.same and self.test.single.seeds > 1 and self.all_alike is None:
-            return "identical"
-        if not self.test.single.sd > 0:
-            return "undecided"  # no variance between seeds, and so no test
+        if self.same:
+            return "identical" if self._is_identical else "undecided"
+        if not self.test.single.sd > 0:  # no variance between seeds, and so no t
+            return "better" if self.test.single.value and self.flips < self.planned_level else "undecided"
         if self.looks:
             return ending_of(self.test.single, self.level, self.margin)
         if self.test.p_value < self.level:
             return "better"
         low, high = self.test.inner
         return "equivalent" if -self.margin < low and high < self.margin else "undecided"
+
+    @property
+    def _is_identical(self) -> bool:
+        return self.test.single.seeds > 1 and self.all_alike is None and not self.other_weights
 
     @property
     def better(self) -> str | None:
@@ -132,18 +138,27 @@ class PairComparison:
         if self.better is not None:
             worse = self.first if self.better == self.second else self.second
             low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
+            if not test.single.sd > 0:
+                on_each = f"by {abs(points):.1f} points on each of {test.single.seeds} seeds"
+                return f"{self.better} is better than {worse} {on_each} (sign flips, p {self.flips:.2g}){self._when}."
             return (
                 f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]{self._when}."
             )
         if self.ending == "equivalent":
             low, high = self.test.inner
             said = f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{'' if self.looks else ' (90%)'}"
-            return f"{self.first} and {self.second} are equivalent within {margin}: {said}{self._when}."
+            both = f"{self.first} and {self.second} are equivalent within {margin}"
+            return f"{both}: {self.second} minus {self.first} is {said}{self._when}."
         if test.single.seeds == 1:
             return f"{self.first} against {self.second}: one seed decides nothing."
         if self.all_alike is not None:
             what = "every run of both solved everything" if self.all_alike else "no run of either solved anything"
             return f"{self.first} against {self.second}: {what}, which says nothing of them."
+        if self.same:
+            return (
+                f"{self.first} against {self.second}: every completion was graded alike on every seed, but their "
+                "trained weights differ. These problems do not tell them apart."
+            )
         if not test.single.sd > 0:
             return (
                 f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."

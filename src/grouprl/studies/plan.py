@@ -14,7 +14,7 @@ from grouprl.files import FileError, Shape, check_shape, read_json, write_json
 from grouprl.statistics.seeds import LEVEL, smallest_visible
 from grouprl.statistics.sequential import check_looks, nominal_level
 from grouprl.statistics.several import pairs_of
-from grouprl.training.records import ENDED, RESULT_FILE, portable_override, read_result
+from grouprl.training.records import portable_override
 
 Metric = Literal["final", "area"]
 """``final``: share of right samples at the last evaluation; ``area``: its mean over the sampled tokens of training."""
@@ -39,7 +39,7 @@ _LATER = ("changes", "conditions", "later_seeds", "later_arms", "later_bases", "
 """What is not decided before the first run."""
 _AS_WRITTEN = ("question", "metric", "margin", "baseline", "conditions", "ended_after")
 _SETS = ("arms", "bases", "controls", "later_arms", "later_bases")
-_WRITTEN_AFTER = "written after"
+WRITTEN_AFTER = "written after"
 _OF_NO_ARM = (REPETITION, "study")
 EDITED = "Put it back, or run it again: a study is judged by what its runs wrote."
 _REMEDY = "Put back what was written there; without it nobody knows what was asked before the runs"
@@ -118,7 +118,7 @@ class StudyPlan:
     @property
     def is_late(self) -> bool:
         """Whether it was written after runs of it had ended, which could be known then."""
-        return any(change.startswith(_WRITTEN_AFTER) for change in self.changes)
+        return any(change.startswith(WRITTEN_AFTER) for change in self.changes)
 
     @property
     def enlarged(self) -> StudyPlan:
@@ -175,7 +175,7 @@ class StudyPlan:
                 f"Seen four times in five: a difference of {seen:.2f} standard deviations of the seeds' differences. "
                 f"Differences within {points} do not matter."
             )
-        if self.compares and seeds < _FEW:
+        if self.compares and seeds < _FEW and not self.looks:
             lines.append(f"{seeds} seeds most likely end undecided: give {_FEW} or more, or until=decided.")
         return lines
 
@@ -235,96 +235,6 @@ def _seal(plan: StudyPlan, said: Mapping[str, Any] | None = None) -> str:
     return _digest({**content, **(said or {})})
 
 
-def begin(plan: StudyPlan, folder: Path) -> StudyPlan:
-    """Write a plan down, or go on with the one that stands: what differs from it is noted as a change.
-
-    Returns:
-        The plan that holds: that of the first command, with the changes of all later ones.
-
-    Raises:
-        StudyError: Another study stands there: its runs have other options, it has none of these arms, or it looks
-            after other numbers of seeds.
-    """
-    first = read_plan(folder)
-    if first is None or not first.compares:  # a sweep without a question has nothing to hold to
-        seen = _seen_before(plan, folder)
-        if plan.compares and seen:
-            said = (
-                f"{_WRITTEN_AFTER} {len(seen)} of its runs had ended ({', '.join(seen[:3])}{', ...' * (len(seen) > 3)})"
-            )
-            plan = replace(plan, changes=(said,))
-        plan.write(folder)
-        return plan
-    options = _only(first.common, plan.common), _only(plan.common, first.common)
-    if any(options) or not set(first.arms) & set(plan.arms):
-        ours, theirs = (" ".join(some) or "none of them" for some in options)
-        said = f"; its runs have {ours}, these {theirs}" if any(options) else ""
-        raise StudyError(f"{folder} holds another study ({first.question}{said}). Give this one a name: study=NAME")
-    if first.tuning != plan.tuning:
-        raise StudyError(f"{folder}: its study tunes {_tried(first.tuning)}. Give that command again: study=NAME")
-    if first.looks != plan.looks or (first.looks and first.seeds != plan.seeds):
-        looks = f"after {_shown(first.looks)} seeds" if first.looks else "once, after all its seeds"
-        raise StudyError(
-            f"{folder}: its study looks {looks}, which was decided before its first run. Give that command again, or "
-            "this study a name: study=NAME"
-        )
-    new = [change for change in _changes(first, plan) if change not in first.changes]
-    if new:
-        seeds = [seed for seed in plan.seeds if seed not in (*first.seeds, *first.later_seeds)]
-        first = replace(first, changes=(*first.changes, *new), later_seeds=(*first.later_seeds, *seeds))
-        if not (first.looks or first.tuning):
-            arms = {name: of for name, of in {**first.later_arms, **plan.arms}.items() if name not in first.arms}
-            bases = {name: of for name, of in {**first.later_bases, **plan.bases}.items() if name not in first.bases}
-            first = replace(first, later_arms=arms, later_bases=bases)
-        first.write(folder)
-    return first
-
-
-def _seen_before(plan: StudyPlan, folder: Path) -> list[str]:
-    """Runs of a plan that had ended before it was written."""
-    wanted = {
-        identifying_options((*plan.common, *of_base, *of_arm))
-        for of_base in plan.bases.values()
-        for of_arm in plan.arms.values()
-    }
-    results = {file.parent.name: read_result(file.parent) or {} for file in sorted(folder.glob(f"*/{RESULT_FILE}"))}
-    ended = {run: result for run, result in results.items() if result.get("state") in ENDED}
-    ours = {run for run, result in ended.items() if identifying_options(result.get("overrides", ())) in wanted}
-    return [run for run in ended if run in ours and ended[run].get(REPETITION) in plan.seeds]
-
-
-def _tried(tuning: Tuning | None) -> str:
-    return "nothing" if tuning is None else f"{tuning.option}={','.join(tuning.values)} on seeds {tuning.seeds}"
-
-
-def _only(these: Sequence[str], those: Sequence[str]) -> list[str]:
-    """What of some overrides is not among others; their order and their seed do not matter."""
-    return [override for override in these if override not in those and not override.startswith(f"{REPETITION}=")]
-
-
-def _changes(first: StudyPlan, now: StudyPlan) -> list[str]:
-    alone = first.looks or first.tuning
-    other = f"was added{': it is compared by a study of its own alone' if alone else ''}"
-    found = [f"arm {name} {other}" for name in now.arms if name not in first.arms]
-    found += [f"base {name} {other}" for name in now.bases if name not in first.bases]
-    old, new = (plan.conditions.get("package") for plan in (first, now))
-    if old and new and old != new:
-        found.append(f"the package was {old} before, and is {new}: runs are made anew")
-    later = sorted(set(now.seeds) - set(first.seeds))
-    if later:
-        found.append(f"seeds {', '.join(map(str, later))} were added")
-    found += [f"control {name} was added" for name in now.controls if name not in first.controls]
-    for name in ("metric", "margin", "baseline"):
-        old, new = getattr(first, name), getattr(now, name)
-        if old != new:
-            found.append(f"{name} was {_shown(old)}, and {_shown(new)} was asked for later")
-    return found
-
-
-def _shown(value: Any) -> str:
-    return "not given" if value in (None, ()) else str(list(value) if isinstance(value, tuple) else value)
-
-
 def plan_of(
     swept: Mapping[str, Sequence[str]],
     common: Sequence[str],
@@ -357,13 +267,16 @@ def plan_of(
     if controls and any(is_of_reward(key) for key in swept):
         raise ValueError("controls=true: it adds rewards, and the reward is swept already. Leave one of them out.")
     first = list(next(iter(named.values())))
+    own = next((o.partition("=")[2] for o in common if o.startswith("reward=")), None)
+    if own in controls:
+        raise ValueError(f"controls=true: reward={own} is one of the controls already. Give the arms another reward.")
     return StudyPlan(
         arms=named,
         controls={name: (*first, f"reward={name}") for name in controls},
         seeds=tuple(seeds) or (_seed_of(common),),
         bases=_crossed({key: swept[key] for key in bases}) or {ONLY_BASE: ()},
         common=tuple(common),
-        question=question or _question(named),
+        question=question or question_of(named),
         **settings,
     )
 
@@ -391,5 +304,6 @@ def _seed_of(common: Sequence[str]) -> int:
     return int(given[-1]) if given else 0
 
 
-def _question(arms: Mapping[str, Any]) -> str:
+def question_of(arms: Mapping[str, Any]) -> str:
+    """What a study of some arms asks, where nobody says."""
     return f"which is better, {' or '.join(arms)}?" if len(arms) > 1 else f"what does {next(iter(arms))} end with?"

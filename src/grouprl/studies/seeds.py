@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,12 +23,14 @@ from grouprl.statistics.saturation import Saturation, compare_saturation, fit_sa
 from grouprl.statistics.seeds import LEVEL, correlation, differences_of, equivalence, paired_t, sign_flip, welch
 from grouprl.statistics.sequential import look
 from grouprl.statistics.several import PairTest, max_t
-from grouprl.studies.outcomes import Outcome
+from grouprl.studies.outcomes import Outcome, horizon
 from grouprl.studies.pairs import PairComparison
 from grouprl.studies.plan import MEASURED, Metric, OutcomeError
 
 COVERAGE = 8
 """Samples of which one has to be right for a problem to count as covered."""
+MANY = 100
+"""Samples on which no two runs agree by chance."""
 UNCORRELATED = 0.2
 """Correlation of paired seeds below which the unpaired test is set beside."""
 
@@ -48,6 +51,8 @@ class Arm:
     """Right or wrong, [seeds, problems, samples], where the metric is their mean; else None."""
     curves: tuple[Saturation | None, ...]
     """Of each seed, where its evaluations identify one."""
+    trained: tuple[str | None, ...]
+    """Digest of each seed's trained weights, None where it is not known."""
     samples: int
     """Of a problem, as many as all runs of the comparison have: those of coverage and of the variance's split."""
     seconds: float
@@ -139,8 +144,8 @@ def compare_arms(
     problems = {outcome.last.correct.shape[0] for outcome in every}
     if len(problems) > 1:
         raise OutcomeError(f"The runs were measured on {' and '.join(map(str, sorted(problems)))} held-out problems.")
-    ended = [float(outcome.tokens[-1]) for outcome in every if outcome.state == "finished"]
-    tokens = min(ended or [float(outcome.tokens[-1]) for outcome in every])
+    notes += _twice(taken)
+    tokens = horizon(taken.values())
     sizes = [outcome.last.correct.shape[1] for outcome in every]
     samples = min(sizes)
     if samples < max(sizes):
@@ -161,6 +166,76 @@ def compare_arms(
     return StudyComparison(metric, made, pairs, purchases, tuple(notes), baseline, measured or MEASURED[metric])
 
 
+def compare_at_looks(
+    arms: Mapping[str, Mapping[int, Outcome]], seeds: Sequence[int], looks: Sequence[int], **settings: Any
+) -> StudyComparison:
+    """Compare arms at the last look that their seeds have come to.
+
+    A pair that was decided at an earlier one keeps what was found there: repeated confidence intervals hold at all
+    looks together, so that nothing is spent by it.
+
+    Args:
+        arms: Runs by arm and seed.
+        seeds: Those that have been run, in the order of the plan.
+        looks: All looks of the study, those to come included.
+        settings: Of `grouprl.studies.seeds.compare_arms`.
+
+    Raises:
+        OutcomeError: See `compare_arms`.
+    """
+    earlier = None
+    for after in [count for count in looks if count < len(seeds)]:
+        at_look = {name: {s: run for s, run in runs.items() if s in seeds[:after]} for name, runs in arms.items()}
+        try:
+            earlier = keep_decided(compare_arms(at_look, looks=looks, **settings), earlier, after)
+        except OutcomeError:
+            continue  # its seeds came to nothing
+    kept = {name: {s: run for s, run in runs.items() if s in seeds} for name, runs in arms.items()}
+    return keep_decided(compare_arms(kept, looks=looks, **settings), earlier)
+
+
+def keep_decided(found: StudyComparison, earlier: StudyComparison | None, after: int | None = None) -> StudyComparison:
+    """A comparison with the pairs that an earlier look had decided.
+
+    Args:
+        found: Of all seeds so far.
+        earlier: Of the look before; None: this is the first.
+        after: Seeds that ``found`` is of, where later looks follow; None: it is the last.
+    """
+    before = {} if earlier is None else {(p.first, p.second): p for p in earlier.pairs if p.ending != "undecided"}
+    pairs = [before.get((pair.first, pair.second), pair) for pair in found.pairs]
+    if after is not None:
+        pairs = [
+            pair if pair.decided_after or pair.ending == "undecided" else replace(pair, decided_after=after)
+            for pair in pairs
+        ]
+    undecided = any(pair.ending == "undecided" for pair in pairs)
+    return replace(found, pairs=tuple(pairs), purchases=found.purchases if undecided else ())
+
+
+def _twice(arms: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """Notes on seeds of one arm that are alike on every sample, as only one run can be whose samples are many.
+
+    Raises:
+        OutcomeError: They are one run: it did the same at every step.
+    """
+    notes = []
+    for name, runs in arms.items():
+        for one, other in itertools.combinations(runs, 2):
+            did, also = ([run.digests.get(name) for name in ("metrics", "heldout")] for run in (one, other))
+            a, b = one.last.correct, other.last.correct
+            if len(np.unique(a)) < 2 or not np.array_equal(a, b):
+                continue
+            if all(did) and did == also:
+                raise OutcomeError(f"{one.name} and {other.name} did the same at every step: they are one run, twice.")
+            if a.size >= MANY:
+                notes.append(
+                    f"note: {name}: seeds {one.seed} and {other.seed} are alike on every sample of every problem. If "
+                    "they are one run, written down twice, the verdict counts it twice."
+                )
+    return notes
+
+
 def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, samples: int) -> Arm:
     marks = np.stack([run.last.correct[:, :samples] for run in runs])
     size = min(COVERAGE, samples)
@@ -173,6 +248,7 @@ def _arm(name: str, runs: Sequence[Outcome], metric: Metric, tokens: float, samp
         coverage=covered,
         marks=marks if metric == "final" and all(run.last.correct.shape[1] == samples for run in runs) else None,
         curves=tuple(_curve(run) for run in runs),
+        trained=tuple(run.digests.get("weights") for run in runs),
         samples=samples,
         seconds=float(np.mean([run.seconds for run in runs])),
         seconds_of_sample=float(np.mean([run.seconds_of_sample for run in runs])),
@@ -206,6 +282,7 @@ def _pair(
         level=level,
         looks=looks,
         same=same,
+        other_weights=any(a != b for a, b in zip(first.trained, second.trained, strict=True) if a and b),
         all_alike=_all_alike(first) if same else None,
         pairs=pairs,
         split=None if same else _split(first, second),

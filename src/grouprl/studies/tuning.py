@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from grouprl.studies.outcomes import Outcome, horizon
 from grouprl.studies.plan import EDITED, REPETITION, OutcomeError, StudyPlan, identifying_options
 from grouprl.studies.records import records_in
 from grouprl.training.records import ENDED
@@ -21,11 +22,16 @@ class Tried:
     arm: str
     scores: Mapping[str, Sequence[float]]
     """The metric of each run by value, in the order of the grid; of a value whose runs scored nothing none."""
+    runs: int = 0
+    """Of each value. One that lost a run is not taken where another lost fewer: it may be lost again."""
 
     @property
     def best(self) -> str:
         """The value with the highest mean."""
-        means = {value: float(np.mean(scores)) for value, scores in self.scores.items() if scores}
+        most = max(len(scores) for scores in self.scores.values())
+        means = {
+            value: float(np.mean(scores)) for value, scores in self.scores.items() if scores and len(scores) == most
+        }
         if not means:
             raise OutcomeError(f"{self.arm} on {self.base}: no run of the tuning scored anything.")
         return max(means, key=means.__getitem__)
@@ -40,17 +46,19 @@ def tried(plan: StudyPlan, folder: Path) -> list[Tried]:
     """What the runs of the tuning scored, in the order of bases and arms; nothing where nothing was tuned."""
     if plan.tuning is None:
         return []
-    found: dict[tuple[frozenset[str], object], float] = {}
+    outcomes: dict[tuple[frozenset[str], object], Outcome] = {}
     for record in records_in(folder):
         if record.result.get(REPETITION) not in plan.tuning.seeds or record.result["state"] not in ENDED:
             continue
         if faults := record.edited(weights=False):
             raise OutcomeError(f"{record.place}: its {' and '.join(faults)} is not what was written. {EDITED}")
         try:
-            score = float(record.outcome().scores(plan.metric).mean())
+            outcome = record.outcome()
         except OutcomeError:
             continue  # it failed before its first evaluation
-        found[identifying_options(record.result.get("overrides", ())), record.result[REPETITION]] = score
+        outcomes[identifying_options(record.result.get("overrides", ())), record.result[REPETITION]] = outcome
+    tokens = horizon([outcomes.values()]) if outcomes else 0.0
+    found = {run: float(outcome.scores(plan.metric, tokens).mean()) for run, outcome in outcomes.items()}
     made = []
     for base, in_base in plan.bases.items():
         for arm, in_arm in plan.arms.items():
@@ -59,7 +67,7 @@ def tried(plan: StudyPlan, folder: Path) -> list[Tried]:
                 options = identifying_options((*plan.common, *in_base, *in_arm, f"{plan.tuning.option}={value}"))
                 runs = [found.get((options, seed)) for seed in plan.tuning.seeds]
                 scores[value] = [score for score in runs if score is not None]
-            made.append(Tried(base, arm, scores))
+            made.append(Tried(base, arm, scores, len(plan.tuning.seeds)))
     return made
 
 
@@ -75,6 +83,11 @@ def tuned(plan: StudyPlan, folder: Path) -> StudyPlan:
     return replace(plan, tuned=best)
 
 
+def _lost(scored: int, runs: int) -> str:
+    """How many runs of a value came to a score, where not all did."""
+    return f" ({scored} of {runs} runs)" if scored < runs else ""
+
+
 def table(plan: StudyPlan, attempts: Sequence[Tried]) -> list[str]:
     """Each arm's curve as Markdown, and which arms are not tuned."""
     if plan.tuning is None or not attempts:
@@ -88,7 +101,10 @@ def table(plan: StudyPlan, attempts: Sequence[Tried]) -> list[str]:
     lines.append(f"| arm | {' | '.join(plan.tuning.values)} | taken |")
     lines.append("|" + "---|" * (len(plan.tuning.values) + 2))
     for one in attempts:
-        cells = [f"{100 * float(np.mean(scores)):.1f}" if scores else "-" for scores in one.scores.values()]
+        cells = [
+            (f"{100 * float(np.mean(scores)):.1f}" if scores else "-") + _lost(len(scores), one.runs)
+            for scores in one.scores.values()
+        ]
         name = one.arm if len(plan.bases) == 1 else f"{one.arm} on {one.base}"
         lines.append(f"| {name} | {' | '.join(cells)} | {one.best}{'' if one.is_tuned else ', not tuned'} |")
     lines.append("")

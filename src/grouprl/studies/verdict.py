@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,19 @@ from grouprl.files import finite, write_json, write_text
 from grouprl.statistics.several import pairs_of
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
-from grouprl.studies.looks import compare_at_looks
-from grouprl.studies.outcomes import Outcome, differing_settings, other_conditions
-from grouprl.studies.plan import EDITED, REPETITION, OutcomeError, StudyPlan, identifying_options, is_of_reward
+from grouprl.studies.outcomes import Outcome, differing_settings, mixed_seeds, other_conditions, said_of_machines
+from grouprl.studies.plan import (
+    EDITED,
+    REPETITION,
+    OutcomeError,
+    StudyPlan,
+    identifying_options,
+    is_of_reward,
+    question_of,
+)
 from grouprl.studies.records import records_in
-from grouprl.studies.seeds import StudyComparison, compare_arms
-from grouprl.studies.show import text
+from grouprl.studies.seeds import StudyComparison, compare_arms, compare_at_looks
+from grouprl.studies.show import step, text
 from grouprl.studies.tuning import Tried
 from grouprl.training.records import ENDED
 
@@ -49,6 +56,8 @@ class StudyVerdict:
     """What was tried with each arm before, where the study tunes."""
     exploratory: StudyVerdict | None = None
     """The same with the seeds, arms and bases that were added after the study began."""
+    name: str = "study"
+    """What the study's folder is called."""
     mixed: bool = False
     """Whether runs of one seed were made on several kinds of processor, which an arm's difference may be due to."""
 
@@ -95,7 +104,8 @@ class StudyVerdict:
                 f"Next: nothing, on these problems and {bases}. Whether it holds on another base, a study that sweeps "
                 "it tells (policy=...); whether its runs are what they say, verify.py."
             )
-        return "Next: the same on other seeds, with several looks: until=decided seed=range(...) study=NAME."
+        pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
+        return step.next_study(self.plan, pairs, self.name)
 
     def lines(self) -> list[str]:
         """The verdicts alone, a line each."""
@@ -202,7 +212,7 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
     """
     found, ended = runs_of(plan, folder)
     if plan.looks and seeds_done is None:
-        seeds_done = plan.ended_after or _last_look(plan, found)
+        seeds_done = plan.ended_after or _last_look(plan, found, ended)
     planned = plan.seeds if seeds_done is None else plan.seeds[:seeds_done]
     found = {place: {s: run for s, run in runs.items() if s in planned} for place, runs in found.items()}
     if plan.baseline is not None and not any(found.get((base, plan.baseline)) for base in plan.bases):
@@ -213,8 +223,8 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         arms = {arm: found[base, arm] for arm in plan.arms if found.get((base, arm))}
         of_base = [outcome for (place, _), runs in found.items() if place == base for outcome in runs.values()]
         _refuse_unlike(of_base, plan)
-        notes += _said_of_machines(base, of_base)
-        mixed += _mixed_seeds(of_base)
+        notes += said_of_machines(base, of_base)
+        mixed += mixed_seeds(of_base)
         for arm in plan.arms:
             left = [seed for seed in planned if seed not in found.get((base, arm), {})]
             why = {seed: ended.get((base, arm, seed)) for seed in left}
@@ -256,13 +266,54 @@ def judge(plan: StudyPlan, folder: Path, *, seeds_done: int | None = None) -> St
         except OutcomeError as error:
             notes.append(f"exploratory, with what was added later: {error}")
     attempts = tuple(tuning.tried(plan, folder))
-    return StudyVerdict(plan, compared, terms, by_base, tuple(notes), complete, attempts, more, bool(mixed))
+    return StudyVerdict(
+        plan, compared, terms, by_base, tuple(notes), complete, attempts, more, folder.resolve().name, bool(mixed)
+    )
 
 
-def _last_look(plan: StudyPlan, found: Mapping[tuple[str, str], Mapping[int, Outcome]]) -> int:
-    """The last look whose seeds all arms have on all bases; of a study that has come to none, its first."""
+def verdict_of(
+    found: Mapping[str, StudyComparison],
+    outcomes: Mapping[str, Mapping[str, Mapping[int, Outcome]]],
+    *,
+    margin: float,
+    looks: Sequence[int] = (),
+    baseline: str | None = None,
+) -> StudyVerdict:
+    """The verdict over comparisons of runs that no plan of ours is of, as those of another trainer.
+
+    Args:
+        found: By base.
+        outcomes: The runs by base, arm and seed.
+        margin: In points.
+        looks: As for `grouprl.studies.seeds.compare_arms`.
+        baseline: As there.
+    """
+    arms: dict[str, tuple[str, ...]] = {name: () for of_base in outcomes.values() for name in of_base}
+    seeds = dict.fromkeys(seed for of_base in outcomes.values() for runs in of_base.values() for seed in runs)
+    plan = StudyPlan(
+        arms=arms,
+        seeds=tuple(seeds),
+        bases=dict.fromkeys(outcomes, ()),
+        question=question_of(arms),
+        margin=margin,
+        looks=tuple(looks),
+        baseline=baseline,
+    )
+    return StudyVerdict(plan, found, {}, outcomes, ())
+
+
+def _last_look(
+    plan: StudyPlan,
+    found: Mapping[tuple[str, str], Mapping[int, Outcome]],
+    ended: Collection[tuple[str, str, int]],
+) -> int:
+    """The last look whose seeds have all come to an end on all bases; of a study that has come to none, its first."""
     places = [(base, arm) for base in plan.bases for arm in plan.arms]
-    done = [look for look in plan.looks if all(set(plan.seeds[:look]) <= found.get(p, {}).keys() for p in places)]
+
+    def is_done(look: int) -> bool:
+        return all(s in found.get(p, {}) or (*p, s) in ended for p in places for s in plan.seeds[:look])
+
+    done = [look for look in plan.looks if is_done(look)]
     return done[-1] if done else plan.looks[0]
 
 
@@ -328,24 +379,3 @@ def _refuse_unlike(outcomes: Sequence[Outcome], plan: StudyPlan) -> None:
                 f"{names} are one arm, and differ in {', '.join(keys)}: they cannot be compared. Give the study's "
                 "command again."
             )
-
-
-def _said_of_machines(base: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """Notes on runs of a base that were made on several kinds of processor."""
-    kinds: dict[str, set[int]] = {}
-    for outcome in outcomes:
-        kinds.setdefault(str(outcome.conditions.get("processor")), set()).add(outcome.seed)
-    if len(kinds) < 2:
-        return []
-    each = "; ".join(f"{kind}: seeds {', '.join(map(str, sorted(of)))}" for kind, of in kinds.items())
-    mixed = _mixed_seeds(outcomes)
-    apart = f" Runs of seeds {', '.join(map(str, mixed))} were made on different ones." if mixed else ""
-    return [f"note: the runs on {base} were made on several kinds of processor ({each}).{apart}"]
-
-
-def _mixed_seeds(outcomes: Sequence[Outcome]) -> list[int]:
-    """Seeds whose runs were made on several kinds of processor."""
-    kinds: dict[int, set[str]] = {}
-    for outcome in outcomes:
-        kinds.setdefault(outcome.seed, set()).add(str(outcome.conditions.get("processor")))
-    return sorted(seed for seed, of_seed in kinds.items() if len(of_seed) > 1)

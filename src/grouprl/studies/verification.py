@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import finite, read_parquet
-from grouprl.training.callbacks import evaluations_in, read_metrics
-from grouprl.training.records import CONFIG_FILE
+from grouprl.training.records import CONFIG_FILE, evaluations_in, read_metrics
 
 CHANGING = ("time/", "memory/", "tokens_per_s", "limits/")
 """Metrics that depend on the clock and on what else the machine does."""
 _MACHINE = ("processor", "instructions", "gpu", "threads", "precision", "deterministic", "torch")
 _SEALED = ("state", "seed", "overrides", "identity", "machine", "versions", "loaded")
 """Of ``result.json``, what a verdict rests on."""
-_RESULT = "options or conditions"
+_RESULT, _NUMBERS = "options or conditions", "summary of metrics"
+"""What digests of ``result.json`` are called; runs of earlier versions have not all of them."""
 _DIGITS = 16
 
 
@@ -45,7 +45,7 @@ def sealed(run: Path, result: Mapping[str, Any], *, weights: bool = True) -> dic
     """`digests_of` a run that ended, and one of what its ``result.json`` and ``config.yaml`` say of how it was made."""
     config = run / CONFIG_FILE
     said = {name: result.get(name) for name in _SEALED} | {"config": config.read_text() if config.is_file() else ""}
-    return {**digests_of(run, weights=weights), _RESULT: digest(said)}
+    return {**digests_of(run, weights=weights), _RESULT: digest(said), _NUMBERS: digest(result.get("metrics"))}
 
 
 def digest(content: Any) -> str:
@@ -65,7 +65,8 @@ def edited(run: Path, result: Mapping[str, Any], *, weights: bool = True) -> lis
     if not written:
         return ["digests"] if evaluations_in(run) else []  # it failed before it wrote anything
     now = sealed(run, result, weights=weights)
-    return [name for name in now if written.get(name) != now[name] and (name in written or name != _RESULT)]
+    later = (_RESULT, _NUMBERS)
+    return [name for name in now if written.get(name) != now[name] and (name in written or name not in later)]
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:

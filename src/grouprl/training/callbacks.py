@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
-import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +15,23 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from grouprl.evaluation.heldout import rows_of
-from grouprl.files import FileError, append, check_shape, finite, read_jsonl, write_parquet, write_text
+from grouprl.files import append, finite, write_parquet
 from grouprl.module import GroupRLModule
 from grouprl.progress import watched
 from grouprl.rewards.base import FAILURE_KINDS
 from grouprl.runtime.ranks import gathered
-from grouprl.statistics.proportions import Estimate
+from grouprl.training.records import (
+    HELDOUT_FOLDER,
+    METRICS_FILE,
+    heldout_file,
+    keep_evaluations,
+    keep_metrics,
+)
 
 _SILENCE_S = 8.0
 """Seconds after which what goes on tells how far it is."""
 _LONG_S = 300.0
 """Seconds of one evaluation from which it is warned of."""
-METRICS_FILE = "metrics.jsonl"
-HELDOUT_FOLDER = "heldout"
-_HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
-_REMEDY = "Remove that line, or put back the file"
 _log = logging.getLogger(__name__)
 
 
@@ -189,67 +188,6 @@ class HeldoutFile(Callback):
         if trainer.is_global_zero and module.last_evaluation:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_parquet(self.folder / heldout_file(module.iteration), rows_of(module.last_evaluation))
-
-
-def heldout_file(iteration: int) -> str:
-    """Name of the file with the evaluation after an iteration."""
-    return f"iteration-{iteration:05d}.parquet"
-
-
-def evaluations_in(run: Path) -> dict[int, Path]:
-    """Files of a run's evaluations by iteration, in their order."""
-    found = {m.group(1): m.string for f in (run / HELDOUT_FOLDER).glob("*") if (m := _HELDOUT.fullmatch(f.name))}
-    return {int(number): run / HELDOUT_FOLDER / found[number] for number in sorted(found, key=int)}
-
-
-def keep_evaluations(run: Path, iterations: int) -> None:
-    """Remove the evaluations after later iterations (-1: all), as `keep_metrics` does with their rows."""
-    for iteration, file in evaluations_in(run).items():
-        if iteration > iterations:
-            file.unlink()
-
-
-def keep_metrics(path: Path, iterations: int) -> None:
-    """Cut a metric file back to its first iterations (0: to the evaluation before training; -1: to nothing)."""
-    rows = _rows(path) if iterations >= 0 and path.exists() else ()
-    kept = [row for row in rows if row["iteration"] <= iterations]
-    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a run's metric file; estimates come back as `Estimate`.
-
-    Raises:
-        FileError: A line is no row. A last one that was cut off in the middle is left out.
-    """
-    for number, row in enumerate(_rows(folder / METRICS_FILE), start=1):
-        try:
-            yield {name: _estimate(value) if isinstance(value, list) else value for name, value in row.items()}
-        except (TypeError, ValueError, IndexError) as error:
-            where = f"{folder / METRICS_FILE}, row {number}"
-            raise FileError(f"{where}: an estimate has value, low, high and count ({error}). {_REMEDY}.") from error
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    faults: list[str] = []
-    for number, row in read_jsonl(path, lambda number, reason: faults.append(f"{path}, line {number}: {reason}")):
-        if faults:  # not the last line
-            break
-        yield check_shape(row, {"iteration": int}, f"{path}, line {number}", remedy=_REMEDY)
-    else:
-        if not faults or (len(faults) == 1 and _is_cut(path)):
-            return
-    raise FileError(f"{faults[0]}. {_REMEDY}.")
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether a file ends in the middle of a line, as a kill leaves it."""
-    return not path.read_bytes().endswith(b"\n")
-
-
-def _estimate(values: list[Any]) -> Estimate:
-    value, low, high = (math.nan if number is None else float(number) for number in values[:3])
-    return Estimate(value, low, high, int(values[3]))
 
 
 class RewardFailures(Callback):

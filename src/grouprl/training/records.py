@@ -1,20 +1,25 @@
-"""``result.json``: what a run was and what it measured, without paths that name machines or people."""
+"""What a run leaves: ``result.json``, without paths that name machines or people, metrics, and held-out completions."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
+import math
 import os
 import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grouprl.files import FileError, Shape, check_shape, open_regular, read_json, write_json
+from grouprl.files import FileError, Shape, check_shape, open_regular, read_json, read_jsonl, write_json, write_text
+
+if TYPE_CHECKING:
+    from grouprl.statistics.proportions import Estimate
 
 RESULT_FILE, CONFIG_FILE = "result.json", "config.yaml"
 ENDED = ("finished", "failed")
@@ -31,6 +36,10 @@ _SHAPE: Shape = {
     **{"digests?": dict, "metrics?": dict, "contamination?": (dict, type(None)), "commit?": (str, type(None))},
 }
 _REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
+METRICS_FILE = "metrics.jsonl"
+HELDOUT_FOLDER = "heldout"
+_HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
+_REMEDY_OF_ROWS = "Remove that line, or put back the file"
 _NAMES = re.compile(r"[\w./~@%,=-]+")
 """What a path is made of that need not be there to be known as one."""
 _PATH_IN_A_VALUE = re.compile(r"""(?<![^\[{(,:'"])[~/][^'",\]})]*""")
@@ -191,3 +200,68 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in node.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
+
+
+def heldout_file(iteration: int) -> str:
+    """Name of the file with the evaluation after an iteration."""
+    return f"iteration-{iteration:05d}.parquet"
+
+
+def evaluations_in(run: Path) -> dict[int, Path]:
+    """Files of a run's evaluations by iteration, in their order."""
+    found = {m.group(1): m.string for f in (run / HELDOUT_FOLDER).glob("*") if (m := _HELDOUT.fullmatch(f.name))}
+    return {int(number): run / HELDOUT_FOLDER / found[number] for number in sorted(found, key=int)}
+
+
+def keep_evaluations(run: Path, iterations: int) -> None:
+    """Remove the evaluations after later iterations (-1: all), as `keep_metrics` does with their rows."""
+    for iteration, file in evaluations_in(run).items():
+        if iteration > iterations:
+            file.unlink()
+
+
+def keep_metrics(path: Path, iterations: int) -> None:
+    """Cut a metric file back to its first iterations (0: to the evaluation before training; -1: to nothing)."""
+    rows = _rows(path) if iterations >= 0 and path.exists() else ()
+    kept = [row for row in rows if row["iteration"] <= iterations]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a run's metric file; estimates come back as `Estimate`.
+
+    Raises:
+        FileError: A line is no row. A last one that was cut off in the middle is left out.
+    """
+    for number, row in enumerate(_rows(folder / METRICS_FILE), start=1):
+        try:
+            yield {name: _estimate(value) if isinstance(value, list) else value for name, value in row.items()}
+        except (TypeError, ValueError, IndexError) as error:
+            where = f"{folder / METRICS_FILE}, row {number}"
+            raise FileError(
+                f"{where}: an estimate has value, low, high and count ({error}). {_REMEDY_OF_ROWS}."
+            ) from error
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    faults: list[str] = []
+    for number, row in read_jsonl(path, lambda number, reason: faults.append(f"{path}, line {number}: {reason}")):
+        if faults:  # not the last line
+            break
+        yield check_shape(row, {"iteration": int}, f"{path}, line {number}", remedy=_REMEDY_OF_ROWS)
+    else:
+        if not faults or (len(faults) == 1 and _is_cut(path)):
+            return
+    raise FileError(f"{faults[0]}. {_REMEDY_OF_ROWS}.")
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file ends in the middle of a line, as a kill leaves it."""
+    return not path.read_bytes().endswith(b"\n")
+
+
+def _estimate(values: list[Any]) -> Estimate:
+    from grouprl.statistics.proportions import Estimate
+
+    value, low, high = (math.nan if number is None else float(number) for number in values[:3])
+    return Estimate(value, low, high, int(values[3]))

@@ -16,8 +16,8 @@ from grouprl.runtime.failures import naming_lost_ranks
 from grouprl.runtime.guards import TrainingError
 from grouprl.statistics.proportions import Estimate
 from grouprl.training import checkpoint
-from grouprl.training.callbacks import METRICS_FILE, keep_evaluations, keep_metrics
 from grouprl.training.datamodule import PromptDataModule
+from grouprl.training.records import METRICS_FILE, keep_evaluations, keep_metrics
 from grouprl.training.show.curves import plot_curves
 from grouprl.training.stopping import GracefulStop
 

@@ -24,8 +24,6 @@ _NAMED_AFTER = "hydra.job.config.override_dirname"
 _TEXTS = ("baseline", "question")
 _POLICY = ("policy", "policy.path")
 TUNE_GRID, TUNE_SEEDS = (0.25, 0.5, 1.0, 2.0, 4.0), (1000, 1001)
-LOOKS = (6, 8, 10, 12)
-"""Numbers of seeds that until=decided looks after."""
 
 
 def split_study(overrides: Sequence[str], *, multirun: bool) -> tuple[StudyConfig, list[str]]:
@@ -92,18 +90,21 @@ def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:
     """
     from grouprl.studies.noop import no_ops
 
-    base = next(iter(plan.bases.values()))
-    jobs = {name: check_job("train", [*plan.common, *base, *arm]) for name, arm in plan.arms.items()}
-    arms: Any = {name: OmegaConf.to_container(without_hydra(job), resolve=True) for name, job in jobs.items()}
-    if any(arm["data"].get("heldout_size") == 0 and not arm["data"].get("heldout_path") for arm in arms.values()):
-        raise UsageError("data.heldout_size=0: arms are compared by held-out problems. Give some, or one arm.")
-    found = no_ops(arms)
-    same = [pair for pair in found if pair.how == "same"]
-    if same and study.on_noop == REFUSE:
-        raise UsageError(
-            f"{same[0]}.\nLeave one of them out, or go on with on_noop={WARN}: their runs have equal bits."
-        )
-    return [f"note: {pair}." for pair in found]
+    said: dict[str, list[str]] = {}
+    for name, base in plan.bases.items():
+        jobs = {arm: check_job("train", [*plan.common, *base, *own]) for arm, own in plan.arms.items()}
+        arms: Any = {arm: OmegaConf.to_container(without_hydra(job), resolve=True) for arm, job in jobs.items()}
+        if any(arm["data"].get("heldout_size") == 0 and not arm["data"].get("heldout_path") for arm in arms.values()):
+            raise UsageError("data.heldout_size=0: arms are compared by held-out problems. Give some, or one arm.")
+        for pair in no_ops(arms):
+            if pair.how == "same" and study.on_noop == REFUSE:
+                where = "" if len(plan.bases) == 1 else f"on {name} "
+                raise UsageError(
+                    f"{where}{pair}.\nLeave one of them out, or go on with on_noop={WARN}: their runs have equal bits."
+                )
+            said.setdefault(f"note: {pair}", []).append(name)
+    every = len(plan.bases)
+    return [f"{note}{'' if len(bases) == every else f' (on {chr(44).join(bases)})'}." for note, bases in said.items()]
 
 
 def swept_options(overrides: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -126,7 +127,12 @@ def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
     from grouprl.studies.plan import plan_of
 
     swept, common = swept_options(overrides)
+    for key, values in swept.items():
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise UsageError(f"{key}={','.join(values)}: {twice[0]} is there twice. Give each value once.")
     looks = tuple(study.looks)
+    if study.until and (alone := [override for override in common if override.startswith(f"{SEED}=")]):
+        raise UsageError(f"{alone[0]}: until={DECIDED} takes a seed for each run. Give a range, or leave it out.")
     if study.until:
         looks = _looks(study, swept)
         swept = swept | {SEED: swept.get(SEED) or [str(seed) for seed in range(looks[-1])]}
@@ -174,6 +180,8 @@ def _tuning(study: StudyConfig, swept: dict[str, list[str]], common: list[str]) 
 
 
 def _looks(study: StudyConfig, swept: dict[str, list[str]]) -> tuple[int, ...]:
+    from grouprl.studies.show.step import LOOKS
+
     seeds = len(swept.get(SEED, ()))
     if study.looks:
         if seeds and seeds < study.looks[-1]:
@@ -181,6 +189,11 @@ def _looks(study: StudyConfig, swept: dict[str, list[str]]) -> tuple[int, ...]:
         return tuple(study.looks)
     if not seeds:
         return LOOKS
+    if seeds < LOOKS[0]:
+        raise UsageError(
+            f"until={DECIDED}: {seeds} seeds are given, and its first look is after {LOOKS[0]}. Give more, leave them "
+            "out, or give looks of your own: looks=[...]."
+        )
     return (*(look for look in LOOKS if look < seeds), seeds)
 
 

@@ -121,7 +121,7 @@ class Job:
         from grouprl.studies.verification import sealed
 
         with contextlib.suppress(FileError, OSError):  # of a run that failed any file may be broken, or none there
-            changes["digests"] = sealed(self.folder, self.result | {"state": state})
+            changes["digests"] = sealed(self.folder, self.result | changes | {"state": state})
         self.write(state=state, **changes)
 
 

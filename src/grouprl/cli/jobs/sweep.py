@@ -19,23 +19,21 @@ from grouprl.cli.config.folders import prepare_folder, prepare_sweep, sweep_fold
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
-from grouprl.cli.config.study import LOOKS, StudyConfig, check_arms, launcher, one_precision, planned
+from grouprl.cli.config.study import StudyConfig, check_arms, launcher, one_precision, planned
 from grouprl.cli.environment import program
 from grouprl.cli.jobs.apart import run_apart
 from grouprl.cli.jobs.arms import arm_of
 from grouprl.cli.jobs.batches import Batch, batches_of, tuning_batches
 from grouprl.cli.jobs.job import Job
 from grouprl.files import FileError
-from grouprl.studies.plan import OutcomeError, StudyError, StudyPlan, begin
+from grouprl.studies.beginning import begin
+from grouprl.studies.plan import OutcomeError, StudyError, StudyPlan
 from grouprl.studies.table import progress, table_of
 from grouprl.training import signals
 from grouprl.training.records import read_result, settle, shown, versions
 
 if TYPE_CHECKING:
-    from grouprl.studies.verdict import StudyVerdict
-
-_MOST_SEEDS = 40
-"""That anybody would run to decide one pair."""
+    pass
 
 _WAIT_S = 10.0
 """For the processes of a launcher to end that a signal stopped."""
@@ -154,7 +152,7 @@ def run_sweep(run: Callable[[], None], sweep: Sweep, command: Sequence[str]) -> 
         return ended
     plan = replace(sweep.plan, ended_after=batch.seeds) if sweep.plan.looks else sweep.plan
     plan.write(sweep.folder)
-    return _conclude(plan, sweep.folder, command)
+    return _conclude(plan, sweep.folder)
 
 
 def _tuned(sweep: Sweep) -> Sweep:
@@ -246,7 +244,7 @@ def _is_decided(sweep: Sweep, seeds: int) -> bool:
     return verdict.decided
 
 
-def _conclude(plan: StudyPlan, folder: Path, command: Sequence[str]) -> int:
+def _conclude(plan: StudyPlan, folder: Path) -> int:
     """Say the verdict of a study, in which failed runs count as what they scored; the exit code."""
     from grouprl.studies.show.report import write_report
     from grouprl.studies.verdict import judge
@@ -260,30 +258,4 @@ def _conclude(plan: StudyPlan, folder: Path, command: Sequence[str]) -> int:
     report = write_report(verdict, folder)
     print(f"\n{verdict.describe()}\n\nTo look at: {shlex.quote(str(shown(report)))}")
     print(f"Again: python compare.py {shlex.quote(str(shown(folder)))}")
-    if verdict.complete and not verdict.decided:
-        print(_next(verdict, folder, command))
     return verdict.exit_code
-
-
-def _next(verdict: StudyVerdict, folder: Path, command: Sequence[str]) -> str:
-    """What to do where a study ended undecided: its own seeds are spent on its one verdict."""
-    ours, plan = ("seed", "study", "until", "looks"), verdict.plan
-    kept = [option for option in command if option.partition("=")[0] not in ours]
-    needed = [pair.more_seeds for comparison in verdict.bases.values() for pair in comparison.pairs
-              if pair.ending == "undecided" and pair.more_seeds]  # fmt: skip
-    least = max((low for low, _ in needed), default=0)
-    if least > _MOST_SEEDS:
-        return (
-            f"To decide it at least {least} more seeds are needed: more held-out problems (data.heldout_size), more "
-            "samples of each (final_eval_samples) or a larger margin come cheaper."
-        )
-    usual = plan.looks or LOOKS
-    most = max(usual[-1], least)
-    looks = [most * look // usual[-1] for look in usual]
-    first = max(*plan.seeds, *plan.later_seeds, 0) + 1
-    more = ["until=decided", *([f"looks=[{','.join(map(str, looks))}]"] if looks != [*LOOKS] else [])]
-    more += [f"seed=range({first},{first + most})", f"study={folder.name}_2"]
-    return (
-        "To decide it, a study that looks several times, on other seeds: "
-        f"{program('train')} {shlex.join([*kept, *more])}"
-    )

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from grouprl.evaluation.heldout import GREEDY
+from grouprl.evaluation.results import GREEDY
 from grouprl.files import FileError, write_named
 from grouprl.studies.outcomes import Evaluation, Outcome
 from grouprl.studies.plan import ONLY_BASE
@@ -38,6 +38,8 @@ def read_table(file: Path) -> Outcomes:
     marks: dict[tuple[str, str, int], dict[str, dict[int, bool]]] = defaultdict(lambda: defaultdict(dict))
     tokens: dict[tuple[str, str, int], int] = defaultdict(int)
     for number, row in _rows(file):
+        if empty := next((column for column in ("arm", "problem") if not row[column].strip()), None):
+            raise FileError(f"{file}, row {number}: its {empty} is empty. Give each a name.")
         run = (row.get("base") or ONLY_BASE, row["arm"], _whole(row, "seed", file, number))
         sample, mark = _whole(row, "sample", file, number), row["correct"].strip().lower()
         if mark not in (*_TRUE, *_FALSE):
@@ -79,6 +81,9 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             reader = csv.DictReader(opened)
+            header = list(reader.fieldnames or ())
+            if twice := next((column for column in header if header.count(column) > 1), None):
+                raise FileError(f"{file}: the column {twice} is there twice.")
             lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if lacking:
                 raise FileError(f"{file}: it has no column {', '.join(lacking)}. Columns: {', '.join(COLUMNS)}.")
@@ -105,8 +110,13 @@ def _outcome(where: str, run: tuple[str, str, int], marks: Marks, problems: Sequ
         raise FileError(f"{where}: {name} and the first run differ in problem {other}. Runs are paired by problem.")
     drawn = [[mark for sample, mark in sorted(marks[p].items()) if sample != GREEDY] for p in problems]
     greedy = [marks[p][GREEDY] for p in problems if GREEDY in marks[p]]
-    if len({len(row) for row in drawn}) > 1 or not drawn[0] or len(greedy) not in (0, len(problems)):
-        raise FileError(f"{where}: {name} has not as many samples of every problem, or none.")
+    if not any(drawn):
+        raise FileError(
+            f"{where}: {name} has greedy completions alone (sample -1), which are no part of a verdict. Give samples, "
+            "numbered from 0."
+        )
+    if len({len(row) for row in drawn}) > 1 or len(greedy) not in (0, len(problems)):
+        raise FileError(f"{where}: {name} has not as many samples of every problem.")
     evaluation = Evaluation(0, np.array(drawn, dtype=bool), np.array(greedy, dtype=bool), tokens)
     return Outcome(
         name=name,
@@ -122,13 +132,13 @@ def _outcome(where: str, run: tuple[str, str, int], marks: Marks, problems: Sequ
 
 
 def write_table(outcomes: Mapping[str, Mapping[str, Mapping[int, Outcome]]], file: Path) -> None:
-    """Write the last evaluation of every run, a row a completion."""
+    """Write the last evaluation of every run, a row a completion, the seeds in the order they have there."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["base", *COLUMNS])
     for base, arms in outcomes.items():
         for arm, runs in arms.items():
-            for seed, outcome in sorted(runs.items()):
+            for seed, outcome in runs.items():
                 last = outcome.last
                 for problem in range(len(last.correct)):
                     greedy = [(GREEDY, last.greedy[problem])] if last.greedy.size else []

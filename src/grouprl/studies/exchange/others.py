@@ -63,11 +63,21 @@ def _marks(path: Path, column: str | None, chosen: str | None) -> dict[str, dict
         rows = _of_trl(file, column) if file.suffix == ".parquet" else _of_lm_eval(file, column, chosen)
         for problem, mark in rows:
             found[problem][len(found[problem])] = mark
-    return found
+    return _evenly(found)
+
+
+def _evenly(found: Mapping[str, dict[int, bool]]) -> dict[str, dict[int, bool]]:
+    """As many samples of each problem as all have: training that ended within a pass over its prompts has more of some.
+
+    The first of each are taken.
+    """
+    least = min(map(len, found.values()), default=0)
+    return {problem: {n: mark for n, mark in marks.items() if n < least} for problem, marks in found.items()}
 
 
 def _of_lm_eval(file: Path, column: str | None, chosen: str | None) -> Iterator[tuple[str, bool]]:
     task, filters = file.stem.removeprefix("samples_").rpartition("_")[0], set()
+    seen: set[str] = set()
     for number, row in read_jsonl(file):
         where = f"{file}, line {number}"
         if "doc_id" not in row or "resps" not in row:
@@ -79,9 +89,15 @@ def _of_lm_eval(file: Path, column: str | None, chosen: str | None) -> Iterator[
         if chosen not in (None, name):
             continue
         metrics = row.get("metrics") or []
+        if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+            raise FileError(f"{where}: metrics={metrics!r} is no list of names.")
         named = [column] if column is not None and not metrics and column in row else metrics
         document = "".join(f", {str(row[name])[:8]}" for name in ("doc_hash", "target_hash") if row.get(name))
-        yield f"{task}/{row['doc_id']}{document}", _mark(row, _column(column, named, where), where)
+        question = f"{task}/{row['doc_id']}{document}"
+        if question in seen:
+            raise FileError(f"{where}: document {row['doc_id']} is there twice. Give the files of one run.")
+        seen.add(question)
+        yield question, _mark(row, _column(column, named, where), where)
     if chosen is not None and chosen not in filters:
         raise FileError(f"{file}: no filter {chosen}; there are {', '.join(sorted(filters))}.")
 
@@ -103,7 +119,7 @@ def _column(column: str | None, there: Sequence[str], where: str) -> str:
 
 
 def _mark(row: Mapping[str, Any], column: str, where: str) -> bool:
-    value = row[column]
-    if value not in (0, 1):
+    value = row.get(column)
+    if isinstance(value, (list, dict)) or value not in (0, 1):
         raise FileError(f"{where}: {column}={value!r} is neither 0 nor 1.")
     return bool(value)

@@ -24,8 +24,7 @@ from grouprl.studies.outcomes import HELDOUT_COLUMNS, Outcome, outcome_of, read_
 from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.table import run_folders
 from grouprl.studies.verification import digest, edited
-from grouprl.training.callbacks import evaluations_in
-from grouprl.training.records import read_result
+from grouprl.training.records import evaluations_in, read_result
 
 RESULTS_FILE, HELDOUT_FILE = "results.csv", "heldout.parquet"
 _SEAL = "digest of this row"

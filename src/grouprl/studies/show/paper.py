@@ -71,8 +71,8 @@ def caption(verdict: StudyVerdict, found: StudyComparison) -> str:
     elif len(found.pairs) > 1:
         same = "the 90% intervals of all pairs together lie within"
         how = (
-            "Intervals and p-values are of Student's t over seeds and hold for all pairs together (single-step max-t; "
-            "Hothorn, Bretz and Westfall 2008)"
+            "Intervals and p-values are of Student's t over seeds and hold for all pairs together (single-step, by the "
+            "smallest p-value of as many arms that do not differ)"
         )
     else:
         same = "two one-sided tests (Schuirmann 1987) leave no difference of"

@@ -20,6 +20,8 @@ AXES = {"iterations": 1.0, "sampled tokens, thousands": 1e-3, "seconds of sampli
 DRAWN_ALIKE = 2e-4
 """Share of pixels up to which two pictures are one: another version of the drawing library smooths edges otherwise."""
 _VISIBLE = 0.25
+_COLOURS = {"better": "#00695c", "equivalent": "#37474f", "identical": "#37474f", "undecided": "#c2185b"}
+"""Of endings, none of which is an arm's in the curves."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ def draw_differences(comparison: StudyComparison, file: Path) -> None:
     margin = 100 * pairs[0].margin
     panel.axvspan(-margin, margin, color="grey", alpha=0.15, label="does not matter")
     panel.axvline(0, color="grey", linewidth=0.8)
+    endings: set[str] = set()
     for row, pair in enumerate(pairs):
         seeds = 100 * (arms[pair.second].scores - arms[pair.first].scores)
-        colour = {"better": "tab:green", "undecided": "tab:orange"}.get(pair.ending, "tab:blue")
+        colour, name = _COLOURS[pair.ending], pair.ending if pair.ending not in endings else None
+        endings.add(pair.ending)
         panel.plot([100 * pair.test.low, 100 * pair.test.high], [row, row], color=colour, linewidth=1.5)
         if not pair.looks:
             low, high = pair.test.inner
             panel.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=5, alpha=0.5)
         panel.plot(seeds, np.full(len(seeds), row) + np.linspace(-0.15, 0.15, len(seeds)), "o", color="black", ms=3)
-        panel.plot([100 * pair.test.single.value], [row], "D", color=colour, ms=7)
+        panel.plot([100 * pair.test.single.value], [row], "D", color=colour, ms=7, label=name)
     panel.set_yticks(range(len(pairs)), [f"{pair.second}\nminus {pair.first}" for pair in pairs], fontsize=8)
     panel.set_ylim(len(pairs) - 0.5, -0.5)
     panel.set_xlabel("points")

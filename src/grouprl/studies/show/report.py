@@ -16,9 +16,11 @@ from grouprl.studies.outcomes import Outcome
 from grouprl.studies.plan import MEASURED
 from grouprl.studies.show import paper, text
 from grouprl.studies.show.pictures import curve_of, draw_curves, draw_differences
-from grouprl.studies.verdict import StudyVerdict
+from grouprl.studies.verdict import VERDICT_FILE, VERDICT_JSON, StudyVerdict
 
 REPORT_FILE = "report.html"
+PAGE_FILES = (VERDICT_FILE, VERDICT_JSON, REPORT_FILE, paper.PAPER_FILE)
+"""What is written of a verdict; beside it the pictures."""
 PICTURES = "pictures"
 """Folder of the PNGs beside it."""
 _SAMPLES = 6
@@ -62,6 +64,19 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
     return folder / REPORT_FILE
 
 
+def _curves(runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterator[str]:
+    """How the runs came to their ends, where that was measured."""
+    curves = {name: [curve_of(outcome) for outcome in arm.values()] for name, arm in runs.items()}
+    if all(len(curve.accuracy) < 2 for of in curves.values() for curve in of):
+        return
+    draw_curves(curves, pictures / "curves.png")
+    yield "<h3>On the way</h3>" + _image(pictures / "curves.png", "held-out accuracy of every seed")
+    yield (
+        '<p class="small">Thin: one seed; thick: the mean. Measured where the dots are. Seconds depend on what else '
+        "the machine did: arms are compared by them only where each had it to itself.</p>"
+    )
+
+
 def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
     for line, decided in verdict.judged_lines():
         yield f'<div class="verdict{" decided" if decided else ""}">{_text(line)}</div>'
@@ -87,19 +102,14 @@ def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outc
             'are "equivalent"'
         )
         yield f'<p class="small">Dots: the seeds; diamond: their mean; {bars}.</p>'
-    curves = {name: [curve_of(outcome) for outcome in arm.values()] for name, arm in runs.items()}
-    draw_curves(curves, pictures / "curves.png")
-    yield "<h3>On the way</h3>" + _image(pictures / "curves.png", "held-out accuracy of every seed")
-    yield (
-        '<p class="small">Thin: one seed; thick: the mean. Measured where the dots are. Seconds depend on what else '
-        "the machine did: arms are compared by them only where each had it to itself.</p>"
-    )
+    yield from _curves(runs, pictures)
     if comparison is not None:
         yield "<h3>Numbers</h3>" + _markdown(text.details(comparison).partition("\n\n")[2])
     if base in verdict.terms:
         yield "<h3>What the first arm's gain is made of</h3>"
         yield _markdown("\n".join(decomposition.table(verdict.terms[base])))
-    yield "<h3>Settings that differ</h3>" + _markdown(_settings(runs))
+    if any(outcome.settings for arm in runs.values() for outcome in arm.values()):
+        yield "<h3>Settings that differ</h3>" + _markdown(_settings(runs))
     yield "<h3>Samples</h3>" + _samples(runs)
 
 
@@ -132,12 +142,15 @@ def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
     seeds_shown = ", ".join(f"{name}: seed {next(iter(arm))}" for name, arm in runs.items())
     apart = sum(len({rows[p]["correct"] for rows in found.values()}) > 1 for p in problems)
     shown = min(_SAMPLES, len(order))
-    what = f"{min(apart, shown)} of the {apart} on which they are not alike in that, of {len(problems)} problems"
+    others = f" and {shown - apart} more" if apart < shown else ""
+    what = (
+        f"{min(apart, shown)} of the {apart} on which they are not alike in that{others}, of {len(problems)} problems"
+    )
     note = (
         f"Greedy completions after training ({_text(seeds_shown)}), green: right, red: wrong. Shown are {what}: no "
         "random sample."
     )
-    return "".join([*lines, f'</table><p class="small">{note}</p>'])
+    return "".join(['<div class="wide">', *lines, f'</table></div><p class="small">{note}</p>'])
 
 
 def _completion(row: Mapping[str, object]) -> str:
@@ -158,7 +171,8 @@ def _plan(verdict: StudyVerdict) -> Iterator[str]:
         "looks": looks,
         "digest": plan.digest,
     }
-    yield "<table>" + "".join(f"<tr><th>{k}</th><td>{_text(v)}</td></tr>" for k, v in rows.items()) + "</table>"
+    cells = "".join(f"<tr><th>{k}</th><td>{_text(v)}</td></tr>" for k, v in rows.items())
+    yield f'<div class="wide"><table>{cells}</table></div>'
     if verdict.notes:
         yield _list(verdict.notes)
 

@@ -9,6 +9,7 @@ from grouprl.statistics.crossed import Purchase, VarianceSplit
 from grouprl.statistics.saturation import SaturationTest
 from grouprl.statistics.seeds import SeedTest, sd_interval, smallest_p, smallest_visible
 from grouprl.studies.pairs import PairComparison
+from grouprl.studies.plan import MEASURED
 from grouprl.studies.seeds import COVERAGE, StudyComparison
 
 
@@ -21,8 +22,9 @@ def scope(found: StudyComparison) -> str:
     """What the verdicts' points are of, in one line."""
     arm = found.arms[0]
     problems, samples, seeds = arm.shares.shape[1], arm.samples, len(arm.seeds)
+    what = "held-out problems" if found.measured in MEASURED.values() else "problems"
     line = (
-        f"Points are of {found.measured}, over {problems} held-out problems with {samples} "
+        f"Points are of {found.measured}, over {problems} {what} with {samples} "
         f"sample{'s' * (samples != 1)} each and {seeds} paired seed{'s' * (seeds != 1)}"
     )
     if seeds == 1:
@@ -45,7 +47,7 @@ def details(found: StudyComparison) -> str:
     if seeds == 1:
         lines += ["", "One seed has no interval. Run more: seed=0,1,2,3,4,5."]
         return "\n".join([*lines, *found.notes])
-    together = any((pair.test.low, pair.test.high) != (pair.test.single.low, pair.test.single.high) for pair in pairs)
+    together = len(pairs) > 1
     covered = min(COVERAGE, samples)
     lines += ["", *_tests(pairs, together=together), "", *_beside(pairs, covered)]
     lines += ["", *_terms(pairs, covered, together=together), ""]
@@ -69,7 +71,9 @@ def details(found: StudyComparison) -> str:
         more = "samples: more samples of each problem would lower it; seed and problem: more problems; seed: more seeds"
         lines += ["", f"Where the variance of a seed's difference comes from ({more}):", *splits]
     if found.purchases:
-        lines += ["", "What an hour more of computing would bring the standard error to, the best first:"]
+        of = next(pair for pair in found.pairs if pair.ending == "undecided")
+        which = f" of {_name(of)}" if len(found.pairs) > 1 else ""
+        lines += ["", f"What an hour more of computing would bring the standard error{which} to, the best first:"]
         lines += [_purchase_line(purchase) for purchase in found.purchases]
     return "\n".join([*lines, *found.notes])
 
@@ -105,7 +109,8 @@ def _tests(pairs: Sequence[PairComparison], *, together: bool) -> Iterator[str]:
     """Differences and their intervals; of one pair alone no second interval for all pairs, of looks none at 90%."""
     inner = not pairs[0].looks
     heads = ["difference", "these problems", "p", *(["all pairs together", "p"] if together else [])]
-    heads += [*(["at 90%"] if inner else []), "sign flips p", "problems like these"]
+    alone = ", this pair alone" if together else ""
+    heads += [*(["at 90%"] if inner else []), f"sign flips p{alone}", f"problems like these{alone}"]
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for pair in pairs:
@@ -118,12 +123,15 @@ def _tests(pairs: Sequence[PairComparison], *, together: bool) -> Iterator[str]:
 
 def _beside(pairs: Sequence[PairComparison], covered: int) -> Iterator[str]:
     """What is no part of the verdict."""
-    yield f"| difference | greedy | pass@{covered} | solved by the one alone, the other alone | correlation |"
+    alone = ", this pair alone" if len(pairs) > 1 else ""
+    heads = ["difference", f"greedy{alone}", f"pass@{covered}{alone}", "solved by the one alone, the other alone"]
+    yield f"| {' | '.join([*heads, 'correlation'])} |"
     yield "|---|---|---|---|---|"
     for pair in pairs:
         greedy = "-" if pair.greedy is None else _points(pair.greedy)
         solved = f"{pair.solved}, {pair.lost}"
-        yield f"| {_name(pair)} | {greedy} | {_points(pair.coverage)} | {solved} | {pair.correlation:.2f} |"
+        related = "-" if math.isnan(pair.correlation) else f"{pair.correlation:.2f}"
+        yield f"| {_name(pair)} | {greedy} | {_points(pair.coverage)} | {solved} | {related} |"
 
 
 def _terms(pairs: Sequence[PairComparison], covered: int, *, together: bool) -> Iterator[str]:
@@ -149,13 +157,15 @@ def _terms(pairs: Sequence[PairComparison], covered: int, *, together: bool) -> 
 def _seen(pairs: Sequence[PairComparison], seeds: int) -> Iterator[str]:
     """What so many seeds could see."""
     yield f"The smallest p that sign flips can have with {seeds} seeds is {smallest_p(seeds):.3g}."
-    spread = max(pair.test.single.sd for pair in pairs)
+    widest = max(pairs, key=lambda pair: pair.test.single.sd)
+    spread = widest.test.single.sd
     if spread > 0 and math.isfinite(spread):
+        of = "" if len(pairs) == 1 else f" between {widest.first} and {widest.second}, whose seeds differ most,"
         level = pairs[0].planned_level
         seen, *ends = (100 * smallest_visible(sd, seeds, level=level) for sd in (spread, *sd_interval(spread, seeds)))
         yield (
-            f"A true difference of {seen:.2f} points ({ends[0]:.2f} to {ends[1]:.2f}, as the standard deviation is an "
-            f"estimate) would be called better by four of five studies of {seeds} seeds."
+            f"A true difference{of} of {seen:.2f} points ({ends[0]:.2f} to {ends[1]:.2f}, as the standard deviation "
+            f"is an estimate) would be called better by four of five studies of {seeds} seeds."
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import check_shape, replacing
-from grouprl.training.callbacks import METRICS_FILE, read_metrics
+from grouprl.training.records import METRICS_FILE, read_metrics
 
 _DRAWN = ("reward", "completion/length", "completion/length_max", "entropy", "groups/without_signal", "tokens/sampled")
 _AXIS = "sampled tokens, thousands"

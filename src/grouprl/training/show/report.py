@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from grouprl.statistics.proportions import Estimate
-from grouprl.training.callbacks import read_metrics
+from grouprl.training.records import read_metrics
 from grouprl.training.run import RunReport
 
 _SHOWN = {
