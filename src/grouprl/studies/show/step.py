@@ -25,6 +25,7 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str) -> s
     """
     if not any(plan.arms.values()):
         return "Next: other seeds of the arms that are undecided, compared by themselves."
+    pairs = list(pairs)
     undecided = [pair for pair in pairs if pair.ending == "undecided"]
     spreads = [pair for pair in undecided if pair.test.single.sd > 0]
     needed = max((seeds_needed(p.margin, p.test.single.sd, level=p.planned_level) for p in spreads), default=0)
@@ -39,9 +40,11 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str) -> s
     first = max(*plan.seeds, *plan.later_seeds, 0) + 1
     open_arms = {arm for pair in undecided for arm in (pair.first, pair.second)}
     arms = {arm: of for arm, of in plan.arms.items() if arm in open_arms or not open_arms}
-    words = [*(_swept(arms) or _swept(plan.arms)), *_swept(plan.bases), *plan.common]
+    words = [*(_swept(arms) or _swept(plan.arms)), *_swept(plan.bases)]
+    words += [override for override in plan.common if not override.startswith("study=")]
     words += ["until=decided", *([f"looks=[{','.join(map(str, looks))}]"] if looks != [*LOOKS] else [])]
     words += [f"seed=range({first},{first + most})"]
+    words += ["on_noop=warn"] if any(pair.ending == "identical" for pair in pairs) else []
     words += [f"margin={plan.margin:g}"] if plan.margin != 1 else []
     words += [f"metric={plan.metric}"] if plan.metric != "final" else []
     words += [f"baseline={plan.baseline}"] if plan.baseline in arms and len(arms) > 2 else []

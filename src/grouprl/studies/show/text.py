@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from grouprl.statistics.crossed import Purchase, VarianceSplit
 from grouprl.statistics.saturation import SaturationTest
-from grouprl.statistics.seeds import SeedTest, sd_interval, smallest_p, smallest_visible
+from grouprl.statistics.seeds import SeedTest, differences_of, sd_interval, smallest_p, smallest_visible
 from grouprl.studies.pairs import PairComparison
 from grouprl.studies.plan import MEASURED
 from grouprl.studies.seeds import COVERAGE, StudyComparison
@@ -96,7 +98,8 @@ def _arms(found: StudyComparison) -> Iterator[str]:
     rows = [(arm.name, arm.scores, float(arm.greedy.mean()), "") for arm in found.arms]
     for pair in found.shown:
         first, second = arms[pair.first], arms[pair.second]
-        rows.append((_name(pair), second.scores - first.scores, float((second.greedy - first.greedy).mean()), "+"))
+        differences = np.array(differences_of(first.scores, second.scores))
+        rows.append((_name(pair), differences, float((second.greedy - first.greedy).mean()), "+"))
     for name, shares, greedy, sign in rows:
         values = 100 * shares
         sd = f"{values.std(ddof=1):.2f}" if several else "-"
