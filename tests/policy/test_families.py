@@ -60,7 +60,12 @@ def test_greedy_completions_are_those_of_generate(name, folder_of):
     model = AutoModelForCausalLM.from_pretrained(folder_of(name)).eval()
     for row, ids in enumerate(prompts.token_ids):
         out = model.generate(
-            torch.tensor([ids]), do_sample=False, max_new_tokens=16, eos_token_id=list(policy.eos_ids), pad_token_id=0
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),  # else guessed, and the padding may be what begins a sequence
+            do_sample=False,
+            max_new_tokens=16,
+            eos_token_id=list(policy.eos_ids),
+            pad_token_id=0,
         )
         length = int(found.completion_mask[row, 0].sum())
         assert found.completion_ids[row, 0, :length].tolist() == out[0, len(ids) :].tolist()
