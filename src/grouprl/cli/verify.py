@@ -118,7 +118,7 @@ def _verdict_faults(study: Path) -> list[str]:
         gone = []
         if REPORT_FILE in there:
             pictures = _other_pictures(study, made)
-            gone = [name for name in pictures if not (study / PICTURES).joinpath(name).is_file()]
+            gone = [name for name in pictures if not (study / name).is_file()]
             other += [name for name in pictures if name not in gone]
     remedy = f"Anew: python compare.py {shlex.quote(str(study))} --report"
     what = "is not what this version of grouprl writes of its runs"

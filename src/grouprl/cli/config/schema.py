@@ -188,7 +188,7 @@ class EvaluateConfig:
     chat_template_kwargs: dict[str, Any] = MISSING
     """names it asks for"""
     skip_special_tokens: bool = MISSING
-    """not in the texts that are graded"""
+    """left out of texts"""
     benchmark: Any = MISSING
     """one, [several], or all, cot, tir"""
     mode: Any = MISSING
