@@ -50,7 +50,7 @@ def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
     code, whole = call("s", "--json", "s.json", "--report")
     shutil.rmtree("s")
     assert whole.endswith("written: s/report.html\nwritten: s/paper.md\nwritten: s.json\n")
-    again = whole.replace("written: s", "written: p", 1).replace("written: s.json", "written: p.json")
+    again = whole.replace("written: s/", "written: p/").replace("written: s.json", "written: p.json")
     assert call("p", "--json", "p.json", "--report") == (code, again)
     assert json.loads(Path("p.json").read_text()) == json.loads(Path("s.json").read_text())
     assert "<b>zscore</b>".replace("<", "&lt;").replace(">", "&gt;") in (published / "report.html").read_text()
