@@ -153,7 +153,10 @@ def test_the_evaluation_before_training_is_made_once_for_all_arms_of_a_seed(trai
     assert read_parquet(Path("alone", before)) == read_parquet(first / before)
     assert same(weights("alone"), weights(first))
     ours, theirs = (read_result(run)["digests"] for run in (Path("alone"), first))
-    assert {name: ours[name] for name in ours if theirs[name] != ours[name]}.keys() == {"options or conditions"}
+    assert {name: ours[name] for name in ours if theirs[name] != ours[name]}.keys() == {
+        "options or conditions",
+        "summary of metrics",
+    }
     # What is there is taken, and not what was edited; other samples are other work.
     content = json.loads(file.read_text())
     content["results"][0]["greedy_correct"] = not content["results"][0]["greedy_correct"]

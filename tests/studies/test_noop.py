@@ -190,6 +190,18 @@ def test_the_same_arms_are_refused_and_may_go_on_when_asked():
         checked(*arms, "on_noop=x")
 
 
+def test_arms_that_are_the_same_on_one_base_are_refused_there():
+    """As many minibatches as groups, which the policy's size decides: one base alone has them."""
+    sweep = ["loss/aggregation=group_tokens,batch_tokens", "prompts_per_step=8", "seed=0,1"]
+    for policies in ("tiny,smollm2", "smollm2,tiny"):
+        study, others = split_study([*sweep, f"policy={policies}"], multirun=True)
+        with pytest.raises(UsageError, match=r"on policy=tiny .*with one group a minibatch"):
+            check_arms(study, planned(study, others))
+        study, others = split_study([*sweep, f"policy={policies}", "on_noop=warn"], multirun=True)
+        (note,) = check_arms(study, planned(study, others))
+        assert note.endswith(" (on policy=tiny).")
+
+
 BITS = ["max_new_tokens=100", "steps=3", "lr=1e-3", "data.heldout_size=0"]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.folders import prepare_folder, run_folder
@@ -60,6 +61,27 @@ def train(overrides: Sequence[str] = (), *, folder: str | Path | None = None) ->
         raise RuntimeError(f"{job.folder}: the run failed ({code}). {job.error}") from job.error
 
 
+def prepare_run(job: DictConfig, folder: Path) -> None:
+    """See to it that a run can write to its folder, and to nothing else, and that its policy is here."""
+    check_writable(folder)
+    refuse_to_overwrite(folder)
+    fetch_policies([job.policy])
+    prepare_folder(folder, job)
+
+
+def check_writable(folder: Path) -> None:
+    """Whether a run folder can be made; Hydra makes it with a traceback where that is not possible."""
+    parent = folder.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the run folder cannot be made ({error.strerror}). Set hydra.run.dir=DIR."
+        ) from error
+
+
 def _resumed(overrides: list[str], folder: str | Path | None) -> Job:
     if folder is not None:
         raise UsageError(f"folder={folder}: resume=... names the folder of the run already.")
@@ -72,9 +94,7 @@ def _resumed(overrides: list[str], folder: str | Path | None) -> Job:
 def _new(overrides: list[str], folder: str | Path | None) -> Job:
     (composed,) = check_command("train", overrides, multirun=False)
     place = run_folder(composed) if folder is None else Path(folder)
-    refuse_to_overwrite(place)
-    fetch_policies([composed.policy])
-    prepare_folder(place, composed)
+    prepare_run(composed, place)
     place.mkdir(parents=True, exist_ok=True)
     runtime = OmegaConf.to_container(composed.hydra.runtime.choices)
     assert isinstance(runtime, dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from grouprl.cli.call import check_writable, prepare_run
 from grouprl.cli.config.compose import register
-from grouprl.cli.config.folders import prepare_folder, run_folder
+from grouprl.cli.config.folders import run_folder
 from grouprl.cli.config.help import help_text
-from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.study import split_study
 from grouprl.cli.environment import fetch_policies, prepare
-from grouprl.cli.jobs.job import Job, execute, is_first_process, refuse_to_overwrite
+from grouprl.cli.jobs.job import Job, execute, is_first_process
 from grouprl.cli.jobs.resume import is_resume, resumed_job
 from grouprl.cli.jobs.sweep import checked_sweep, prepare_study, run_arm, run_sweep
 from grouprl.cli.streams import lasting_streams
@@ -71,36 +70,14 @@ def _do(arguments: list[str]) -> int:
     run = hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)
     if multirun and not shows:
         sweep = guarded(lambda: checked_sweep(study, flags, overrides), PROGRAM)
-        guarded(lambda: _check_writable(sweep.folders[0]), PROGRAM)
+        guarded(lambda: check_writable(sweep.folders[0]), PROGRAM)
         guarded(lambda: fetch_policies(job.policy for batch in sweep.batches for job in batch.jobs), PROGRAM)
         return run_sweep(run, guarded(lambda: prepare_study(sweep), PROGRAM), arguments)
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)
     if not shows and is_first_process():
-        guarded(lambda: _prepare(jobs[0]), PROGRAM)
+        guarded(lambda: prepare_run(jobs[0], run_folder(jobs[0])), PROGRAM)
     run()
     return 0
-
-
-def _prepare(job: DictConfig) -> None:
-    """See to it that a run can write to its folder, and to nothing else."""
-    folder = run_folder(job)
-    _check_writable(folder)
-    refuse_to_overwrite(folder)
-    fetch_policies([job.policy])
-    prepare_folder(folder, job)
-
-
-def _check_writable(folder: Path) -> None:
-    """Hydra makes run folders with a traceback where that is not possible."""
-    parent = folder.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: the run folder cannot be made ({error.strerror}). Set hydra.run.dir=DIR."
-        ) from error
 
 
 def _run_job(config: DictConfig) -> None:

@@ -21,8 +21,8 @@ from grouprl.studies.plan import PLAN_FILE, OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
 from grouprl.studies.show.paper import PAPER_FILE
 from grouprl.studies.show.pictures import DRAWN_ALIKE, pixels_apart
-from grouprl.studies.show.report import PICTURES, REPORT_FILE, write_report
-from grouprl.studies.verdict import VERDICT_FILE, VERDICT_JSON, judge
+from grouprl.studies.show.report import PAGE_FILES, PICTURES, REPORT_FILE, write_report
+from grouprl.studies.verdict import judge
 from grouprl.studies.verification import differing, digests_of
 from grouprl.training.records import ENDED, RESULT_FILE, WITHHELD, shown
 
@@ -129,7 +129,7 @@ def _verdict_faults(study: Path) -> list[str]:
 
 def _written(study: Path) -> list[str]:
     """What was made of the runs and lies in a study's folder."""
-    return [name for name in (VERDICT_JSON, VERDICT_FILE, REPORT_FILE, PAPER_FILE) if (study / name).is_file()]
+    return [name for name in PAGE_FILES if (study / name).is_file()]
 
 
 def _other_pictures(study: Path, made: Path) -> list[str]:

@@ -60,9 +60,9 @@ def pairs_of(arms: Iterable[str], baseline: str | None = None) -> list[tuple[str
 def max_t(scores: Mapping[str, Sequence[float]], baseline: str | None = None, level: float = LEVEL) -> list[PairTest]:
     """Compare arms over paired seeds by the largest t: the chance that any true null is rejected stays at ``level``.
 
-    The smallest of the comparisons' p-values is compared with its distribution under no difference (single-step). That
-    is the one of `smallest_p_values`, whose variances err most, and not one with the correlations that were seen: with
-    few seeds those are so rough that 5% became 7 (five arms, six seeds).
+    The largest t, and so the smallest p-value, is compared with its distribution under no difference (single-step):
+    the one of `smallest_p_values`, whose variances err most, and not one with the correlations that were seen, which
+    with few seeds are so rough that 5% became 7 (five arms, six seeds).
 
     Args:
         scores: Of each arm one number a seed, the seeds in the same order.
