@@ -183,7 +183,7 @@ def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
     for study in ("s", "p"):
         code, text = verified(capsys, study, "n=0")
         assert (code, text.startswith("all as recorded: the files of 16 runs")) == (0, True)
-        assert ("verdict.json, verdict.md, report.html, paper.md" in text) == (study == "s")
+        assert ("verdict.md, verdict.json, report.html, paper.md" in text) == (study == "s")
     result = Path("s/tiny-rank-0/result.json")
     for old, new in (('"state": "finished"', '"state": "failed"'), ("advantage=rank", "advantage=zscore")):
         before = result.read_text()
