@@ -67,7 +67,9 @@ def cases():
                     continue
                 if group == "data" and context == EXPERIMENT:  # an experiment is one of its own data
                     continue
-                # The other groups do not know of the loss: once is enough for the fast suite, and twice for the loss.
+                # What is not of the loss does not know its preset: one of them is enough.
+                if context.startswith("loss=") and context != "loss=dapo" and not group.startswith("loss"):
+                    continue
                 slow = context != "alone" and not (group.startswith("loss") and context == "loss=cispo")
                 yield pytest.param(f"{group}={option}", context, marks=pytest.mark.slow if slow else ())
 

@@ -23,6 +23,7 @@ def test_options_of_a_study_are_none_of_a_run():
     study, others = split_study([*ARMS, "jobs=2", "margin=0.5", "arms=[policy]", "lr=1e-3"], multirun=True)
     assert (study.jobs, study.margin, study.arms) == (2, 0.5, ["policy"])
     assert others == [*ARMS, "lr=1e-3"]
+    assert split_study(["arms=policy"], multirun=True)[0].arms == ["policy"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def make_run(
 ):
     """A run folder with evaluations after 0, 2 and 4 iterations."""
     generator = np.random.default_rng((seed, len(advantage), int(1000 * np.mean(chances))))
-    targets = {"rank": "a.Rank", "zscore": "a.ZScore", "rloo": "a.Rloo"}
+    targets = {"rank": "a.Rank", "zscore": "a.ZScore", "rloo": "a.Rloo", "centered": "a.Centered"}
     config = BASE | {"seed": seed, "advantage": {"_target_": targets[advantage]}} | changes
     config["reward"] = {"_target_": "r.R", "seed": seed}
     result = {"run": folder.name, "state": state, "seed": seed, "seconds": 60.0, "choices": {"advantage": advantage}}

@@ -25,7 +25,7 @@ def test_a_study_ends_in_its_verdict_and_is_found_again(train, capfd):
     code = train(*ARMS, "seed=0,1", "study=a", "margin=90")
     text = capfd.readouterr().out
     assert code in (0, 3)
-    assert text.startswith("Study: which is better, lr=0.001 or lr=0.003?\n2 arms, 2 seeds: 4 runs at most.")
+    assert text.startswith("Study: which lr is better: 0.001 or 0.003?\n2 arms, 2 seeds: 4 runs.")
     assert "study: 3 of 4 runs done, less than a minute left" in text
     verdict = Path("runs/a/verdict.md").read_text()
     (line,) = [line for line in verdict.splitlines() if line.startswith("lr=0.00") and " - " not in line]
@@ -115,7 +115,7 @@ def test_every_arm_tries_the_same_values_before_and_takes_its_best(train, capfd)
     code = train(*options, *tune)
     text = capfd.readouterr().out
     assert code in (0, 3), text
-    assert "2 arms, 2 seeds: 10 runs at most." in text
+    assert "2 arms, 2 seeds: 10 runs." in text
     plan = json.loads(Path("runs/t", PLAN_FILE).read_text())
     assert plan["tuning"] == {"option": "lr", "values": ["0.0005", "0.001", "0.002"], "seeds": [7]}
     (best,) = plan["tuned"].values()

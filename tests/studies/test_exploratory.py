@@ -36,7 +36,7 @@ def test_seeds_that_were_added_are_exploratory(study, capsys):
             make_run(folder, advantage=advantage, seed=seed, chances=HARD + gain, policy="tiny")
     later = begin(more, Path("s"))
     assert later.seeds == plan.seeds
-    assert "4 seeds, and 2 seeds added later, which are exploratory: 12 runs at most." in later.describe()[1]
+    assert "4 seeds, and 2 seeds added later, which are exploratory: 12 runs." in later.describe()[1]
     assert progress(Path("s")).startswith("study: 12 of 12 runs done")
     found = judge(later, Path("s"))
     assert found.bases["policy=tiny"].arms[0].seeds == (0, 1, 2, 3)

@@ -7,7 +7,7 @@ import pytest
 from grouprl.files import FileError
 from grouprl.statistics.sequential import nominal_level
 from grouprl.studies.beginning import begin
-from grouprl.studies.plan import PLAN_FILE, StudyError, plan_of, read_plan
+from grouprl.studies.plan import PLAN_FILE, StudyError, plan_of, question_of, read_plan
 
 SWEPT = {"advantage": ["rank", "zscore"], "seed": ["0", "1", "2"]}
 
@@ -25,6 +25,13 @@ def test_swept_options_are_arms_but_for_seeds_and_bases():
     assert list(as_arms.bases) == ["data.seed=0", "data.seed=1"]
     assert as_arms.seeds == (4,)
     assert not as_arms.compares
+
+
+def test_what_is_asked_where_nobody_says():
+    assert question_of(["lr=1", "lr=2"]) == "which lr is better: 1 or 2?"
+    assert question_of(["lr=1, seed=0", "lr=2, seed=0"]) == "which is better: lr=1, seed=0 or lr=2, seed=0?"
+    assert question_of(["A", "B", "C"]) == "which is best: A, B or C?"
+    assert question_of(["all runs"]) == "what does all runs end with?"
 
 
 def test_one_arm_is_a_study_that_compares_nothing():
@@ -80,7 +87,7 @@ def test_a_plan_is_written_once_and_what_comes_later_is_a_change(tmp_path):
 def test_another_study_does_not_go_into_the_folder(tmp_path):
     begin(plan_of(SWEPT, ["steps=40"]), tmp_path)
     for other in (plan_of(SWEPT, ["steps=20"]), plan_of({"lr": ["1e-3", "1e-4"]}, ["steps=40"])):
-        with pytest.raises(StudyError, match=r"holds another study .*advantage=rank.*study=NAME"):
+        with pytest.raises(StudyError, match=r"holds another study .*advantage is better: rank.*study=NAME"):
             begin(other, tmp_path)
     with pytest.raises(StudyError, match=r"its runs have steps=40, these lr=1e-3"):
         begin(plan_of(SWEPT, ["lr=1e-3"]), tmp_path)

@@ -1,5 +1,6 @@
 """Verdicts from run folders that are made here: who is better on which base, and what is refused."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -34,6 +35,21 @@ def test_a_verdict_for_each_base_and_a_count_over_them(study, capsys):
     found = json.loads(Path("v.json").read_text())
     assert found["decided"] is False
     assert [base["pairs"][0]["ending"] for base in found["bases"].values()] == ["better", "better", "undecided"]
+
+
+def test_of_many_pairs_those_that_are_decided_come_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arms = {"rank": 0.0, "zscore": 0.01, "centered": 0.02, "rloo": 0.25}
+    plan = begin(plan_of({"advantage": list(arms), "seed": SEEDS}, []), Path("s"))
+    assert plan.question == "which advantage is best: rank, zscore, centered or rloo?"
+    for (name, more), seed in itertools.product(arms.items(), range(6)):
+        make_run(Path(f"s/{name}-{seed}"), advantage=name, seed=seed, chances=HARD + more)
+    code, text = prints(compare.main, capsys)("s", "--report")
+    lines = text.splitlines()
+    assert all(line.startswith("advantage=rloo is better than ") for line in lines[:3])
+    assert all(" is undecided: " in line for line in lines[3:6])
+    assert (code, lines[6]) == (3, "Of 6 pairs: 3 better, 3 undecided.")
+    assert "<p>Of 6 pairs: 3 better, 3 undecided.</p>" in Path("s/report.html").read_text()
 
 
 def test_a_pair_that_could_not_be_compared_leaves_a_study_undecided(study, capsys):

@@ -167,7 +167,8 @@ class StudyPlan:
         added = {"seeds": self.later_seeds, "arms": self.later_arms, "bases": self.later_bases}
         counted = " and ".join(f"{len(of)} {what}" for what, of in added.items() if of)
         later = f", and {counted} added later, which are exploratory" if counted else ""
-        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{over}{later}: {self.runs} runs at most.")
+        runs = f"{self.runs} runs{' at most' if self.looks else ''}"
+        lines.append(f"{len(self.arms)} arms{beside}, {seeds} seeds{over}{later}: {runs}.")
         if self.compares:
             points = f"{self.margin:g} point{'s' * (self.margin != 1)}"
             seen = smallest_visible(1.0, seeds, level=self.planned_level)
@@ -306,4 +307,12 @@ def _seed_of(common: Sequence[str]) -> int:
 
 def question_of(arms: Mapping[str, Any]) -> str:
     """What a study of some arms asks, where nobody says."""
-    return f"which is better, {' or '.join(arms)}?" if len(arms) > 1 else f"what does {next(iter(arms))} end with?"
+    names = list(arms)
+    if len(names) == 1:
+        return f"what does {names[0]} end with?"
+    best, what = "better" if len(names) == 2 else "best", ""
+    keys = {name.partition("=")[0] for name in names}
+    if len(keys) == 1 and all(name.count("=") == 1 for name in names):
+        what, names = f" {keys.pop()}", [name.partition("=")[2] for name in names]
+    between = "; " if any(", " in name for name in names) else ", "
+    return f"which{what} is {best}: {between.join(names[:-1])} or {names[-1]}?"

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from grouprl.files import finite, write_json, write_text
+from grouprl.statistics.sequential import Ending
 from grouprl.statistics.several import pairs_of
 from grouprl.studies import tuning
 from grouprl.studies.decomposition import Term, decompose, table
@@ -35,6 +36,10 @@ VERDICT_FILE, VERDICT_JSON = "verdict.md", "verdict.json"
 _NOT_YET = "Not all planned runs have come to their end: nothing is decided yet."
 _MIXED = "Runs of one seed were made on several kinds of processor: a difference may be theirs. Nothing is decided."
 _CONTROL = "control "
+_ENDINGS = get_args(Ending)
+"""In the order in which they are said."""
+_FEW = 3
+"""Pairs that are read at a glance."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class StudyVerdict:
         return [line for line, _ in self.judged_lines()]
 
     def judged_lines(self) -> list[tuple[str, bool]]:
-        """The verdicts, and whether each is one."""
+        """The verdicts, and whether each is one: those first that are."""
         several = len(self.plan.bases) > 1
         said = f"{'exploratory, ' if self.plan.is_late else ''}{'' if self.settled else 'so far, '}"
         binds = self.settled and not self.plan.is_late
@@ -124,7 +129,7 @@ class StudyVerdict:
                 binds and pair.ending != "undecided",
             )
             for base, comparison in self.bases.items()
-            for pair in comparison.pairs
+            for pair in sorted(comparison.pairs, key=lambda pair: _ENDINGS.index(pair.ending))
         ]
         lines += [
             (
@@ -134,6 +139,14 @@ class StudyVerdict:
             for base, first, second in (self.not_compared if self.complete else ())
         ]
         return lines + ([(f"{said}{line}", self.decided) for line in self._over_bases()] if several else [])
+
+    @property
+    def summary(self) -> str:
+        """How many pairs came to what, where there are many; else nothing."""
+        counts = Counter(pair.ending for comparison in self.bases.values() for pair in comparison.pairs)
+        if counts.total() <= _FEW:
+            return ""
+        return f"Of {counts.total()} pairs: {', '.join(f'{counts[e]} {e}' for e in _ENDINGS if counts[e])}."
 
     def _over_bases(self) -> Iterator[str]:
         """A count, and no interval: a few bases are not a sample of bases."""
@@ -148,7 +161,8 @@ class StudyVerdict:
 
     def describe(self) -> str:
         """All of it as Markdown, the verdicts first."""
-        lines = [*self.lines(), self.next_step, ""] if self.bases else []
+        said = [line for line in (*self.lines(), self.summary, self.next_step) if line]
+        lines = [*said, ""] if self.bases else []
         for base in self.plan.bases:
             if len(self.plan.bases) > 1:
                 lines += [f"### {base}", ""]

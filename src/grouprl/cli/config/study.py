@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.compose import without_hydra
@@ -46,7 +46,10 @@ def split_study(overrides: Sequence[str], *, multirun: bool) -> tuple[StudyConfi
             parsed = OverridesParser.create().parse_override(override)
             if parsed.is_sweep_override():
                 raise UsageError(f"{override}: give one value. What is swept are options of runs.")
-            OmegaConf.update(config, parsed.key_or_group, parsed.value())
+            value = parsed.value()
+            if isinstance(getattr(config, key, None), ListConfig) and not isinstance(value, list):
+                value = [value]
+            OmegaConf.update(config, parsed.key_or_group, value)
         except (HydraException, OmegaConfBaseException) as error:
             raise UsageError(f"{override}: {first_line(error)}") from error
     found: Any = OmegaConf.to_object(config)

@@ -78,6 +78,8 @@ def _curves(runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterat
 
 
 def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
+    if verdict.summary:
+        yield f"<p>{_text(verdict.summary)}</p>"
     for line, decided in verdict.judged_lines():
         yield f'<div class="verdict{" decided" if decided else ""}">{_text(line)}</div>'
     for said in dict.fromkeys(text.scope(comparison) for comparison in verdict.bases.values()):
