@@ -8,16 +8,25 @@ key, value and remedy.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import logging
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 _log = logging.getLogger(__name__)
 _NOT_TEXTS = ("null", "true", "false", "on", "off", "yes", "no", "nan", "inf")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Of a command whose mistakes are answered in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it, and end with status 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
 
 
 def choice(key: str, value: Any, choices: Sequence[str]) -> None:
@@ -45,7 +54,7 @@ def no_such_option(group: str, option: str, choices: Sequence[str]) -> str:
     """What to say of an option that a group does not have."""
     close = difflib.get_close_matches(option, choices, n=1)
     hint = f" Did you mean {group}={close[0]}?" if close else ""
-    return f"{group}={option}: there is no such {group}.{hint}\nChoices: {', '.join(choices)}."
+    return f"{group}={option}: there is no such {group}.{hint} Choices: {', '.join(choices)}."
 
 
 @lru_cache(maxsize=256)

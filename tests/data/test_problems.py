@@ -100,11 +100,11 @@ def test_bad_rows_are_reported_by_line_and_dropped_when_asked(tmp_path, caplog):
     assert len(splits.train) + len(splits.heldout) == 11
     shown = caplog.text
     assert "5 bad rows dropped" in shown
-    assert "1 duplicate rows dropped" in shown
+    assert "1 duplicate row dropped" in shown
     assert "line 5: the problem of line 1" in shown
     kept = jsonl_problems(path, bad_rows="drop", duplicates="keep", heldout_size=1)
     assert len(kept.train) + len(kept.heldout) == 12
-    with pytest.raises(ValueError, match="1 duplicate rows"):
+    with pytest.raises(ValueError, match="1 duplicate row:"):
         jsonl_problems(path, bad_rows="drop", duplicates="refuse")
 
 

@@ -67,12 +67,12 @@ def test_a_study_stops_at_the_look_that_decides_it(train, capfd):
     """Arms that are equal to the bit, and solve something, are identical after two seeds: the third is not run."""
     same = ["-m", "eps_high=0.2,0.3", "max_new_tokens=100", "threads=1", "steps=1", "minibatches=1"]
     assert train(*same, "until=decided", "looks=[2,3]", "study=u") == 2
-    assert "eps_high=0.2 and eps_high=0.3 are same: with one optimizer step" in capfd.readouterr().err
+    assert "eps_high=0.2 and eps_high=0.3 are the same: with one optimizer step" in capfd.readouterr().err
     assert not Path("runs/u").exists()
     code = train(*same, "until=decided", "looks=[2,3]", "study=u", "on_noop=warn")
     text = capfd.readouterr().out
     assert code == 0, text
-    assert "note: eps_high=0.2 and eps_high=0.3 are same: with one optimizer step" in text
+    assert "note: eps_high=0.2 and eps_high=0.3 are the same: with one optimizer step" in text
     assert "after 2 seeds: eps_high=0.2 and eps_high=0.3 are identical on every seed." in text
     assert len(runs("u")) == 4
     assert "4 of 6 runs done" in text

@@ -180,10 +180,10 @@ def test_the_same_arms_are_refused_and_may_go_on_when_asked():
         return check_arms(study, planned(study, others))
 
     arms = ["minibatches=1", "eps_high=0.2,0.28", "seed=0,1"]
-    with pytest.raises(UsageError, match=r"(?s)eps_high=0\.2 and eps_high=0\.28 are same: with one .*on_noop=warn"):
+    with pytest.raises(UsageError, match=r"(?s)eps_high=0\.2 and eps_high=0\.28 are the same: with one .*on_noop=warn"):
         checked(*arms)
     (note,) = checked(*arms, "on_noop=warn")
-    assert note.startswith("note: eps_high=0.2 and eps_high=0.28 are same: ")
+    assert note.startswith("note: eps_high=0.2 and eps_high=0.28 are the same: ")
     (note,) = checked("advantage=rloo,centered", "seed=0,1")
     assert "same up to a constant" in note
     with pytest.raises(UsageError, match="on_noop=x"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.compose import without_hydra
-from grouprl.cli.config.folders import prepare_folder, run_folder
+from grouprl.cli.config.folders import check_writable, prepare_folder, run_folder
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command
 from grouprl.cli.config.study import split_study
@@ -67,19 +66,6 @@ def prepare_run(job: DictConfig, folder: Path) -> None:
     refuse_to_overwrite(folder)
     fetch_policies([job.policy])
     prepare_folder(folder, job)
-
-
-def check_writable(folder: Path) -> None:
-    """Whether a run folder can be made; Hydra makes it with a traceback where that is not possible."""
-    parent = folder.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: the run folder cannot be made ({error.strerror}). Set hydra.run.dir=DIR."
-        ) from error
 
 
 def _resumed(overrides: list[str], folder: str | Path | None) -> Job:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from grouprl.checks import CommandParser
 from grouprl.evaluation.comparison import ComparisonError, compare, describe, is_decided, results_in, verdicts
 from grouprl.files import FileError, finite, write_named
 from grouprl.studies import seeds
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Its exit code: 0 all is decided, 3 something is not, 1 what is there cannot be compared, 2 the command line cannot
     be read.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="compare.py",
         description="Compare arms over paired seeds (a study's folder, or runs), or two evaluations.",
         epilog="Exit status: 0 all is decided, 3 something is not, 1 it cannot be compared, 2 a mistyped command.",

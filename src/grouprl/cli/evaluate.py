@@ -21,6 +21,7 @@ from grouprl.data.exemplars import read_exemplars
 from grouprl.files import Shape, check_shape
 from grouprl.policy.fetch import MODELS, SOURCES, Source
 from grouprl.policy.folder import check_policy_folder
+from grouprl.runtime.checks import check_threads
 from grouprl.sampling.checks import stop_texts
 from grouprl.training import signals
 from grouprl.training.records import CONFIG_FILE, WITHHELD
@@ -121,8 +122,6 @@ def _check(config: DictConfig) -> None:
             raise UsageError(f"{key}={config[key]}: give at least {least}.")
     if not 0 < config.temperature < float("inf"):
         raise UsageError(f"temperature={config.temperature}: give a finite number above 0.")
-    if config.threads is not None and config.threads < 1:
-        raise UsageError(f"threads={config.threads}: give at least 1, or leave it to the model's size.")
     if config.source not in SOURCES:
         raise UsageError(f"source={config.source}: choose one of {', '.join(SOURCES)}.")
     if config.source != "auto" and config.policy not in MODELS:
@@ -137,6 +136,7 @@ def _check(config: DictConfig) -> None:
         benchmark.check(config)
         return
     try:
+        check_threads(config.threads)
         read_exemplars(config.exemplars, "exemplars")
         stop_texts("stop", config.stop)
     except ValueError as error:

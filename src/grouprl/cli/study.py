@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from pathlib import Path
 
+from grouprl.checks import CommandParser
 from grouprl.files import FileError
 from grouprl.studies.exchange.published import publish
 from grouprl.studies.plan import OutcomeError, read_plan
@@ -16,7 +16,7 @@ from grouprl.training.records import RESULT_FILE
 
 def main() -> None:
     """Print the table of a sweep folder or a CSV file."""
-    parser = argparse.ArgumentParser(description="Table of the runs of a sweep.")
+    parser = CommandParser(description="Table of the runs of a sweep.")
     parser.add_argument("source", type=Path, help="folder of run folders, or a results.csv")
     parser.add_argument("--csv", type=Path, help="also write the rows to this file")
     parser.add_argument(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from grouprl.checks import CommandParser
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.comparison import ComparisonError, results_in
 from grouprl.evaluation.published import FEW_SHOT, TOOL_TABLE, recipe_tables
@@ -16,7 +16,7 @@ from grouprl.files import FileError
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables; folders that ``evaluate.py`` wrote add their rows."""
-    parser = argparse.ArgumentParser(description="The recipe's tables: claimed, published and measured.")
+    parser = CommandParser(description="The recipe's tables: claimed, published and measured.")
     parser.add_argument("evaluations", nargs="*", type=Path, help="folders that evaluate.py wrote")
     options = parser.parse_args(arguments)
     measured: dict[str, dict[tuple[str, str], Any]] = {}

@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from grouprl.cli.call import check_writable, prepare_run
+from grouprl.cli.call import prepare_run
 from grouprl.cli.config.compose import register
-from grouprl.cli.config.folders import run_folder
+from grouprl.cli.config.folders import check_writable, run_folder
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of
 from grouprl.cli.config.study import split_study
@@ -70,7 +70,7 @@ def _do(arguments: list[str]) -> int:
     run = hydra.main(version_base="1.3", config_path="pkg://grouprl.conf", config_name="train")(_run_job)
     if multirun and not shows:
         sweep = guarded(lambda: checked_sweep(study, flags, overrides), PROGRAM)
-        guarded(lambda: check_writable(sweep.folders[0]), PROGRAM)
+        guarded(lambda: check_writable(sweep.folders[0], "study=NAME or hydra.sweep.dir=DIR"), PROGRAM)
         guarded(lambda: fetch_policies(job.policy for batch in sweep.batches for job in batch.jobs), PROGRAM)
         return run_sweep(run, guarded(lambda: prepare_study(sweep), PROGRAM), arguments)
     jobs = guarded(lambda: check_command("train", overrides, multirun=multirun), PROGRAM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import os
 import random
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grouprl.checks import CommandParser
 from grouprl.files import FileError, read_json
 from grouprl.studies.plan import PLAN_FILE, OutcomeError, read_plan
 from grouprl.studies.records import Record, records_in
@@ -31,7 +31,7 @@ HOLDS, FAILS = 0, 1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``verify.py``. Exit code: 0 all is as recorded, 1 something is not, 2 nothing to verify."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="verify.py",
         description="Rerun drawn runs of a study, bit for bit.",
         epilog="Exit status: 0 all is as recorded, 1 something is not, 2 there is nothing to verify.",

@@ -15,7 +15,6 @@ number, and none otherwise. `Overlap.same_numbers` tells it from a twin.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import re
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grouprl.answers.text import nfkc
+from grouprl.checks import CommandParser
 from grouprl.files import read_jsonl, write_named
 
 GRAM = 13
@@ -269,7 +269,7 @@ def _run_names(flat: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code: 0 without overlaps, 1 with some, 2 where the files cannot be compared."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m grouprl.data.contamination",
         description="Find test problems among training problems: equal ones, and by 13-gram and common subsequence.",
         epilog="Exit code: 0 no overlap, 1 overlap, 2 nothing was compared.",

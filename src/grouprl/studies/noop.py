@@ -54,7 +54,7 @@ class NoOp:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.second} are {self.how}: {self.why}"
+        return f"{self.first} and {self.second} are the {self.how}: {self.why}"
 
 
 def no_ops(arms: Mapping[str, Mapping[str, Any]]) -> list[NoOp]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +48,27 @@ def pinned(job: DictConfig) -> list[str]:
         return []
     value = _resolved(job, "hydra.sweep.dir").replace("'", r"\'")
     return [f"hydra.sweep.dir='{value}'"]
+
+
+def check_writable(folder: Path, remedy: str = "hydra.run.dir=DIR") -> None:
+    """Whether a run's folder can be made; Hydra makes it with a traceback where that is not possible.
+
+    Args:
+        folder: The run's.
+        remedy: The option that names another one.
+
+    Raises:
+        UsageError: It cannot, or something else has its name.
+    """
+    parent = folder.parent
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder}: the run folder cannot be made ({error.strerror}). Set {remedy}.") from error
 
 
 def prepare_folder(folder: Path, job: DictConfig) -> None:

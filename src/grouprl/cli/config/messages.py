@@ -13,7 +13,7 @@ from grouprl.checks import no_such_option
 from grouprl.cli.config.compose import compose_job, options_of
 from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
 
-_ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
+ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
 _ADDED = {
     "data.options": "data.options.min_numbers=3",
     "policy.chat_template_kwargs": "policy.chat_template_kwargs.enable_thinking=false",
@@ -75,7 +75,7 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str | None:
 
 
 def _no_mapping(written: str, key: str) -> str:
-    example = f"Its entries are added one by one, as in +{_ADDED[key]}." if key in _ADDED else _ONE_BY_ONE
+    example = f"Its entries are added one by one, as in +{_ADDED[key]}." if key in _ADDED else ONE_BY_ONE
     return f"{written}: this value cannot be used for {key}. {example}"
 
 
@@ -102,11 +102,10 @@ def unknown_key(config_name: str, key: str, written: str, known: Iterable[str], 
     if name not in known and (near := difflib.get_close_matches(name, axes, n=1)):
         return f"{written}: unknown option '{key}'. Did you mean {axes[near[0]]}=OPTION?"
     close = difflib.get_close_matches(name, known, n=1)
-    full = [f"{parent}.{k}" if parent else k for k in known]
     hint = f" Did you mean '{f'{parent}.' if parent else ''}{close[0]}'?" if close else ""
-    script = f"python {config_name}.py --help"
+    there = f" Options here: {', '.join(f'{parent}.{k}' for k in known) or 'none'}." if parent and not close else ""
     unknown = key if above is None else f"{above}.{key}".lstrip(".")
-    return f"{written}: unknown option '{unknown}'.{hint}\nOptions here: {', '.join(full) or 'none'}.\nSee {script}."
+    return f"{written}: unknown option '{unknown}'.{hint}{there} See python {config_name}.py --help."
 
 
 def _no_such_axis(key: str, written: str) -> str:
@@ -117,7 +116,7 @@ def _no_such_axis(key: str, written: str) -> str:
         )
     close = difflib.get_close_matches(key, GROUPS, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{written}: there is no group '{key}'.{hint}\nGroups: {', '.join(GROUPS)}."
+    return f"{written}: there is no group '{key}'.{hint} Groups: {', '.join(GROUPS)}."
 
 
 def _keys_beside(config_name: str, key: str, overrides: Sequence[str]) -> tuple[str, list[str]]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grouprl.cli.config.compose import compose_job, options_of, without_hydra
-from grouprl.cli.config.messages import UsageError, explain, first_line, unknown_key
+from grouprl.cli.config.messages import ONE_BY_ONE, UsageError, explain, first_line, unknown_key
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
 from grouprl.cli.config.sizes import notes_on_size
 from grouprl.cli.config.values import check_components, check_values, takes
@@ -76,7 +76,7 @@ def check_command(
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise UsageError(
-            f"cannot read the command line: {first_line(error)}\n"
+            f"cannot read the command line: {first_line(error)}. "
             "Write options as key=value, and quote what holds spaces."
         ) from error
     for override in parsed:
@@ -125,6 +125,12 @@ def _refuse_spelling(override: Override, *, multirun: bool) -> None:
         raise UsageError(f"{line}: an option has a value, and is not taken away. Write {key}=VALUE.")
     if key == "resume" and value in ("", "''", '""'):
         raise UsageError("resume=: it names no run (is a variable empty?). Give resume=RUN_FOLDER, or leave it out.")
+    if key == "study" and value in ("", "''", '""'):
+        raise UsageError("study=: it is empty. Give the study a name, or leave it out.")
+    if key == "study" and (value.startswith("/") or ".." in value.strip("'\"").split("/")):
+        raise UsageError(f"{line}: a study's name, under which it lies in runs/. Elsewhere: hydra.sweep.dir=DIR.")
+    if value == "{}":
+        raise UsageError(f"{line}: it changes nothing. {ONE_BY_ONE}")
     if "${oc.env" in line:
         raise UsageError(
             f"{key}: values of the environment are not taken, as they would be written down "
@@ -135,11 +141,11 @@ def _refuse_spelling(override: Override, *, multirun: bool) -> None:
         raise UsageError(f"{key}={value}: several values need a sweep. Add -m to run one job each{a_list}.")
     if group in GROUPS and "/" in group and key != group:
         raise UsageError(
-            f"{line}: an axis is written with a slash: {group}=OPTION.\nChoices: {', '.join(options_of(group))}."
+            f"{line}: an axis is written with a slash: {group}=OPTION. Choices: {', '.join(options_of(group))}."
         )
     if group in GROUPS and (override.is_delete() or override.is_add() or value in ("null", "")):
         raise UsageError(
-            f"{line}: a run has one {group}, which is chosen and not added, removed or empty: {group}=OPTION.\n"
+            f"{line}: a run has one {group}, which is chosen and not added, removed or empty: {group}=OPTION. "
             f"Choices: {', '.join(options_of(group))}."
         )
 

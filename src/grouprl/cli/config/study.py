@@ -103,7 +103,7 @@ def check_arms(study: StudyConfig, plan: StudyPlan) -> list[str]:
             if pair.how == "same" and study.on_noop == REFUSE:
                 where = "" if len(plan.bases) == 1 else f"on {name} "
                 raise UsageError(
-                    f"{where}{pair}.\nLeave one of them out, or go on with on_noop={WARN}: their runs have equal bits."
+                    f"{where}{pair}. Leave one of them out, or go on with on_noop={WARN}: their runs have equal bits."
                 )
             said.setdefault(f"note: {pair}", []).append(name)
     every = len(plan.bases)
@@ -145,7 +145,7 @@ def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
     common = [override for override in common if not override.startswith("hydra")]
     tuning = _tuning(study, swept, common)
     try:
-        return plan_of(
+        plan = plan_of(
             swept,
             [override for override in common if tuning is None or override.partition("=")[0] != tuning.option],
             arm_keys=study.arms,
@@ -159,6 +159,9 @@ def planned(study: StudyConfig, overrides: Sequence[str]) -> StudyPlan:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if study.until and len(plan.arms) < 2:
+        raise UsageError(f"until={DECIDED}: there is one arm, and nothing to decide. Sweep some: advantage=rank,zscore")
+    return plan
 
 
 def _tuning(study: StudyConfig, swept: dict[str, list[str]], common: list[str]) -> Tuning | None:

@@ -28,7 +28,7 @@ from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, with_s
 from grouprl.policy.fetch import SOURCES
 from grouprl.policy.folder import check_policy_folder, model_context
 from grouprl.rewards.checks import ON_UNSCORABLE
-from grouprl.runtime.checks import ON_OUT_OF_MEMORY, halve_on_one_device
+from grouprl.runtime.checks import ON_OUT_OF_MEMORY, check_threads, halve_on_one_device
 from grouprl.sampling.checks import vllm_installed
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
@@ -104,8 +104,7 @@ def _check_numbers(config: DictConfig) -> None:
     for key in ("lr", "temperature", "max_grad_norm", "eps_low", "eps_high", "target_kl", "mismatch_tolerance"):
         if config[key] is not None and not config[key] > 0:
             raise UsageError(f"{key}={config[key]}: give a number above 0.")
-    if config.threads is not None and config.threads < 1:
-        raise UsageError(f"threads={config.threads}: give at least 1, or leave it to the model's size.")
+    check_threads(config.threads)
     choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
     choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
     halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
@@ -342,6 +341,6 @@ def _check_contamination(config: DictConfig) -> None:
     if benchmarks and not set(benchmarks) & with_same_problems(config.overlap.allow):
         raise UsageError(
             f"data.name={name} data.split={split}: these are test problems of "
-            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there.\n"
+            f"{' and '.join(benchmarks)}; a policy trained on them cannot be measured there. "
             f"Train on a training split, or add overlap.allow=[{benchmarks[0]}] to go on all the same."
         )

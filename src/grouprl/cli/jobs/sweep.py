@@ -75,7 +75,13 @@ def checked_sweep(study: StudyConfig, flags: Sequence[str], overrides: Sequence[
     """
     jobs = check_command("train", overrides, multirun=True)  # what cannot be read is said here
     _refuse_many_devices(jobs)
-    mine = [*overrides, *launcher(study, overrides), *one_precision(jobs)]
+    mine = [*overrides, *launcher(study, overrides)]
+    sweep = _planned(study, flags, mine)  # which says what is wrong before torch is imported
+    precision = one_precision(jobs)
+    return _planned(study, flags, [*mine, *precision]) if precision else sweep
+
+
+def _planned(study: StudyConfig, flags: Sequence[str], mine: list[str]) -> Sweep:
     plan = planned(study, mine)
     notes = check_arms(study, plan) if plan.compares else []
     batches = tuning_batches(plan, mine) or batches_of(plan, mine)
