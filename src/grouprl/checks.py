@@ -88,6 +88,10 @@ def refusal(what: str, changed: Collection[str], accepted: Collection[str], reme
 def _in_a_list(name: str) -> str:
     """A text as an item of a list in Hydra's grammar."""
     plain = re.fullmatch(r"[A-Za-z_][\w.\-/]*", name, re.ASCII) and name.lower() not in _NOT_TEXTS
-    # Hydra reads a backslash as itself but before a quotation mark, where it is doubled.
-    escaped = '\\"'.join(part + part[len(part.rstrip("\\")) :] for part in name.split('"'))
-    return name if plain else f'"{escaped}"'
+    return name if plain else quoted(name)
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's grammar, which reads a backslash as itself but before a quotation mark, where it is doubled."""
+    escaped = '\\"'.join(part + part[len(part.rstrip("\\")) :] for part in text.split('"'))
+    return f'"{escaped}"'

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.folders import check_writable, prepare_folder, run_folder
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.preflight import check_command
+from grouprl.cli.config.preflight import check_command, readable
 from grouprl.cli.config.study import split_study
 from grouprl.cli.environment import fetch_policies, prepare
 from grouprl.cli.jobs.job import Job, execute, refuse_to_overwrite
@@ -46,7 +46,7 @@ def train(overrides: Sequence[str] = (), *, folder: str | Path | None = None) ->
     given = [overrides] if isinstance(overrides, str) else list(overrides)
     if not all(isinstance(override, str) for override in given):
         raise UsageError(f"overrides={given}: give texts, such as ['steps=20'].")
-    _, given = split_study(given, multirun=False)
+    given = [readable(override) for override in split_study(given, multirun=False)[1]]
     prepare()
     with signals.listening():
         job = _resumed(given, folder) if is_resume(given) else _new(given, folder)

@@ -13,7 +13,7 @@ from grouprl.cli import benchmark
 from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.cli.config.preflight import check_command, guarded, overrides_of, readable
 from grouprl.cli.config.saved import read_values
 from grouprl.cli.environment import fetched_policy, prepare
 from grouprl.cli.streams import lasting_streams
@@ -80,7 +80,7 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
         elif key in ("policy", "benchmark"):  # to Hydra names of groups, of which there can be but one option
             swept[key] = [value] if value.startswith("[") or not multirun else value.split(",")
         else:
-            others.append(override)
+            others.append(readable(override))
     jobs = check_command("evaluate", others, multirun=multirun)
     configs = []
     for job, chosen in itertools.product(jobs, itertools.product(*swept.values())):

@@ -15,7 +15,7 @@ from grouprl.cli.call import prepare_run
 from grouprl.cli.config.compose import register
 from grouprl.cli.config.folders import check_writable, run_folder
 from grouprl.cli.config.help import help_text
-from grouprl.cli.config.preflight import check_command, guarded, overrides_of
+from grouprl.cli.config.preflight import check_command, guarded, overrides_of, readable
 from grouprl.cli.config.study import split_study
 from grouprl.cli.environment import fetch_policies, prepare
 from grouprl.cli.jobs.job import Job, execute, is_first_process
@@ -51,6 +51,7 @@ def _do(arguments: list[str]) -> int:
     multirun = bool({"-m", "--multirun"} & set(arguments))
     given = guarded(lambda: overrides_of(arguments), PROGRAM)
     study, overrides = guarded(lambda: split_study(given, multirun=multirun), PROGRAM)
+    overrides = [readable(override) for override in overrides]
     prepare()
     shows = bool({"--cfg", "-c"} & set(arguments))
     if multirun and shows:

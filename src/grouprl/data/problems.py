@@ -6,15 +6,14 @@ broken line is an error that names the file, the line and what to do.
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grouprl.data import checks, words
 from grouprl.data.rows import AnswerFormat, BadRows, Duplicates, Problem, RowCheck, chosen_rows
-from grouprl.data.tables import read_rows
+from grouprl.data.tables import dataset_rows, read_rows
 from grouprl.data.tiny import task
 
 
@@ -215,15 +214,12 @@ def hub_problems(
     Raises:
         ValueError: As for `jsonl_problems`.
     """
-    import datasets
-
-    def load(which: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        parts = (datasets.load_dataset(name, config, split=which) for config in configs or (None,))
-        yield from enumerate(itertools.chain.from_iterable(parts), start=1)
 
     def read(which: str) -> list[Problem]:
         check = RowCheck(f"{name} [{which}]", columns, answer_format, bad_rows, duplicates)
-        return check.problems(chosen_rows(load(which), columns, levels, types, check.source, check.bad))
+        return check.problems(
+            chosen_rows(dataset_rows(name, configs, which), columns, levels, types, check.source, check.bad)
+        )
 
     rows, heldout = read(split), read(heldout_split) if heldout_split else None
     return _split(rows, heldout, heldout_size, limit, seed)

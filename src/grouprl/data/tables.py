@@ -1,14 +1,16 @@
-"""Rows of a file of problems, whatever it is: JSONL, a JSON list, CSV, TSV or Parquet, by the end of its name."""
+"""Rows of a file of problems (JSONL, a JSON list, CSV, TSV or Parquet, by the end of its name) or of a dataset."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from grouprl import hub
 from grouprl.files import LONGEST_LINE, Row, json_object, open_regular, read_jsonl
 
 OnError = Callable[[int, str], None]
@@ -39,6 +41,34 @@ def read_rows(path: str | Path, on_error: OnError | None = None) -> Iterator[tup
         on_error(number, reason)
 
     yield from reader(Path(path), bad)
+
+
+def dataset_rows(name: str, configs: Sequence[str] | None, split: str) -> Iterator[tuple[int, Row]]:
+    """Numbers, from 1, and rows of a split of a dataset.
+
+    Args:
+        name: Hub id, or a local folder of data files.
+        configs: Its configurations, one after the other; None: the only one.
+        split: Which split.
+
+    Raises:
+        ValueError: The hub does not have it, or does not answer; that is known within a few seconds.
+    """
+    import datasets
+
+    is_local = Path(name).exists()
+    if not is_local:
+        hub.answers()
+    try:
+        parts = [datasets.load_dataset(name, config, split=split) for config in configs or (None,)]
+    except OSError as error:
+        if is_local:
+            raise
+        raise ValueError(
+            f"{name} [{split}]: it could not be had from the Hugging Face hub ({hub.reason(error)}). A folder of its "
+            "files can be read in its place."
+        ) from None
+    yield from enumerate(itertools.chain.from_iterable(parts), start=1)
 
 
 def _csv_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:

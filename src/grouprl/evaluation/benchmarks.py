@@ -16,6 +16,7 @@ from grouprl.answers.grading import AnswerKind
 from grouprl.checks import no_such_option
 from grouprl.data import messages
 from grouprl.data.rows import AnswerFormat, gold_answer, problem_text, texts_of
+from grouprl.data.tables import dataset_rows
 from grouprl.data.tiny import task
 from grouprl.files import read_jsonl
 
@@ -122,10 +123,7 @@ class Benchmark:
 
     def hub_rows(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Numbers, from 1, and rows of a split of the data set."""
-        import datasets
-
-        parts = (datasets.load_dataset(self.dataset, config, split=split) for config in self.configs or (None,))
-        yield from enumerate(itertools.chain.from_iterable(parts), start=1)
+        yield from dataset_rows(str(self.dataset), self.configs, split)
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from grouprl import hub
 from grouprl.data.templates import with_arguments
 from grouprl.policy.adapters import LoraAdapter
 from grouprl.policy.fetch import MODELS, Source, fetch
@@ -86,13 +87,15 @@ def load_policy(
 
 def _tokenizer(path: str, folder: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     what = f"policy.path={path}"
+    if not Path(folder).is_dir():
+        hub.answers()
     try:
         with explained(f"{what}: its tokenizer") if Path(folder).is_dir() else contextlib.nullcontext():
             return AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
     except OSError as error:
         raise ValueError(
             f"{what}: no folder here has that name, and it could not be had from the Hugging Face hub "
-            f"({str(error).strip().splitlines()[0][:200]})."
+            f"({hub.reason(error)})."
         ) from None
     except ValueError as error:
         raise ValueError(fault_of_tokenizer(path, Path(folder)) or str(error)) from None

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grouprl.checks import quoted
 from grouprl.cli.config.compose import compose_job, options_of, without_hydra
 from grouprl.cli.config.messages import ONE_BY_ONE, UsageError, explain, first_line, unknown_key
 from grouprl.cli.config.schema import GROUPS, READ_BY_COMPONENTS
@@ -63,6 +64,27 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     if unknown_flags:
         raise UsageError(f"{unknown_flags[0]}: there is no such flag. Options are written key=value; see --help.")
     return others
+
+
+def readable(override: str) -> str:
+    """An override whose value Hydra's grammar cannot read is a text in quotation marks: ``policy.path=~/a (1)``.
+
+    Of several values between commas each is one; lists and mappings are left as they are.
+    """
+    key, _, value = override.partition("=")
+    if not key or override.startswith("-") or value.startswith(("[", "{")) or _reads(override):
+        return override
+    texts = [text if _reads(f"{key}={text}") else quoted(text) for text in value.split(",")]
+    found = f"{key}={','.join(texts)}"
+    return found if all(value.split(",")) and _reads(found) else override
+
+
+def _reads(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
 
 
 def check_command(
