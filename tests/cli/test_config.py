@@ -8,12 +8,13 @@ from importlib.resources import files
 import pytest
 from helpers.models import bpe_tokenizer, random_model
 from helpers.runs import prints
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from grouprl import checks
 from grouprl.cli.config.compose import compose_job, options_of, run_name
 from grouprl.cli.config.identity import identity, resume_hash
 from grouprl.cli.config.messages import UsageError
-from grouprl.cli.config.preflight import check_command, check_job
+from grouprl.cli.config.preflight import check_command, check_job, readable
 from grouprl.cli.config.schema import GROUPS
 from grouprl.cli.train import main
 
@@ -277,6 +278,31 @@ def test_an_option_that_no_component_reads_is_refused(unread):
     with pytest.raises(UsageError, match=f"{unread}: no component of this run reads {key}"):
         check_job("train", [given, unread])
     check_job("train", [unread])
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("policy.path=~/m", ["~/m"]),
+        ("policy.path=~/a,b,~/c (1)", ["~/a", "b", "~/c (1)"]),
+        ("resume=it's (1)", ["it's (1)"]),
+        ('data.path=a"b.jsonl', ['a"b.jsonl']),
+        ("data.path=C:\\a~\\", ["C:\\a~\\"]),
+        ('prompt.system=Say: "yes" (or no) {a}', ['Say: "yes" (or no) {a}']),
+        ("steps=3)", ["3)"]),
+    ],
+)
+def test_values_that_the_grammar_cannot_read_are_texts(typed, values):
+    read = OverridesParser.create().parse_override(readable(typed))
+    found = list(read.sweep_iterator()) if read.is_sweep_override() else [read.value()]
+    assert [getattr(value, "text", value) for value in found] == values
+
+
+@pytest.mark.parametrize(
+    "typed", ["lr=1e-3", "lr=1e-3,2e-3", "looks=[6,8", "=5", "rank", "-x", "advantage=rank,", "a='b c'"]
+)
+def test_other_overrides_stay_as_they_were_typed(typed):
+    assert readable(typed) == typed
 
 
 def test_sweeps_check_every_job_first():

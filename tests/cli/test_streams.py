@@ -1,11 +1,13 @@
-"""A run does not end because nobody reads of it any more."""
+"""A run does not end because nobody reads of it any more, nor a command in a traceback because somebody stopped it."""
 
 import os
 import subprocess
 import sys
 
+import pytest
 from helpers.paths import ROOT
 
+from grouprl.cli import commands
 from grouprl.cli.streams import lasting_streams
 
 WRITES = """
@@ -38,3 +40,16 @@ def test_streams_are_put_back(capsys):
         print("said")
     assert sys.stdout is before
     assert capsys.readouterr().out == "said\n"
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "verify"])
+def test_an_interrupt_while_a_command_is_imported_is_one_line(name, monkeypatch, capsys):
+    def interrupted(module):
+        assert module == f"grouprl.cli.{name}"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.importlib, "import_module", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        getattr(commands, name)()
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == f"{name}.py: stopped. Give the command again.\n"
