@@ -51,7 +51,8 @@ def run_training(
 ) -> RunReport:
     """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
 
-    A signal ends the run after the iteration under way: the policy is saved all the same. With ``resume_from``, a
+    A signal ends the run after the iteration under way, or in the midst of the evaluation before or after training: the
+    policy is saved all the same. With ``resume_from``, a
     checkpoint, the run goes on after it as if it had not been interrupted.
     """
     started = time.perf_counter()
@@ -62,7 +63,7 @@ def run_training(
                 keep_metrics(folder / METRICS_FILE, -1)
                 keep_evaluations(folder, -1)
             if len(data.heldout_prompts) and stop.signal is None:
-                trainer.validate(module, datamodule=data, verbose=False)
+                stop.validate(trainer, module, data)
         stop.agree(trainer)
         if resume_from is not None and _is_complete(resume_from, module):
             _load_complete(resume_from, module, folder)
@@ -75,7 +76,7 @@ def run_training(
                 f"Training ended after {module.iteration} of {module.steps} iterations. Please report it."
             )
         if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
-            trainer.validate(module, datamodule=data, verbose=False)
+            stop.validate(trainer, module, data)
         policy_folder = folder / "policy"
         if trainer.is_global_zero:
             module.policy.save(policy_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,8 +16,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from grouprl.module import GroupRLModule
+from grouprl.progress import watched
 from grouprl.runtime.ranks import gathered
 from grouprl.training import signals
+
+
+class _Left(Exception):
+    """An evaluation was left where it was."""
 
 
 class GracefulStop(Callback):
@@ -34,6 +40,8 @@ class GracefulStop(Callback):
         """Whether this iteration is the last."""
         self.on_giving_up: Callable[[], None] = lambda: None
         """Called before the process ends because the grace is over."""
+        self._leaves, self._ends = False, "iteration"
+        """Whether what goes on is left where it is, or else what is finished first."""
 
     @property
     def exit_code(self) -> int:
@@ -46,6 +54,21 @@ class GracefulStop(Callback):
         with signals.handled(self._handle):
             yield
 
+    def validate(self, trainer: L.Trainer, module: GroupRLModule, data: L.LightningDataModule) -> None:
+        """Evaluate before or after training; a signal leaves the evaluation, which is made anew when the run goes on.
+
+        Several ranks finish it: each is signalled at another place.
+        """
+
+        def leave(_work: str, _tokens: int) -> None:
+            if self.signal is not None:
+                raise _Left
+
+        self._leaves = trainer.world_size == 1
+        with contextlib.suppress(_Left), watched(leave) if self._leaves else contextlib.nullcontext():
+            trainer.validate(module, datamodule=data, verbose=False)
+        self._leaves, self._ends = False, "iteration"
+
     def _handle(self, number: int, _frame: Any) -> None:
         signals.note(number)
         if self.signal is not None:
@@ -55,7 +78,8 @@ class GracefulStop(Callback):
             self._leave("stopping at once; the checkpoint before stands")
         self.signal = number
         limit = f" or {self.grace_s:g} s" if self.grace_s else ""
-        print(f"\nstopping after this iteration{limit} (once more to stop at once)", file=sys.stderr, flush=True)
+        when = "leaving the evaluation" if self._leaves else f"stopping after this {self._ends}{limit}"
+        print(f"\n{when} (once more to stop at once)", file=sys.stderr, flush=True)
         if self.grace_s:
             timer = threading.Timer(self.grace_s, self._give_up)
             timer.daemon = True
@@ -84,6 +108,7 @@ class GracefulStop(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._listen_again()
+        self._ends = "evaluation"
 
     def _listen_again(self) -> None:
         # Lightning puts a SIGTERM handler of its own in place.
@@ -95,6 +120,7 @@ class GracefulStop(Callback):
         self._decide(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._ends = "iteration"
         self._decide(trainer, module)
 
     def _decide(self, trainer: L.Trainer, module: L.LightningModule) -> None:
