@@ -163,7 +163,7 @@ class GroupRLModule(L.LightningModule):
             rate = self.step_schedule()
         self.iteration += 1
         self.last_rollouts = (groups.prompts, groups.rollouts, groups.rewards, groups.advantages)
-        metrics = describe_groups(groups) | describe_epochs(epochs) | mismatch.metrics()
+        metrics = describe_groups(groups, self.mask_truncated) | describe_epochs(epochs) | mismatch.metrics()
         metrics |= self.memory.metrics() | peak_memory() | clock.metrics(groups, len(epochs)) | {"lr": Agreed(rate)}
         self.last_metrics = log_metrics(self.trainer, metrics, step=self.iteration)
         self.last_ratio_counts = Meter.sum_of(epochs).ratio_counts

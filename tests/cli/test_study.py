@@ -59,6 +59,11 @@ def test_what_cannot_be_is_said(overrides, wanted):
     assert wanted in str(refused.value)
 
 
+def test_one_arm_has_nothing_to_decide():
+    with pytest.raises(UsageError, match="until=decided: there is one arm, and nothing to decide"):
+        plan("until=decided", "lr=1e-3")
+
+
 def test_without_a_sweep_there_is_no_study():
     with pytest.raises(UsageError, match=r"jobs=2: it is an option of a study\. Add -m"):
         split_study(["jobs=2"], multirun=False)

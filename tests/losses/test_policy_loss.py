@@ -11,7 +11,7 @@ from grouprl.losses.aggregations import BatchTokenMean, ConstantLength, GroupTok
 from grouprl.losses.gates import CispoGate, ClipGate, NoGate, SapoGate
 from grouprl.losses.kl import K1, K2, K3
 from grouprl.losses.policy_loss import PolicyLoss
-from grouprl.losses.ratios import GeometricRatio, SequenceRatio
+from grouprl.losses.ratios import GeometricRatio, SequenceRatio, TokenRatio
 
 COUNTS = MinibatchCounts(groups=2, sequences=4, tokens=10)
 
@@ -83,6 +83,29 @@ def test_clip_sides_and_their_gradients():
     assert float(outputs.token_sums["clip_fraction/high"]) == 1
     assert float(outputs.token_sums["clip_fraction/low"]) == 1
     assert int(outputs.tokens) == 4
+
+
+def test_a_ratio_beyond_float32_is_clipped_without_a_nan():
+    """At log-ratios above 88 the exponential is infinite, and 0 times it is not a number."""
+    new = torch.tensor([[3.0], [90.0], [90.0], [1e30]], requires_grad=True)
+    batch = LossInputs(
+        old_logprobs=torch.zeros(4, 1),
+        advantages=torch.tensor([1.0, 1.0, -1.0, 1.0]),
+        mask=torch.ones(4, 1, dtype=torch.bool),
+        token_weights=torch.ones(4),
+        ref_logprobs=torch.zeros(4, 1),
+    )
+    outputs = PolicyLoss(ClipGate(0.2, 0.28))(new, batch)
+    outputs.loss.backward()
+    assert outputs.loss.isfinite()
+    assert new.grad[[0, 1, 3]].tolist() == [[0.0], [0.0], [0.0]]
+    assert new.grad[2] == pytest.approx(math.exp(80.0), rel=1e-5)  # which the guard of the step sees
+    for level in (SequenceRatio(), TokenRatio()):
+        assert level(torch.tensor([[100.0]]), torch.ones(1, 1), torch.ones(1, 1)).isfinite().all()
+    for kl in (K2(0.1), K3(0.1)):
+        moved = torch.full((4, 1), -100.0, requires_grad=True)
+        kl.penalty(moved, replace(batch, old_logprobs=torch.full((4, 1), -200.0))).sum().backward()
+        assert moved.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

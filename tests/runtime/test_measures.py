@@ -77,9 +77,10 @@ def on_rank(rows, rollouts, rewards, advantages):
     return replace(rollouts, **tensors, tool_calls=calls), mine, advantages[rows]
 
 
-def described(rollouts, rewards, advantages):
+def described(rollouts, rewards, advantages, **options):
     prompts = prompts_of(*[[1]] * len(advantages))
-    return describe_groups(Groups(prompts, rollouts, rewards, advantages, tokens=int(rollouts.lengths.sum())))
+    groups = Groups(prompts, rollouts, rewards, advantages, tokens=int(rollouts.lengths.sum()))
+    return describe_groups(groups, **options)
 
 
 @pytest.mark.parametrize("cut", [[[0, 1], [2, 3, 4]], [[0, 3], [1], [2, 4]], [[1], [0, 2, 3, 4]]])
@@ -114,6 +115,17 @@ def test_a_rank_on_which_nothing_was_scored_has_no_say_in_means_of_scores():
     for name in ("reward", "reward/std", "reward/correct", "reward/style/std", "groups/ties"):
         assert over_ranks([empty[name], measured[name]]) == pytest.approx(measured[name].value), name
     assert over_ranks([empty["reward/dropped"], measured["reward/dropped"]]) == pytest.approx((1 + 3 / 20) / 2)
+
+
+def test_groups_whose_samples_are_all_masked_are_without_a_signal():
+    rollouts, rewards, advantages = iteration()
+    assert (advantages == 0).all(-1).tolist() == [False, True, False, False, False]
+    cut = torch.zeros_like(rollouts.truncated)
+    cut[[0, 3]] = cut[2, :2] = True
+    masked = replace(rollouts, truncated=cut)
+    name = "groups/without_signal"
+    assert described(masked, rewards, advantages)[name].value == pytest.approx(1 / 5)
+    assert described(masked, rewards, advantages, mask_truncated=True)[name].value == pytest.approx(3 / 5)
 
 
 def clock(sampling, scoring, training, tokens):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from grouprl.batch import LossInputs, PerToken
 from grouprl.losses import checks
+from grouprl.losses.ratios import bounded_exp
 
 
 class KLPenalty(Protocol):
@@ -69,7 +70,7 @@ class K2:
         return advantages
 
     def penalty(self, logprobs: PerToken, inputs: LossInputs) -> PerToken:
-        ratio = _where_trained(logprobs - inputs.old_logprobs, inputs).exp().detach()
+        ratio = bounded_exp(_where_trained(logprobs - inputs.old_logprobs, inputs)).detach()
         return self.beta * ratio * 0.5 * _where_trained(logprobs - _reference(inputs), inputs).square()
 
 
@@ -91,7 +92,7 @@ class K3:
 
     def penalty(self, logprobs: PerToken, inputs: LossInputs) -> PerToken:
         difference = _where_trained(_reference(inputs) - logprobs, inputs)
-        return self.beta * (difference.exp() - difference - 1)
+        return self.beta * (bounded_exp(difference) - difference - 1)
 
 
 def _where_trained(difference: PerToken, inputs: LossInputs) -> PerToken:

@@ -12,6 +12,12 @@ from torch import Tensor
 from grouprl.batch import PerToken
 from grouprl.losses import checks
 
+LARGEST = 80.0
+"""Of a log-ratio in nats: its exponential and sums of many such are finite in float32."""
+
+_FINITE = 1e4
+"""Numbers up to which `LARGEST` is found by subtraction."""
+
 
 class RatioLevel(Protocol):
     """Importance ratio of each token.
@@ -29,7 +35,7 @@ class TokenRatio:
     """Each token its own ratio, ``exp(logp_t - old_logp_t)`` (PPO, arXiv 1707.06347)."""
 
     def __call__(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> PerToken:
-        return log_ratio.exp()
+        return bounded_exp(log_ratio)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class SequenceRatio:
     """
 
     def __call__(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> PerToken:
-        return _sequence_mean(log_ratio, mask).exp().expand_as(log_ratio)
+        return bounded_exp(_sequence_mean(log_ratio, mask)).expand_as(log_ratio)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,15 @@ class GeometricRatio:
             "ratio/clipped_low": (log_ratio < -self.clip) & (advantages < 0),
             "ratio/clipped_high": (log_ratio > self.clip) & (advantages > 0),
         }
+
+
+def bounded_exp(x: Tensor) -> Tensor:
+    """``exp(x)``, and above `LARGEST` its value and slope there.
+
+    Where it would be infinite, its gradient is NaN wherever a clip, whose own is 0, has it multiplied.
+    """
+    x = x.clamp(max=_FINITE)
+    return (x - (x - LARGEST).clamp(min=0).detach()).exp()
 
 
 def _sequence_mean(values: PerToken, mask: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def log_metrics(trainer: L.Trainer, metrics: Mapping[str, Measure], *, step: int
 
 
 @torch.no_grad()
-def describe_groups(groups: Groups) -> dict[str, Measure]:
+def describe_groups(groups: Groups, mask_truncated: bool = False) -> dict[str, Measure]:
     """What an iteration's groups look like: rewards and their parts, ties, lengths in tokens, entropy in nats a token.
 
     ``groups/...``: shares of groups or pairs (``share_three_levels``: three values of the intermediate results or
@@ -194,18 +194,23 @@ def describe_groups(groups: Groups) -> dict[str, Measure]:
     ``tokens/sampled``: completion tokens, those of groups that were given up included; ``advantage/cosine_...``: with
     other estimators; ``reward/dropped``: share of samples without a reward; ``tools/...``: calls and tokens a
     completion, shares of calls.
+
+    Args:
+        groups: The groups.
+        mask_truncated: Whether truncated completions are not trained on, and so bring no signal.
     """
     rollouts, rewards, advantages = groups.rollouts, groups.rewards, groups.advantages
     valid, lengths = rewards.valid, rollouts.lengths.float()
     tokens = float(rollouts.drawn.sum())
     levels = [len(row[ok].unique()) for row, ok in zip(rewards.values, valid, strict=True)]
+    silent = (advantages == 0) | (rollouts.truncated if mask_truncated else False)
     same_lengths = (rollouts.lengths == rollouts.lengths[:, :1]).all(-1).float()
     metrics: dict[str, Measure] = {
         "reward": Mean.of(rewards.values[valid]),
         "reward/std": Deviation.of(rewards.values[valid]),
         "reward/dropped": Mean.of((~valid).float()),
         "groups/ties": _tie_fraction(rewards),
-        "groups/without_signal": Mean.of((advantages == 0).all(-1).float()),
+        "groups/without_signal": Mean.of(silent.all(-1).float()),
         "groups/replaced": Mean(groups.replaced / len(valid), len(valid)),
         "groups/resampled": Mean(groups.resampled / len(valid), len(valid)),
         "tokens/sampled": Total(float(groups.tokens)),
