@@ -18,6 +18,7 @@ from grouprl.cli import compare
 from grouprl.statistics.crossed import VarianceSplit
 from grouprl.statistics.seeds import paired_t, sd_interval, seeds_needed, smallest_visible
 from grouprl.studies.outcomes import arms_of, read_outcome
+from grouprl.studies.pairs import signed
 from grouprl.studies.plan import OutcomeError
 from grouprl.studies.seeds import compare_arms
 
@@ -163,7 +164,7 @@ def test_scores_that_tie_on_every_seed_decide_nothing_unless_the_completions_do(
         make_run(Path(f"s/zscore-{seed}"), advantage="zscore", seed=seed, chances=1 - halves)
         code, text = prints(compare.main, capsys)("s")
         assert (code, "are equivalent within" in text) == (3, False)
-    assert "every seed differs by +0.0 points: no test is possible" in text
+    assert "every seed differs by 0.0 points: no test is possible" in text
     for seed in (0, 1):
         make_run(Path(f"t/rank-{seed}"), seed=seed, chances=halves)
         make_run(Path(f"t/zscore-{seed}"), advantage="zscore", seed=seed, chances=halves)
@@ -325,3 +326,8 @@ def test_a_difference_that_is_the_same_on_every_seed_is_told_by_signs(tmp_path, 
     assert (pair.ending, pair.test.single.sd) == (ending, 0.0)
     if ending == "better":
         assert f"all is better than none by 100.0 points on each of {seeds} seeds (sign flips, p " in pair.verdict
+
+
+def test_a_difference_of_nothing_has_no_sign():
+    assert [signed(x) for x in (0.0123, -0.0004, 0.0004, 0.0, -0.0)] == ["+1.2", "0.0", "0.0", "0.0", "0.0"]
+    assert signed(-0.0004, 2) == "-0.04"

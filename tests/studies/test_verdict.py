@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,11 @@ def test_of_many_pairs_those_that_are_decided_come_first(tmp_path, monkeypatch, 
     lines = text.splitlines()
     assert all(line.startswith("advantage=rloo is better than ") for line in lines[:3])
     assert all(" is undecided: " in line for line in lines[3:6])
-    assert (code, lines[6]) == (3, "Of 6 pairs: 3 better, 3 undecided.")
-    assert "<p>Of 6 pairs: 3 better, 3 undecided.</p>" in Path("s/report.html").read_text()
+    assert (code, lines[6][:35]) == (3, "Of 6 pairs: 3 better, 3 undecided. ")
+    ends = {arm: float(score) for score, arm in re.findall(r"([\d.]+) \(advantage=(\w+)\)", lines[6])}
+    assert ends.keys() == arms.keys()
+    assert list(ends.values()) == sorted(ends.values(), reverse=True)
+    assert f'<p class="summary">{lines[6]}</p>' in Path("s/report.html").read_text()
 
 
 def test_a_pair_that_could_not_be_compared_leaves_a_study_undecided(study, capsys):
@@ -175,12 +179,16 @@ def test_controls_say_what_a_gain_is_made_of(tmp_path, monkeypatch, capsys):
             made[name, seed] = make_run(Path(f"s/{name}-{seed}"), seed=seed, chances=chances, own_reward=name)
     verdict = judge(plan, Path("s"))
     (terms,) = verdict.terms.values()
-    assert [term.name for term in terms] == ["null", "elicitation", "reward design"]
+    assert [term.name for term in terms] == ["null", "elicitation", "reward design", "gain"]
     score = {key: read_outcome(folder) for key, folder in made.items()}
     null = [score["random", n].last.correct.mean() - score["random", n].evaluations[0].correct.mean() for n in range(6)]
     design = [score["rank", n].last.correct.mean() - score["majority", n].last.correct.mean() for n in range(6)]
     assert terms[0].test == paired_t(null)
     assert terms[2].test == paired_t(design)
+    assert terms[3].scores[1] - terms[3].scores[0] == pytest.approx(terms[3].test.value)
+    assert terms[2].greedy == pytest.approx(
+        [np.mean([score[name, n].last.greedy.mean() for n in range(6)]) for name in ("majority", "rank")]
+    )
     text = prints(compare.main, capsys)("s")[1]
     assert "What advantage=rank gains in pass@1 is made of:" in text
     assert f"| reward design | {100 * np.mean(design):+.1f} [" in text

@@ -12,6 +12,19 @@ from grouprl.statistics.several import PairTest
 
 _MANY = 5000
 """Seeds that nobody runs: more of them are not counted."""
+_SMALL = 0.05
+"""Points that are 0 with one digit."""
+
+
+def signed(share: float, digits: int = 1) -> str:
+    """A difference of shares in points with its sign, which 0 has not."""
+    text = f"{100 * share:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def _bound(share: float) -> str:
+    """An end of an interval, with a digit more where it would be 0: on which side of it is what is asked."""
+    return signed(share, 1 + (0 < abs(100 * share) < _SMALL))
 
 
 @dataclass(frozen=True)
@@ -130,23 +143,23 @@ class PairComparison:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        points, test = 100 * self.test.single.value, self.test
-        interval = f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]"
+        points, test = signed(self.test.single.value), self.test
+        interval = f"[{_bound(test.low)}, {_bound(test.high)}]"
         margin = f"{100 * self.margin:g} point{'s' if self.margin != 0.01 else ''}"
         if self.ending == "identical":
             return f"{self.first} and {self.second} are identical on every seed{self._when}."
         if self.better is not None:
             worse = self.first if self.better == self.second else self.second
-            low, high = sorted((abs(100 * test.low), abs(100 * test.high)))
+            by, low, high = (abs(100 * x) for x in (test.single.value, test.low, test.high))
+            low, high = sorted((low, high))
+            least = f"{low:.{1 + (low < _SMALL)}f}"
             if not test.single.sd > 0:
-                on_each = f"by {abs(points):.1f} points on each of {test.single.seeds} seeds"
+                on_each = f"by {by:.1f} points on each of {test.single.seeds} seeds"
                 return f"{self.better} is better than {worse} {on_each} (sign flips, p {self.flips:.2g}){self._when}."
-            return (
-                f"{self.better} is better than {worse} by {abs(points):.1f} points [{low:.1f}, {high:.1f}]{self._when}."
-            )
+            return f"{self.better} is better than {worse} by {by:.1f} points [{least}, {high:.1f}]{self._when}."
         if self.ending == "equivalent":
             low, high = self.test.inner
-            said = f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{'' if self.looks else ' (90%)'}"
+            said = f"{points} [{signed(low)}, {signed(high)}]{'' if self.looks else ' (90%)'}"
             both = f"{self.first} and {self.second} are equivalent within {margin}"
             return f"{both}: {self.second} minus {self.first} is {said}{self._when}."
         if test.single.seeds == 1:
@@ -160,10 +173,8 @@ class PairComparison:
                 "trained weights differ. These problems do not tell them apart."
             )
         if not test.single.sd > 0:
-            return (
-                f"{self.second} against {self.first}: every seed differs by {points:+.1f} points: no test is possible."
-            )
-        said = f"{self.second} against {self.first} is undecided: {points:+.1f} points {interval}"
+            return f"{self.second} against {self.first}: every seed differs by {points} points: no test is possible."
+        said = f"{self.second} against {self.first} is undecided: {points} points {interval}"
         if self.more_seeds is None:
             return f"{said}; a difference of {margin} would most likely have been seen."
         low, high = self.more_seeds

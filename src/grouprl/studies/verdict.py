@@ -106,11 +106,12 @@ class StudyVerdict:
         if self.decided:
             bases = "this base" if len(self.plan.bases) == 1 else "these bases"
             return (
-                f"Next: nothing, on these problems and {bases}. Whether it holds on another base, a study that sweeps "
-                "it tells (policy=...); whether its runs are what they say, verify.py."
+                f"Next: nothing, on these problems and {bases}. A study that sweeps policy= tells whether it holds on "
+                "another base, and python verify.py whether its runs are what they say."
             )
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
-        return step.next_study(self.plan, pairs, self.name)
+        purchases = next((comparison.purchases for comparison in self.bases.values() if comparison.purchases), ())
+        return step.next_study(self.plan, pairs, self.name, purchases)
 
     def lines(self) -> list[str]:
         """The verdicts alone, a line each."""
@@ -144,9 +145,11 @@ class StudyVerdict:
     def summary(self) -> str:
         """How many pairs came to what, where there are many; else nothing."""
         counts = Counter(pair.ending for comparison in self.bases.values() for pair in comparison.pairs)
-        if counts.total() <= _FEW:
-            return ""
-        return f"Of {counts.total()} pairs: {', '.join(f'{counts[e]} {e}' for e in _ENDINGS if counts[e])}."
+        said = f"Of {counts.total()} pairs: {', '.join(f'{counts[e]} {e}' for e in _ENDINGS if counts[e])}."
+        if counts.total() <= _FEW or len(self.bases) > 1:
+            return said * (counts.total() > _FEW)
+        ends = sorted(next(iter(self.bases.values())).arms, key=lambda arm: -arm.scores.mean())
+        return f"{said} They end at {', '.join(f'{100 * a.scores.mean():.1f} ({a.name})' for a in ends)}."
 
     def _over_bases(self) -> Iterator[str]:
         """A count, and no interval: a few bases are not a sample of bases."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grouprl.studies.pairs import PairComparison
+from grouprl.studies.pairs import PairComparison, signed
 from grouprl.studies.seeds import StudyComparison
 from grouprl.studies.show import text
 from grouprl.studies.verdict import StudyVerdict
@@ -39,11 +39,11 @@ def _differences(found: StudyComparison, *, settled: bool) -> Iterator[str]:
     yield f"| difference | points | interval |{' at 90% |' if once else ''} p | verdict |"
     yield "|---|---|---|---|---|" + "---|" * once
     for pair in found.shown:
-        low, high = 100 * pair.test.low, 100 * pair.test.high
-        value, said = 100 * pair.test.single.value, _said(pair) if settled else "not decided yet"
+        value, low, high = (signed(x, 2) for x in (pair.test.single.value, pair.test.low, pair.test.high))
+        said = _said(pair) if settled else "not decided yet"
         name, p = f"{pair.second} minus {pair.first}", text.p_value(pair.test.p_value)
-        inner = "" if pair.looks else f" [{100 * pair.test.inner[0]:+.2f}, {100 * pair.test.inner[1]:+.2f}] |"
-        yield f"| {name} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] |{inner} {p} | {said} |"
+        inner = "" if pair.looks else f" [{', '.join(signed(x, 2) for x in pair.test.inner)}] |"
+        yield f"| {name} | {value} | [{low}, {high}] |{inner} {p} | {said} |"
 
 
 def _said(pair: PairComparison) -> str:

@@ -35,6 +35,7 @@ table { border-collapse: collapse; margin: .6rem 0; } td, th { border: 1px solid
 th { background: #f2f2f2; text-align: left; } td { vertical-align: top; }
 .whole { white-space: nowrap; } div.wide { overflow-x: auto; } .samples th:first-child { width: 26%; }
 pre { white-space: pre-wrap; margin: 0; font: 12px/1.4 ui-monospace, monospace; } img { max-width: 100%; }
+.summary { font-size: 1.1rem; font-weight: 600; } .command { padding: .5rem .8rem; background: #f5f5f5; }
 .right { background: #eaf7f0; } .wrong { background: #fbeeee; } .small { color: #666; font-size: .85rem; }
 """
 
@@ -42,7 +43,7 @@ pre { white-space: pre-wrap; margin: 0; font: 12px/1.4 ui-monospace, monospace; 
 def write_report(verdict: StudyVerdict, folder: Path) -> Path:
     """Write ``report.html`` with its pictures, and ``paper.md``, to a study's folder; the page's path."""
     question = verdict.plan.question
-    body = [f"<h1>{_text(question[:1].upper() + question[1:])}</h1>", *_verdicts(verdict)]
+    body = [f"<h1>{_text(question[:1].upper() + question[1:])}</h1>", *_about(verdict), *_verdicts(verdict)]
     for number, base in enumerate(verdict.plan.bases):
         runs = {name: of_arm for name, of_arm in verdict.outcomes.get(base, {}).items() if of_arm}
         if not runs:
@@ -52,9 +53,9 @@ def write_report(verdict: StudyVerdict, folder: Path) -> Path:
         body += _base(verdict, base, runs, folder / PICTURES / f"base-{number}")
     if verdict.attempts:
         body += ["<h2>Tuning</h2>", _markdown("\n".join(tuning.table(verdict.plan, verdict.attempts)))]
-    body += ["<h2>What was planned</h2>", *_plan(verdict)]
+    body += ["<h2>What was planned before the first run</h2>", *_plan(verdict)]
     page = "\n".join(body)
-    title = _text(question)
+    title = _text(f"{verdict.name}: {question}")
     whole = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"</head><body>\n{page}\n</body></html>\n"
@@ -72,19 +73,28 @@ def _curves(runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterat
     draw_curves(curves, pictures / "curves.png")
     yield "<h3>On the way</h3>" + _image(pictures / "curves.png", "held-out accuracy of every seed")
     yield (
-        '<p class="small">Thin: one seed; thick: the mean. Measured where the dots are. Seconds depend on what else '
-        "the machine did: arms are compared by them only where each had it to itself.</p>"
+        '<p class="small">Thin: one seed; thick: the mean. Measured where the dots are, at the end with more samples '
+        "than before. Seconds are the clock's: where runs shared a machine they do not compare arms.</p>"
     )
+
+
+def _about(verdict: StudyVerdict) -> Iterator[str]:
+    """Which study this is, and what all its runs share."""
+    shared = " ".join(verdict.plan.common)
+    yield f'<p class="small">{_text(verdict.name)}{f"; all runs: {_text(shared)}" if shared else ""}</p>'
 
 
 def _verdicts(verdict: StudyVerdict) -> Iterator[str]:
     if verdict.summary:
-        yield f"<p>{_text(verdict.summary)}</p>"
+        yield f'<p class="summary">{_text(verdict.summary)}</p>'
     for line, decided in verdict.judged_lines():
         yield f'<div class="verdict{" decided" if decided else ""}">{_text(line)}</div>'
     for said in dict.fromkeys(text.scope(comparison) for comparison in verdict.bases.values()):
         yield f"<p>{_text(said)}</p>"
-    yield f"<p>{_text(verdict.next_step)}</p>"
+    step, sign, command = verdict.next_step.partition(": python ")
+    yield f"<p>{_text(step)}{':' * bool(sign)}</p>"
+    if sign:
+        yield f'<pre class="command">python {_text(command)}</pre>'
     if verdict.plan.changes:
         yield "<p>Exploratory, asked for after the first run:</p>" + _list(verdict.plan.changes)
     if verdict.exploratory is not None:
@@ -98,12 +108,13 @@ def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outc
         draw_differences(comparison, pictures / "differences.png")
         yield "<h3>Differences</h3>" + _image(pictures / "differences.png", "differences of every seed")
         bars = (
-            "the interval at the looks' level a bar"
+            "the bar is the interval at the looks' level"
             if comparison.pairs[0].looks
-            else 'thin the 95% interval, off zero where one is "better", thick the 90% one, within the grey where they '
-            'are "equivalent"'
+            else "the thin line is the 95% interval (off zero: one is better), the thick one the 90% interval (within "
+            "the grey: they are equivalent)"
         )
-        yield f'<p class="small">Dots: the seeds; diamond: their mean; {bars}.</p>'
+        what = "Dots are seeds, one above the other for the eye alone; the diamond is their mean"
+        yield f'<p class="small">{what}; {bars}.</p>'
     yield from _curves(runs, pictures)
     if comparison is not None:
         yield "<h3>Numbers</h3>" + _markdown(text.details(comparison).partition("\n\n")[2])
@@ -125,8 +136,12 @@ def _settings(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
     ]
     lines = [f"| option | {' | '.join(firsts)} |", "|---" * (len(firsts) + 1) + "|"]
     return "\n".join(
-        [*lines, *(f"| {key} | {' | '.join(str(s.get(key)) for s in firsts.values())} |" for key in differing)]
+        [*lines, *(f"| {key} | {' | '.join(_setting(s.get(key)) for s in firsts.values())} |" for key in differing)]
     )
+
+
+def _setting(value: object) -> str:
+    return "as by default" if value is None else str(value)
 
 
 def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
@@ -145,12 +160,10 @@ def _samples(runs: Mapping[str, Mapping[int, Outcome]]) -> str:
     apart = sum(len({rows[p]["correct"] for rows in found.values()}) > 1 for p in problems)
     shown = min(_SAMPLES, len(order))
     others = f" and {shown - apart} more" if apart < shown else ""
-    what = (
-        f"{min(apart, shown)} of the {apart} on which they are not alike in that{others}, of {len(problems)} problems"
-    )
+    what = f"the first {min(apart, shown)} of {apart} problems on which the arms disagree{others}, of {len(problems)}"
     note = (
-        f"Greedy completions after training ({_text(seeds_shown)}), green: right, red: wrong. Shown are {what}: no "
-        "random sample."
+        f"Greedy completions after training ({_text(seeds_shown)}), green: right, red: wrong. Shown are {what}: "
+        "chosen, and no random sample."
     )
     return "".join(['<div class="wide">', *lines, f'</table></div><p class="small">{note}</p>'])
 

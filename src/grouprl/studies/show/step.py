@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
+from grouprl.statistics.crossed import Purchase
 from grouprl.statistics.seeds import seeds_needed
 from grouprl.studies.pairs import PairComparison
 from grouprl.studies.plan import StudyPlan
@@ -15,13 +16,18 @@ MOST_SEEDS = 40
 """Of an arm, above which other ways come cheaper."""
 
 
-def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str) -> str:
+_OPTIONS = {"held-out problems": "data.heldout_size", "samples of each problem": "final_eval_samples"}
+"""Of what may be bought with computing (`grouprl.statistics.crossed.Purchase`), beside seeds."""
+
+
+def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str, purchases: Sequence[Purchase] = ()) -> str:
     """A study of the undecided pairs' arms on seeds of its own, or why it would not pay.
 
     Args:
         plan: Of the study that ended.
         pairs: Its comparisons, on all bases.
         name: What its folder is called.
+        purchases: What an hour more of computing would bring, the best first.
     """
     if not any(plan.arms.values()):
         return "Next: other seeds of the arms that are undecided, compared by themselves."
@@ -30,9 +36,11 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str) -> s
     spreads = [pair for pair in undecided if pair.test.single.sd > 0]
     needed = max((seeds_needed(p.margin, p.test.single.sd, level=p.planned_level) for p in spreads), default=0)
     if needed > MOST_SEEDS:
+        best = next((_OPTIONS[purchase.what] for purchase in purchases[:1] if purchase.what in _OPTIONS), None)
+        way = f"More {purchases[0].what} ({best}) come cheaper" if best else "Nothing comes cheaper than seeds"
         return (
-            f"Next: to tell them apart to within the margin takes about {needed} seeds of each arm. More held-out "
-            "problems (data.heldout_size), more samples of each (final_eval_samples) or a larger margin come cheaper."
+            f"Next: to tell them apart to within the margin takes about {needed} seeds of each arm. {way}, as far as "
+            f"{len(plan.seeds)} seeds can say; or leave it at the intervals that are here."
         )
     usual = plan.looks or LOOKS
     most = max(usual[-1], needed)
@@ -49,7 +57,8 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str) -> s
     words += [f"metric={plan.metric}"] if plan.metric != "final" else []
     words += [f"baseline={plan.baseline}"] if plan.baseline in arms and len(arms) > 2 else []
     words += [f"study={name}_2"]
-    return f"Next, on other seeds and with several looks: python train.py -m {shlex.join(words)}"
+    runs = most * len(arms) * len(plan.bases)
+    return f"Next, on other seeds and with several looks, up to {runs} runs: python train.py -m {shlex.join(words)}"
 
 
 def _swept(sets: Mapping[str, Sequence[str]]) -> list[str]:

@@ -10,9 +10,14 @@ import numpy as np
 from grouprl.statistics.crossed import Purchase, VarianceSplit
 from grouprl.statistics.saturation import SaturationTest
 from grouprl.statistics.seeds import SeedTest, differences_of, sd_interval, smallest_p, smallest_visible
-from grouprl.studies.pairs import PairComparison
+from grouprl.studies.pairs import PairComparison, signed
 from grouprl.studies.plan import MEASURED
 from grouprl.studies.seeds import COVERAGE, StudyComparison
+
+_COLUMNS = 12
+"""Seeds that have a column each."""
+_UNEVEN = 4
+"""Times that one standard deviation is another."""
 
 
 def describe(found: StudyComparison) -> str:
@@ -45,7 +50,7 @@ def points(count: float) -> str:
 def details(found: StudyComparison) -> str:
     """What the verdicts rest on, as Markdown."""
     samples, seeds, pairs = found.arms[0].samples, len(found.arms[0].seeds), found.shown
-    lines = [scope(found), "", *_arms(found)]
+    lines = [scope(found), "", *_arms(found), *_apart(found)]
     if seeds == 1:
         lines += ["", "One seed has no interval. Run more: seed=0,1,2,3,4,5."]
         return "\n".join([*lines, *found.notes])
@@ -53,7 +58,7 @@ def details(found: StudyComparison) -> str:
     covered = min(COVERAGE, samples)
     lines += ["", *_tests(pairs, together=together), "", *_beside(pairs, covered)]
     lines += ["", *_terms(pairs, covered, together=together), ""]
-    if any(_width(pair.general) < (1 - 1e-6) * _width(pair.test.single) for pair in pairs):
+    if any(_width(pair.general) < 0.95 * _width(pair.test.single) for pair in pairs):
         lines.append(
             "Where the interval on problems like these is narrower than the one on these problems, few seeds made it "
             "so by chance: what holds for more cannot be surer. Read the first."
@@ -91,9 +96,10 @@ def p_value(p: float) -> str:
 
 def _arms(found: StudyComparison) -> Iterator[str]:
     """Means of the arms and of their differences, and what each seed came to."""
-    several = len(found.arms[0].seeds) > 1
-    yield f"| arm | mean | sd over seeds | greedy | seed {' '.join(map(str, found.arms[0].seeds))} |"
-    yield "|---|---|---|---|---|"
+    seeds = [str(seed) for seed in found.arms[0].seeds]
+    several, between = len(seeds) > 1, " | " if len(seeds) <= _COLUMNS else " "
+    yield f"| arm | mean | sd over seeds | greedy | seed {between.join(seeds)} |"
+    yield "|---" * (5 if between == " " else 4 + len(seeds)) + "|"
     arms = {arm.name: arm for arm in found.arms}
     rows = [(arm.name, arm.scores, float(arm.greedy.mean()), "") for arm in found.arms]
     for pair in found.shown:
@@ -101,38 +107,52 @@ def _arms(found: StudyComparison) -> Iterator[str]:
         differences = np.array(differences_of(first.scores, second.scores))
         rows.append((_name(pair), differences, float((second.greedy - first.greedy).mean()), "+"))
     for name, shares, greedy, sign in rows:
-        values = 100 * shares
-        sd = f"{values.std(ddof=1):.2f}" if several else "-"
-        each = " ".join(f"{value:{sign}.1f}" for value in values)
-        at_once = "-" if math.isnan(greedy) else f"{100 * greedy:{sign}.1f}"
-        yield f"| {name} | {values.mean():{sign}.1f} | {sd} | {at_once} | {each} |"
+        sd = f"{100 * shares.std(ddof=1):.2f}" if several else "-"
+        mean, at_once, *each = (signed(x) if sign else f"{100 * x:.1f}" for x in (shares.mean(), greedy, *shares))
+        yield f"| {name} | {mean} | {sd} | {'-' if math.isnan(greedy) else at_once} | {between.join(each)} |"
+
+
+def _apart(found: StudyComparison) -> Iterator[str]:
+    """Arms of which one varies far more than the other, so that a mean and its interval are no good summary."""
+    arms = {arm.name: 100 * arm.scores for arm in found.arms}
+    for pair in found.pairs:
+        if pair.better is None:
+            continue
+        better, worse = arms[pair.better], arms[pair.first if pair.better == pair.second else pair.second]
+        spreads = sorted((better.std(), worse.std()))
+        if spreads[1] > _UNEVEN * spreads[0] and better.min() > worse.max():
+            name = pair.first if pair.better == pair.second else pair.second
+            yield ""
+            yield (
+                f"Every run of {pair.better} ({better.min():.1f} to {better.max():.1f}) ends above every run of {name} "
+                f"({worse.min():.1f} to {worse.max():.1f}); by how much varies from seed to seed."
+            )
 
 
 def _tests(pairs: Sequence[PairComparison], *, together: bool) -> Iterator[str]:
     """Differences and their intervals; of one pair alone no second interval for all pairs, of looks none at 90%."""
     inner = not pairs[0].looks
-    heads = ["difference", "these problems", "p", *(["all pairs together", "p"] if together else [])]
-    alone = ", this pair alone" if together else ""
-    heads += [*(["at 90%"] if inner else []), f"sign flips p{alone}", f"problems like these{alone}"]
+    heads = ["difference", "all pairs together" if together else "these problems", "p"]
+    heads += [*(["at 90%"] if inner else []), *(["this pair alone", "p"] if together else [])]
+    heads += ["sign flips p", "problems like these"]
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for pair in pairs:
         t = pair.test
-        cells = [_name(pair), _points(t.single), p_value(t.single.p_value)]
-        cells += [_interval(t.low, t.high), p_value(t.p_value)] if together else []
+        cells = [_name(pair), f"{signed(t.single.value, 2)} {_interval(t.low, t.high)}", p_value(t.p_value)]
         cells += [_interval(*t.inner)] if inner else []
+        cells += [_interval(t.single.low, t.single.high), p_value(t.single.p_value)] if together else []
         yield f"| {' | '.join([*cells, f'{pair.flips:.3g}', _points(pair.general)])} |"
 
 
 def _beside(pairs: Sequence[PairComparison], covered: int) -> Iterator[str]:
     """What is no part of the verdict."""
-    alone = ", this pair alone" if len(pairs) > 1 else ""
-    heads = ["difference", f"greedy{alone}", f"pass@{covered}{alone}", "solved by the one alone, the other alone"]
-    yield f"| {' | '.join([*heads, 'correlation'])} |"
-    yield "|---|---|---|---|---|"
+    heads = ["difference", "greedy", f"pass@{covered}", "solved by the one alone", "by the other alone", "correlation"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for pair in pairs:
         greedy = "-" if pair.greedy is None else _points(pair.greedy)
-        solved = f"{pair.solved}, {pair.lost}"
+        solved = f"{pair.solved} | {pair.lost}"
         related = "-" if math.isnan(pair.correlation) else f"{pair.correlation:.2f}"
         yield f"| {_name(pair)} | {greedy} | {_points(pair.coverage)} | {solved} | {related} |"
 
@@ -141,31 +161,42 @@ def _terms(pairs: Sequence[PairComparison], covered: int, *, together: bool) -> 
     """What the columns answer."""
     rests = 'The verdict "better" rests on it.'
     yield "The columns:"
+    over = "all pairs together" if together else "these problems"
+    level = ", at one level for all pairs" if together else ""
     yield (
-        "- these problems: would other seeds on the same problems say so? Student's t over the paired seeds."
-        f"{'' if together else f' {rests}'}"
+        f"- {over}: would other seeds on the same problems call one arm better? Student's t over the paired "
+        f"seeds{level}. {rests}"
     )
-    if together:
-        yield f"- all pairs together: the same, at one level for all pairs. {rests}"
     if not pairs[0].looks:
         yield '- at 90%: where it lies within the margin the arms are "equivalent" (two one-sided tests at 5%).'
+    if together:
+        yield "- this pair alone: as if the others had not been asked for; no part of the verdict, nor is what follows."
     yield "- sign flips: the same question without assuming a distribution."
     yield "- problems like these: would other seeds and other problems of this kind say so?"
-    yield "- greedy: the one completion at temperature 0; it is no part of the verdict."
+    yield "- greedy: the one completion at temperature 0."
     yield f"- pass@{covered}: the chance that one at least of {covered} samples is right."
-    yield "- solved by the one alone: problems that most of its runs solve at least once, and none of the other's."
-    yield "- correlation: of the arms' scores over the seeds. Above 0, pairing them made the interval narrower."
+    yield (
+        "- solved by the one alone: problems that most runs of the first named arm solve at least once, and none of "
+        "the other's; and the other way."
+    )
+    yield (
+        "- correlation: of the two arms' scores over the seeds. Above 0, pairing them made the interval narrower; "
+        "below it, wider."
+    )
 
 
 def _seen(pairs: Sequence[PairComparison], seeds: int) -> Iterator[str]:
     """What so many seeds could see."""
     yield f"The smallest p that sign flips can have with {seeds} seeds is {smallest_p(seeds):.3g}."
-    widest = max(pairs, key=lambda pair: pair.test.single.sd)
+    undecided = [pair for pair in pairs if pair.ending == "undecided"]
+    widest = max(undecided or pairs, key=lambda pair: pair.test.single.sd)
     spread = widest.test.single.sd
     if spread > 0 and math.isfinite(spread):
-        of = "" if len(pairs) == 1 else f" between {widest.first} and {widest.second}, whose seeds differ most,"
+        which = "whose seeds differ most" + " of those undecided" * bool(undecided)
+        of = "" if len(pairs) == 1 else f" between {widest.first} and {widest.second}, {which},"
         level = pairs[0].planned_level
-        seen, *ends = (100 * smallest_visible(sd, seeds, level=level) for sd in (spread, *sd_interval(spread, seeds)))
+        spreads = (spread, *sd_interval(spread, seeds))
+        seen, *ends = (min(100.0, 100 * smallest_visible(sd, seeds, level=level)) for sd in spreads)
         yield (
             f"A true difference{of} of {seen:.2f} points ({ends[0]:.2f} to {ends[1]:.2f}, as the standard deviation "
             f"is an estimate) would be called better by four of five studies of {seeds} seeds."
@@ -173,11 +204,11 @@ def _seen(pairs: Sequence[PairComparison], seeds: int) -> Iterator[str]:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"[{signed(low, 2)}, {signed(high, 2)}]"
 
 
 def _points(test: SeedTest) -> str:
-    return f"{100 * test.value:+.2f} {_interval(test.low, test.high)}"
+    return f"{signed(test.value, 2)} {_interval(test.low, test.high)}"
 
 
 def _saturation_line(pair: PairComparison, test: SaturationTest) -> str:
