@@ -67,7 +67,7 @@ def draw_curves(arms: Mapping[str, Sequence[Curve]], file: Path) -> None:
 def draw_differences(comparison: StudyComparison, file: Path) -> None:
     """Draw each pair's difference: every seed a point, the mean, and the intervals of the verdict, as PNG."""
     pairs = comparison.shown
-    figure, (panel,) = _figure(1, height=1.2 + 0.6 * len(pairs))
+    figure, (panel,) = _figure(1, height=1.4 + 0.6 * len(pairs))
     arms = {arm.name: arm for arm in comparison.arms}
     margin = 100 * pairs[0].margin
     panel.axvspan(-margin, margin, color="grey", alpha=0.15, label="does not matter")
@@ -86,7 +86,7 @@ def draw_differences(comparison: StudyComparison, file: Path) -> None:
     panel.set_yticks(range(len(pairs)), [f"{pair.second}\nminus {pair.first}" for pair in pairs], fontsize=8)
     panel.set_ylim(len(pairs) - 0.5, -0.5)
     panel.set_xlabel("points")
-    panel.legend(fontsize=8, loc="best")
+    panel.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False)  # hides no seed
     _save(figure, file)
 
 

@@ -80,7 +80,7 @@ def _curves(runs: Mapping[str, Mapping[int, Outcome]], pictures: Path) -> Iterat
 
 def _about(verdict: StudyVerdict) -> Iterator[str]:
     """Which study this is, and what all its runs share."""
-    shared = " ".join(verdict.plan.common)
+    shared = " ".join(override for override in verdict.plan.common if not override.startswith("study="))
     yield f'<p class="small">{_text(verdict.name)}{f"; all runs: {_text(shared)}" if shared else ""}</p>'
 
 
