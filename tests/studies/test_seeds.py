@@ -150,7 +150,7 @@ def test_undecided_says_what_it_takes_and_equal_arms_are_called_so(tmp_path, mon
     assert "is undecided: " in text.splitlines()[0]
     (pair,) = numbers("u.json")["pairs"]
     low, high = (seeds_needed(0.01, sd) for sd in sd_interval(pair["test"]["single"]["sd"], 4))
-    assert f"between {low} and {high} more seeds, in a study of their own, would show a difference of 1 point" in text
+    assert f"would take between {low} and {high} more seeds to show a difference of 1 point" in text
     code, text = prints(compare.main, capsys)("s", "--margin", "30")
     assert code == 0
     assert text.startswith("advantage=rank and advantage=zscore are equivalent within 30 points: ")

@@ -190,7 +190,7 @@ def test_controls_say_what_a_gain_is_made_of(tmp_path, monkeypatch, capsys):
         [np.mean([score[name, n].last.greedy.mean() for n in range(6)]) for name in ("majority", "rank")]
     )
     text = prints(compare.main, capsys)("s")[1]
-    assert "What advantage=rank gains in pass@1 is made of:" in text
+    assert "What advantage=rank gains in pass@1 is made of elicitation and reward design; " in text
     assert f"| reward design | {100 * np.mean(design):+.1f} [" in text
     shutil.rmtree(made["majority", 5])
     code, text = prints(compare.main, capsys)("s")

@@ -80,7 +80,18 @@ def _means(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return fmean(before), fmean(after)
 
 
-def table(terms: Sequence[Term]) -> list[str]:
-    """Lines of Markdown."""
+def table(terms: Sequence[Term], arm: str) -> list[str]:
+    """Lines of Markdown.
+
+    Args:
+        terms: The terms.
+        arm: What the arm is called.
+    """
+    head = f"What {arm} and its controls gain in pass@1:"
+    if {"elicitation", "reward design", "gain"} <= {term.name for term in terms}:
+        head = (
+            f"What {arm} gains in pass@1 is made of elicitation and reward design; the other terms are controls' own "
+            "gains:"
+        )
     heads = ["term", "points", "pass@1, from → to", "greedy, from → to", "seeds", "what it is"]
-    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *map(str, terms)]
+    return [head, "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *map(str, terms)]

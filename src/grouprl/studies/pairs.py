@@ -180,5 +180,5 @@ class PairComparison:
         low, high = self.more_seeds
         more = f"between {low} and {high if high < _MANY else f'more than {_MANY}'}"
         more = more if low < _MANY else f"more than {_MANY}"
-        what = f"{more} more seeds, in a study of their own, would show a difference of {margin} four times in five"
-        return f"{said}; {what}."
+        study = f"another study of the same arms would take {more} more seeds"
+        return f"{said}; {study} to show a difference of {margin} four times in five."

@@ -107,7 +107,7 @@ class StudyVerdict:
             bases = "this base" if len(self.plan.bases) == 1 else "these bases"
             return (
                 f"Next: nothing, on these problems and {bases}. A study that sweeps policy= tells whether it holds on "
-                "another base, and python verify.py whether its runs are what they say."
+                "another base; verify.py STUDY n=2 makes two of its runs again, bit for bit."
             )
         pairs = [pair for comparison in self.bases.values() for pair in comparison.pairs]
         purchases = next((comparison.purchases for comparison in self.bases.values() if comparison.purchases), ())
@@ -174,7 +174,7 @@ class StudyVerdict:
             if base in self.terms:
                 name = next(iter(self.plan.arms))
                 what = name if len(self.plan.arms) > 1 else "the arm"
-                lines += [f"What {what} gains in pass@1 is made of:", "", *table(self.terms[base]), ""]
+                lines += [*table(self.terms[base], what), ""]
         lines += tuning.table(self.plan, self.attempts)
         lines += [f"exploratory: {change}" for change in self.plan.changes]
         if self.exploratory is not None:

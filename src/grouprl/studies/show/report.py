@@ -29,8 +29,9 @@ _WHOLE = 24
 """Characters of a cell that is not broken."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-.verdict { padding: .6rem 1rem; border-left: 6px solid #c80; background: #fdf6e8; font-size: 1.1rem; margin: .4rem 0; }
-.decided { border-color: #2a7; background: #eaf7f0; }
+.verdict { padding: .6rem 1rem; border-left: 6px solid #c2185b; background: #fdf1f5; font-size: 1.1rem;
+  margin: .4rem 0; }
+.decided { border-color: #00695c; background: #e8f4f2; }
 table { border-collapse: collapse; margin: .6rem 0; } td, th { border: 1px solid #ccc; padding: .25rem .55rem; }
 th { background: #f2f2f2; text-align: left; } td { vertical-align: top; }
 .whole { white-space: nowrap; } div.wide { overflow-x: auto; } .samples th:first-child { width: 26%; }
@@ -119,8 +120,8 @@ def _base(verdict: StudyVerdict, base: str, runs: Mapping[str, Mapping[int, Outc
     if comparison is not None:
         yield "<h3>Numbers</h3>" + _markdown(text.details(comparison).partition("\n\n")[2])
     if base in verdict.terms:
-        yield "<h3>What the first arm's gain is made of</h3>"
-        yield _markdown("\n".join(decomposition.table(verdict.terms[base])))
+        yield "<h3>Where the first arm's gain comes from</h3>"
+        yield _markdown("\n".join(decomposition.table(verdict.terms[base], next(iter(verdict.plan.arms)))))
     if any(outcome.settings for arm in runs.values() for outcome in arm.values()):
         yield "<h3>Settings that differ</h3>" + _markdown(_settings(runs))
     yield "<h3>Samples</h3>" + _samples(runs)

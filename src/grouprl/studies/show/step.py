@@ -35,8 +35,8 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str, purc
     undecided = [pair for pair in pairs if pair.ending == "undecided"]
     spreads = [pair for pair in undecided if pair.test.single.sd > 0]
     needed = max((seeds_needed(p.margin, p.test.single.sd, level=p.planned_level) for p in spreads), default=0)
+    best = next((_OPTIONS[purchase.what] for purchase in purchases[:1] if purchase.what in _OPTIONS), None)
     if needed > MOST_SEEDS:
-        best = next((_OPTIONS[purchase.what] for purchase in purchases[:1] if purchase.what in _OPTIONS), None)
         way = f"More {purchases[0].what} ({best}) come cheaper" if best else "Nothing comes cheaper than seeds"
         return (
             f"Next: to tell them apart to within the margin takes about {needed} seeds of each arm. {way}, as far as "
@@ -57,8 +57,9 @@ def next_study(plan: StudyPlan, pairs: Iterable[PairComparison], name: str, purc
     words += [f"metric={plan.metric}"] if plan.metric != "final" else []
     words += [f"baseline={plan.baseline}"] if plan.baseline in arms and len(arms) > 2 else []
     words += [f"study={name}_2"]
-    runs = most * len(arms) * len(plan.bases)
-    return f"Next, on other seeds and with several looks, up to {runs} runs: python train.py -m {shlex.join(words)}"
+    runs = f"up to {most * len(arms) * len(plan.bases)} runs"
+    cheaper = f" (more {purchases[0].what}, {best}, come cheaper than seeds)" if best else ""
+    return f"Next, on other seeds and with several looks, {runs}{cheaper}: python train.py -m {shlex.join(words)}"
 
 
 def _swept(sets: Mapping[str, Sequence[str]]) -> list[str]:

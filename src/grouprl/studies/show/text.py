@@ -133,8 +133,8 @@ def _tests(pairs: Sequence[PairComparison], *, together: bool) -> Iterator[str]:
     """Differences and their intervals; of one pair alone no second interval for all pairs, of looks none at 90%."""
     inner = not pairs[0].looks
     heads = ["difference", "all pairs together" if together else "these problems", "p"]
-    heads += [*(["at 90%"] if inner else []), *(["this pair alone", "p"] if together else [])]
-    heads += ["sign flips p", "problems like these"]
+    heads += [*(["at 90%"] if inner else []), *(["this pair alone", "p, alone"] if together else [])]
+    heads += [f"{what}{', alone' if together else ''}" for what in ("sign flips p", "problems like these")]
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     for pair in pairs:
@@ -168,9 +168,9 @@ def _terms(pairs: Sequence[PairComparison], covered: int, *, together: bool) -> 
         f"seeds{level}. {rests}"
     )
     if not pairs[0].looks:
-        yield '- at 90%: where it lies within the margin the arms are "equivalent" (two one-sided tests at 5%).'
+        yield f'- at 90%{level}: where it lies within the margin the arms are "equivalent" (two one-sided tests at 5%).'
     if together:
-        yield "- this pair alone: as if the others had not been asked for; no part of the verdict, nor is what follows."
+        yield "- alone: as if the other pairs had not been asked for; no part of the verdict."
     yield "- sign flips: the same question without assuming a distribution."
     yield "- problems like these: would other seeds and other problems of this kind say so?"
     yield "- greedy: the one completion at temperature 0."
@@ -192,8 +192,8 @@ def _seen(pairs: Sequence[PairComparison], seeds: int) -> Iterator[str]:
     widest = max(undecided or pairs, key=lambda pair: pair.test.single.sd)
     spread = widest.test.single.sd
     if spread > 0 and math.isfinite(spread):
-        which = "whose seeds differ most" + " of those undecided" * bool(undecided)
-        of = "" if len(pairs) == 1 else f" between {widest.first} and {widest.second}, {which},"
+        which = ", whose seeds differ most" + " of those undecided" * bool(undecided) + ","
+        of = f" between {widest.first} and {widest.second}{which * (len(undecided) != 1)}" * (len(pairs) > 1)
         level = pairs[0].planned_level
         spreads = (spread, *sd_interval(spread, seeds))
         seen, *ends = (min(100.0, 100 * smallest_visible(sd, seeds, level=level)) for sd in spreads)
