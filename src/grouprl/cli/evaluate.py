@@ -128,19 +128,19 @@ def _check(config: DictConfig) -> None:
         raise UsageError(f"source={config.source}: it is of policy={', '.join(MODELS)} alone. Leave it out.")
     if config.seed >= 2**31:
         raise UsageError(f"seed={config.seed}: give a number below {2**31}.")
+    try:
+        check_threads(config.threads)
+        if config.benchmark is None:
+            read_exemplars(config.exemplars, "exemplars")
+            stop_texts("stop", config.stop)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if config.benchmark is not None:
         if config.stop:
             raise UsageError(
                 "stop: a benchmark's completions end as its paper has it. Leave it out, or give prompt=TEXT."
             )
         benchmark.check(config)
-        return
-    try:
-        check_threads(config.threads)
-        read_exemplars(config.exemplars, "exemplars")
-        stop_texts("stop", config.stop)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _name_of(policy: str) -> str:
