@@ -148,6 +148,11 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
             if row["asks"] == "power"
         ],
     )
+    older: dict[str, list[str]] = {}
+    for row in found["rows"]:
+        if "commit" in row:
+            older.setdefault(row["commit"], []).append(row["setting"])
+    lines += [f"Kept of commit {commit}: {'; '.join(names)}." for commit, names in older.items()]
     return lines
 
 
@@ -158,7 +163,7 @@ def _kept(file: Path, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     earlier = json.loads(file.read_text())
     if changed := [name for name, value in asked.items() if earlier[name] != value]:
         raise SystemExit(f"{file} was made with another {changed[0]}; without --keep it is written anew.")
-    return {row["setting"]: row for row in earlier["rows"]}
+    return {row["setting"]: {"commit": earlier["commit"]} | row for row in earlier["rows"]}
 
 
 def main() -> None:
