@@ -155,6 +155,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_without_an_engine_the_plain_path_gives_the_same(tmp_path, tiny_policy, tiny_prompts):
     import torch
 

@@ -46,6 +46,7 @@ def test_what_cannot_be_used_is_raised_and_leaves_nothing(tmp_path, monkeypatch)
         assert not os.path.exists("run")
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_left_alone_and_a_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grouprl.train([*SMALL, "lr_decay=false"], folder="run")

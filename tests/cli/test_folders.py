@@ -126,6 +126,7 @@ def test_what_hydra_writes_of_a_sweep_is_the_sweeps_own(tmp_path):
         file.unlink()
 
 
+@pytest.mark.slow
 def test_a_sweep_with_folders_of_the_users_own_ends_with_its_table(train, tmp_path, capsys):
     tiny = ["steps=1", "max_new_tokens=8", "data.heldout_size=0", "prompts_per_step=2", "minibatches=1"]
     assert train(*tiny, "-m", "seed=4,5", "hydra.sweep.subdir=a/${hydra.job.num}") == 0

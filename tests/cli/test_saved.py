@@ -189,6 +189,7 @@ def _places(node, place=""):
             yield from _places(value, f"{place}{name}.")
 
 
+@pytest.mark.slow
 def test_a_value_that_is_missing_or_another_is_refused_wherever_it_stands(here):
     """But for what may change when a run is resumed."""
     run = saved_run()

@@ -126,6 +126,7 @@ def test_several_runs_at_once_divide_the_cores(monkeypatch):
     assert launcher(split_study(ARMS, multirun=True)[0], ARMS) == []
 
 
+@pytest.mark.slow
 def test_a_study_has_the_precision_that_its_machine_chose(monkeypatch, tmp_path):
     """So that its runs on another kind of processor are of another study, and not mixed."""
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,7 @@ def drawn(results, start, end):
     return [(result.marks[start:end], result.lengths[start:end]) for result in results]
 
 
+@pytest.mark.slow
 def test_samples_in_several_goes_are_as_many_and_all_drawn_anew(measured):
     whole, parts = measured(4), measured(10, at_once=4)
     assert {result.samples for result in parts} == {10}

@@ -13,6 +13,8 @@ from grouprl.batch import Prompts
 from grouprl.data.prompts import encode, render
 from grouprl.data.rows import Problem
 
+pytestmark = pytest.mark.slow  # whole runs
+
 QUESTIONS = ["How many apples are 3 and 4 apples?", "1 + 1?"]
 TRAINED = [
     "policy=hf", "steps=2", "prompts_per_step=2", "minibatches=1", "group_size=4", "max_new_tokens=12", "threads=1",

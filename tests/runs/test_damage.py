@@ -15,6 +15,8 @@ from helpers.runs import run_forked
 from grouprl.training.checkpoint import FORMAT, CheckpointError, find_checkpoints, newest_checkpoint, read, verify
 from grouprl.training.records import read_result
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 def flip_a_byte(path, share=0.5):
     content = bytearray(path.read_bytes())

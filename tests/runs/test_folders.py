@@ -13,6 +13,8 @@ from helpers.runs import SMALL, run_forked, same, weights
 
 from grouprl.training.records import read_metrics, read_result, write_result
 
+pytestmark = pytest.mark.slow  # whole runs
+
 REWARD = "def f(completions, prompts):\n    return [[float(len(t)) for t in row] for row in completions]\n"
 OWN = ["reward=custom", "reward._target_=mine.f"]
 

@@ -107,6 +107,7 @@ def test_evaluation_and_prefilter_sample_within_the_limit(train, small_cache):
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_an_evaluation_halves_what_it_asks_at_once(tmp_path, monkeypatch, capsys, small_cache):
     monkeypatch.chdir(tmp_path)
     texts, codes = [], []

@@ -30,6 +30,8 @@ from grouprl import (
 )
 from grouprl.batch import MinibatchCounts
 
+pytestmark = pytest.mark.slow  # whole runs
+
 CASES = settings(max_examples=500, deadline=None, derandomize=True)
 
 

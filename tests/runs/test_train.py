@@ -118,6 +118,7 @@ def test_a_changed_run_is_put_aside_not_mixed(train):
     assert len([row for row in read_metrics(run) if "reward" in row]) == 2
 
 
+@pytest.mark.slow
 def test_a_failing_job_does_not_stop_a_sweep(train, capsys):
     Path("bad_reward.py").write_text(
         "def score(completions, prompts, fail):\n"

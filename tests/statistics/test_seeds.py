@@ -246,6 +246,7 @@ def test_arms_that_are_the_same_are_left_out_of_the_largest():
     assert (same.low, same.high, same.p_value) == (0, 0, 1)
 
 
+@pytest.mark.slow
 def test_power_has_no_gaps_where_effects_are_large():
     """scipy's noncentral t gives NaN at some of these."""
     for seeds in (2, 3, 6, 10):

@@ -57,6 +57,7 @@ def test_verdict_and_report_are_those_of_the_run_folders(published, capsys):
     assert {file.name for file in published.iterdir()} >= {"study.json", "results.csv", "heldout.parquet"}
 
 
+@pytest.mark.slow
 def test_the_tables_for_a_paper_say_what_the_verdict_does(published, capsys):
     prints(compare.main, capsys)("p", "--json", "p.json", "--report")
     lines = (published / "paper.md").read_text().splitlines()

@@ -43,6 +43,7 @@ class OneDNN(TorchDispatchMode):
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
 
+@pytest.mark.slow
 @needs_onednn
 @ADAPTERS
 def test_onednn_is_called_for_few_numbers_of_rows(adapter):
