@@ -109,7 +109,7 @@ class Counts(list):
     """Above so many, decoding runs out of memory."""
 
 
-SHARED = ("outcomes", "finished_run", "stopped_run", "signalled", "finished_study")
+SHARED = ("answered", "outcomes", "finished_run", "stopped_run", "signalled", "finished_study")
 """Fixtures of a module that take seconds: tests that use one run in the same process."""
 
 

@@ -12,7 +12,6 @@ from helpers.paths import TESTS
 
 from grouprl.cli.environment import DEFAULTS
 
-pytestmark = pytest.mark.xdist_group("wrong commands")  # they are run once
 LIST = Path(__file__).with_name("wrong_commands.txt")
 CASES = [
     tuple(part.strip() for part in line.split("  ->  "))
@@ -26,7 +25,7 @@ def files(folder):
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def answered(tmp_path_factory):
     """What each command answered, and the folder's files before and after."""
     folder = tmp_path_factory.mktemp("wrong")
     problems = [{"problem": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(8)]
@@ -58,8 +57,8 @@ def answers(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "wanted"), CASES, ids=[command for command, _ in CASES])
-def test_it_is_answered_in_one_line(answers, command, wanted):
-    answer = answers[0][command]
+def test_it_is_answered_in_one_line(answered, command, wanted):
+    answer = answered[0][command]
     lines = [line for line in answer["output"].splitlines() if not line.startswith("run folder")]
     assert answer["status"] in (1, 2), answer
     assert len(lines) == 1, answer["output"]
@@ -70,8 +69,8 @@ def test_it_is_answered_in_one_line(answers, command, wanted):
 
 
 @pytest.mark.slow
-def test_nothing_is_lost(answers):
-    _, before, after = answers
+def test_nothing_is_lost(answered):
+    _, before, after = answered
     assert {name: after.get(name) for name in before} == before
 
 
