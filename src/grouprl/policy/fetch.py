@@ -20,13 +20,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from grouprl import hub
 from grouprl.checks import CommandParser
 
 Source = Literal["auto", "hub", "package"]
@@ -35,8 +35,6 @@ SOURCE_FILE = "source.json"
 _CONVERSION = 2
 """Counts the ways in which packages' files were converted."""
 _NEEDED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
-_ANSWER_S = 4.0
-"""Seconds in which the hub has to answer before the package is taken."""
 _BLOCK = 2**20
 
 
@@ -144,7 +142,7 @@ def _choose(name: str) -> Source:
     """What is here stays what is taken; else whatever is in reach."""
     if (there := located(name)) is not None:
         return "package" if there == folder_of(name) else "hub"
-    return "hub" if _hub_answers(MODELS[name]) else "package"
+    return "hub" if hub.answers() else "package"
 
 
 def _in_hub_cache(model: Model) -> Path | None:
@@ -153,25 +151,6 @@ def _in_hub_cache(model: Model) -> Path | None:
 
     found = [try_to_load_from_cache(model.hub, name) for name in _NEEDED]
     return Path(found[0]).parent if all(isinstance(file, str) for file in found) else None  # type: ignore[arg-type]
-
-
-def _hub_answers(model: Model) -> bool:
-    """Whether the hub has the model, asked in a thread: a name that does not resolve can take longer than its limit."""
-    from huggingface_hub import HfApi, constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    found: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(Exception):
-            HfApi().model_info(model.hub, timeout=_ANSWER_S)
-            found.append(True)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_ANSWER_S)
-    return bool(found)
 
 
 def _from_hub(model: Model, say: Callable[[str], None]) -> Path:

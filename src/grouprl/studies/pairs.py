@@ -98,6 +98,11 @@ class PairComparison:
         return self.second if self.test.single.value > 0 else self.first
 
     @property
+    def worse(self) -> str | None:
+        """The other one, where one is better."""
+        return None if self.better is None else self.first if self.better == self.second else self.second
+
+    @property
     def outcome(self) -> str:
         """The ending in words that are the same on every base."""
         return self.ending if self.better is None else f"{self.better} better"
@@ -149,14 +154,15 @@ class PairComparison:
         if self.ending == "identical":
             return f"{self.first} and {self.second} are identical on every seed{self._when}."
         if self.better is not None:
-            worse = self.first if self.better == self.second else self.second
             by, low, high = (abs(100 * x) for x in (test.single.value, test.low, test.high))
             low, high = sorted((low, high))
             least = f"{low:.{1 + (low < _SMALL)}f}"
             if not test.single.sd > 0:
                 on_each = f"by {by:.1f} points on each of {test.single.seeds} seeds"
-                return f"{self.better} is better than {worse} {on_each} (sign flips, p {self.flips:.2g}){self._when}."
-            return f"{self.better} is better than {worse} by {by:.1f} points [{least}, {high:.1f}]{self._when}."
+                return (
+                    f"{self.better} is better than {self.worse} {on_each} (sign flips, p {self.flips:.2g}){self._when}."
+                )
+            return f"{self.better} is better than {self.worse} by {by:.1f} points [{least}, {high:.1f}]{self._when}."
         if self.ending == "equivalent":
             low, high = self.test.inner
             said = f"{points} [{signed(low)}, {signed(high)}]{'' if self.looks else ' (90%)'}"

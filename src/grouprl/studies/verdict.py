@@ -143,13 +143,15 @@ class StudyVerdict:
 
     @property
     def summary(self) -> str:
-        """How many pairs came to what, where there are many; else nothing."""
+        """How many pairs of a study that ended came to what, where there are many; else nothing."""
         counts = Counter(pair.ending for comparison in self.bases.values() for pair in comparison.pairs)
+        if counts.total() <= _FEW or not self.settled or self.plan.is_late:
+            return ""
         said = f"Of {counts.total()} pairs: {', '.join(f'{counts[e]} {e}' for e in _ENDINGS if counts[e])}."
-        if counts.total() <= _FEW or len(self.bases) > 1:
-            return said * (counts.total() > _FEW)
-        ends = sorted(next(iter(self.bases.values())).arms, key=lambda arm: -arm.scores.mean())
-        return f"{said} They end at {', '.join(f'{100 * a.scores.mean():.1f} ({a.name})' for a in ends)}."
+        if len(self.bases) > 1:
+            return said
+        arms = sorted(next(iter(self.bases.values())).arms, key=lambda arm: -arm.scores.mean())
+        return f"{said} Means: {', '.join(f'{100 * arm.scores.mean():.1f} ({arm.name})' for arm in arms)}."
 
     def _over_bases(self) -> Iterator[str]:
         """A count, and no interval: a few bases are not a sample of bases."""

@@ -51,9 +51,9 @@ def run_training(
 ) -> RunReport:
     """Train a module, with held-out evaluations before and after, and leave policy and curves in ``folder``.
 
-    A signal ends the run after the iteration under way, or in the midst of the evaluation before or after training: the
-    policy is saved all the same. With ``resume_from``, a
-    checkpoint, the run goes on after it as if it had not been interrupted.
+    A signal ends the run after the iteration or the evaluation under way, or in the midst of an evaluation that is none
+    of `Trainer.fit`'s: the policy is saved all the same. With ``resume_from``, a checkpoint, the run goes on after it
+    as if it had not been interrupted.
     """
     started = time.perf_counter()
     start_in_background()  # so that the first answer that needs symbols does not wait for sympy

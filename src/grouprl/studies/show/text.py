@@ -116,16 +116,15 @@ def _apart(found: StudyComparison) -> Iterator[str]:
     """Arms of which one varies far more than the other, so that a mean and its interval are no good summary."""
     arms = {arm.name: 100 * arm.scores for arm in found.arms}
     for pair in found.pairs:
-        if pair.better is None:
+        if pair.better is None or pair.worse is None:
             continue
-        better, worse = arms[pair.better], arms[pair.first if pair.better == pair.second else pair.second]
+        better, worse = arms[pair.better], arms[pair.worse]
         spreads = sorted((better.std(), worse.std()))
         if spreads[1] > _UNEVEN * spreads[0] and better.min() > worse.max():
-            name = pair.first if pair.better == pair.second else pair.second
             yield ""
             yield (
-                f"Every run of {pair.better} ({better.min():.1f} to {better.max():.1f}) ends above every run of {name} "
-                f"({worse.min():.1f} to {worse.max():.1f}); by how much varies from seed to seed."
+                f"Every run of {pair.better} ({better.min():.1f} to {better.max():.1f}) is above every run of "
+                f"{pair.worse} ({worse.min():.1f} to {worse.max():.1f}); by how much varies from seed to seed."
             )
 
 
