@@ -65,6 +65,7 @@ PLAIN = {
     "qwen3.5, linear attention beside full": ("qwen3_5_text", {**_LINEAR, "layer_types": _HYBRID, "head_dim": 8}),
     "lfm2, convolutions beside attention": ("lfm2", {"layer_types": ["conv", "full_attention"]}),
     "falcon h1, both in each layer": ("falcon_h1", {**_STATES, "mamba_d_ssm": 32, "head_dim": 8}),
+    "mamba, states alone": ("mamba", {"state_size": 8, "expand": 2}),
     "mamba2, states alone": ("mamba2", {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "expand": 2}),
 }
 
