@@ -62,10 +62,10 @@ def test_the_verdict_stands_first_and_nothing_is_loaded(page):
     found = Page(page)
     assert found.open == []
     texts = [text for tag, text in found.texts if tag not in ("title", "style")]
-    assert texts[0] == "Is z-score <better> & why?"
-    assert texts[1].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
-    assert texts[2].startswith("policy=tiny_b: advantage=zscore against advantage=rank is undecided")
-    assert texts[3] == "advantage=rank and advantage=zscore: advantage=zscore better on 1, undecided on 1 of 2 bases."
+    assert texts[:2] == ["Is z-score <better> & why?", "s"]  # the question, and the study's name
+    assert texts[2].startswith("policy=tiny: advantage=zscore is better than advantage=rank by ")
+    assert texts[3].startswith("policy=tiny_b: advantage=zscore against advantage=rank is undecided")
+    assert texts[4] == "advantage=rank and advantage=zscore: advantage=zscore better on 1, undecided on 1 of 2 bases."
     assert len(found.loaded) == 4
     assert all(link.startswith("data:image/png;base64,") for link in found.loaded)
     classes = re.findall(r'<div class="(verdict[^"]*)">', page)
