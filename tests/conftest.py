@@ -16,6 +16,7 @@ from helpers.runs import SMALL
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run beside each other
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # nor do threads of the one wait busily in the time of the other
 torch.set_num_threads(1)
 
 

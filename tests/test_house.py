@@ -223,3 +223,11 @@ def test_every_mutation_still_breaks_something():
         assert (ROOT / mutation["file"]).read_text().count(mutation["old"]) == 1, mutation["name"]
         file, _, name = mutation["test"].partition("::")
         assert not name or f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(), mutation["name"]
+
+
+@pytest.mark.xdist_group("house")
+def test_tests_that_share_a_run_are_told_to_one_process(request):
+    """A pytest that the distributing plugin does not know lets every process make each shared run for itself."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("the tests run in one process")
+    assert request.node.nodeid.endswith("@house")

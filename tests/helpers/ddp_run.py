@@ -1,15 +1,16 @@
-"""One run on some ranks, for tests/runs/test_invariance.py: ``python ddp_run.py SETTINGS.json``.
+"""Runs on some ranks, for tests/runs/test_invariance.py: ``python ddp_run.py`` with the settings on standard input.
 
-Trains the embedded policy in float64 on fixed recorded rollouts (or on its own first-iteration samples), and writes the
-first gradient, the completions of the first iteration, and the metrics of every iteration. Lightning starts the other
-ranks by running this very command again.
+Each line of it is a run, in forks of this process. It trains the embedded policy in float64 on fixed recorded rollouts
+(or on its own first-iteration samples), and writes the first gradient, the completions of the first iteration, and the
+metrics of every iteration, ``out.RANK``. The answer to a line is ``status`` and the exit status.
 """
 
+import functools
 import json
+import multiprocessing
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import lightning as L
 import torch
@@ -19,7 +20,7 @@ from grouprl import GroupRLModule, GroupSampler, PolicyLoss, RankAdvantage, load
 from grouprl.data.problems import tiny_problems
 from grouprl.losses.kl import K3
 from grouprl.rewards.parts import MathReward
-from grouprl.training.datamodule import PromptDataModule
+from grouprl.training.datamodule import PromptDataModule, PromptStream
 
 PROMPTS, GROUP = 4, 4
 
@@ -40,10 +41,14 @@ class Replay:
 
 
 class Keep(Callback):
-    """Notes what a run did."""
+    """Notes what a run did, and writes it."""
 
-    def __init__(self):
+    def __init__(self, out, threads):
+        self.out, self.threads = out, threads
         self.metrics, self.completions, self.gradient = [], None, None
+
+    def on_fit_start(self, trainer, module):
+        torch.set_num_threads(self.threads)
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         if self.gradient is None:
@@ -55,17 +60,32 @@ class Keep(Callback):
             prompts, rollouts, *_ = module.last_rollouts
             self.completions = dict(zip(prompts.indices, rollouts.completions, strict=True))
 
+    def on_train_end(self, trainer, module):
+        kept = {"gradient": self.gradient, "metrics": self.metrics, "completions": self.completions}
+        torch.save(kept, f"{self.out}.{trainer.global_rank}")
+
+
+def data_for(policy):
+    splits = tiny_problems(train_size=64, heldout_size=4)
+    return PromptDataModule(splits, policy, steps=20, prompts_per_step=PROMPTS, max_new_tokens=64)
+
+
+@functools.cache
+def recorded(dtype):
+    """What the policy samples for four batches of prompts, once for all runs."""
+    policy = load_policy("tiny", dtype=dtype)
+    stream = PromptStream(data_for(policy).train_prompts, steps=4, prompts_per_step=PROMPTS, seed=0)
+    with torch.no_grad():
+        return [GroupSampler(GROUP, 64)(policy, stream[i], seed=1) for i in range(4)]
+
 
 def main(settings):
     dtype = settings.get("dtype", "float64")
-    torch.set_default_dtype(torch.float32)
     policy = load_policy("tiny", dtype=dtype)
-    splits = tiny_problems(train_size=64, heldout_size=4)
+    data = data_for(policy)
     sampler = GroupSampler(group_size=GROUP, max_new_tokens=64)
-    data = PromptDataModule(splits, policy, steps=20, prompts_per_step=PROMPTS, max_new_tokens=64)
     if settings.get("replay", True):
-        with torch.no_grad():
-            sampler = Replay([GroupSampler(GROUP, 64)(policy, batch, seed=1) for batch in whole_batches(data)])
+        sampler = Replay(recorded(dtype))
     module = GroupRLModule(
         policy,
         sampler,
@@ -81,11 +101,11 @@ def main(settings):
         max_grad_norm=1e9,
         mismatch_tolerance=1e9,
     )
-    keep, ranks = Keep(), settings["ranks"]
+    ranks = settings["ranks"]
     trainer = L.Trainer(
         accelerator="cpu",
         devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
+        strategy="ddp_fork" if ranks > 1 else "auto",
         max_epochs=1,
         limit_train_batches=settings["iterations"],
         limit_val_batches=0,
@@ -94,22 +114,17 @@ def main(settings):
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[keep],
+        callbacks=[Keep(settings["out"], settings["threads"])],
     )
     trainer.fit(module, datamodule=data)
-    out = Path(settings["out"])
-    torch.save(
-        {"gradient": keep.gradient, "metrics": keep.metrics, "completions": keep.completions},
-        out.with_name(f"{out.name}.{trainer.global_rank}"),
-    )
-
-
-def whole_batches(data):
-    from grouprl.training.datamodule import PromptStream
-
-    stream = PromptStream(data.train_prompts, steps=4, prompts_per_step=PROMPTS, seed=0)
-    return [stream[i] for i in range(4)]
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    torch.set_num_threads(1)  # forks have no use for the threads of what they are forked from
+    for line in sys.stdin:
+        settings = json.loads(line)
+        recorded(settings.get("dtype", "float64"))
+        process = multiprocessing.get_context("fork").Process(target=main, args=(settings,))
+        process.start()
+        process.join()
+        print(f"status {process.exitcode}", flush=True)

@@ -1,14 +1,16 @@
 """Runs command lines of train.py, each in a fork of this one process, and kills some of them at a given instant.
 
-``python forked.py JOBS.json``, where each job has ``arguments``, maybe ``script`` (train or evaluate) and maybe ``kill``
-(``where``, ``call``, ``signal``, ``delay_s`` or ``torn``; ``whole_sweep``: not the arm but the sweep is sent it). Prints exit statuses, and how often each place was passed, as
-JSON.
+``python forked.py`` reads requests from its standard input, a line of JSON each: ``folder`` to work in, ``environment``
+and ``jobs``, where each job has ``arguments``, maybe ``script`` (train or evaluate) and maybe ``kill`` (``where``,
+``call``, ``signal``, ``delay_s`` or ``torn``; ``whole_sweep``: not the arm but the sweep is sent it). It answers each
+with a line: exit statuses, and how often each place was passed, as JSON.
 """
 
 import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -67,11 +69,16 @@ def shoot(number, delay):
     os.kill(os.getpid(), number)
 
 
-def run(job):
+def run(job, folder, environment):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        tempfile.tempdir = None  # as the environment has it
         counts = dict.fromkeys(PLACES, 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -98,4 +105,7 @@ def run(job):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests
-    print(json.dumps([run(job) for job in json.loads(Path(sys.argv[1]).read_text())]))
+    for line in sys.stdin:
+        request = json.loads(line)
+        outcomes = [run(job, request["folder"], request["environment"]) for job in request["jobs"]]
+        print(json.dumps(outcomes), flush=True)

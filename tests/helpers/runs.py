@@ -1,5 +1,7 @@
 """Runs that are small enough for tests, and what they leave."""
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -56,12 +58,30 @@ def prints(main, capsys):
 
 
 def run_forked(folder, jobs, *, threads=1):
-    """Run jobs one after the other in forks; their exit statuses and counts of calls."""
-    (folder / "jobs.json").write_text(json.dumps(jobs))
+    """Run jobs one after the other, each in a fork of one process of so many threads that has all imported.
+
+    Returns:
+        Their exit statuses and counts of calls; what they printed is in ``log.txt`` of the folder.
+    """
+    process = _forks(threads)
     environment = {**os.environ, **DEFAULTS, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, str(TESTS / "helpers" / "forked.py"), "jobs.json"]
-    done = subprocess.run(
-        command, cwd=folder, check=False, capture_output=True, text=True, timeout=900, env=environment
+    request = {"folder": str(folder), "environment": environment, "jobs": jobs}
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    assert answer, f"forked.py ended with {process.wait()}"
+    return json.loads(answer)
+
+
+@functools.cache
+def _forks(threads):
+    environment = {**os.environ, **DEFAULTS, "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [sys.executable, str(TESTS / "helpers" / "forked.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    atexit.register(process.stdin.close)
+    return process

@@ -21,8 +21,8 @@ TRAINED = [
     "data.train_size=16", "data.heldout_size=4", "eval_every=0", "eval_samples=1", "final_eval_samples=1",
     "warmup_steps=0", "lr=1e-3", "lr_decay=false", "checkpoint_every=1", "reward=random", "prompt.system=Answer in a box.",
 ]  # fmt: skip
-SOME = ("Gemma 3", "Qwen3.5, linear attention")
-EACH = [pytest.param(name, marks=[] if name in SOME else pytest.mark.slow) for name in FAMILIES]
+TAKEN_UP = ("Gemma 3", "Qwen3.5, linear attention")
+"""Of these a run with an adapter is taken up, too."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder_of(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_prompts_are_what_the_template_writes_and_end_where_an_answer_begins(name, folder_of):
     family, policy = FAMILIES[name], load_policy(str(folder_of(name)))
     tokenizer = policy.tokenizer
@@ -54,7 +54,7 @@ def test_prompts_are_what_the_template_writes_and_end_where_an_answer_begins(nam
             assert ids[0] == tokenizer.bos_token_id
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_greedy_completions_are_those_of_generate(name, folder_of):
     policy = load_policy(str(folder_of(name)))
     prompts = encode(policy.tokenizer, [Problem(question, "7") for question in QUESTIONS])
@@ -74,16 +74,17 @@ def test_greedy_completions_are_those_of_generate(name, folder_of):
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_run_trains_is_taken_up_and_loads_elsewhere(name, adapter, folder_of, train):
     folder = folder_of(name)
     given = [f"policy.path={folder}", f"adapter={adapter}"]
     assert train(*TRAINED, *given, "hydra.run.dir=whole", small=False) == 0
-    assert train(*TRAINED, *given, "hydra.run.dir=half", "steps=1", small=False) == 0
-    assert train("resume=half", "steps=2", f"policy.path={folder}", small=False) == 0
-    whole, half = (load_policy(f"{run}/policy") for run in ("whole", "half"))
-    for (key, first), second in zip(whole.named_parameters(), half.parameters(), strict=True):
-        assert torch.equal(first, second), key
+    whole = load_policy("whole/policy")
+    if adapter == "none" or name in TAKEN_UP:
+        assert train(*TRAINED, *given, "hydra.run.dir=half", "steps=1", small=False) == 0
+        assert train("resume=half", "steps=2", f"policy.path={folder}", small=False) == 0
+        for (key, first), second in zip(whole.named_parameters(), load_policy("half/policy").parameters(), strict=True):
+            assert torch.equal(first, second), key
     start = dict(load_policy(str(folder)).named_parameters())
     moved = [key for key, value in whole.named_parameters() if not torch.equal(value, start[key])]
     assert moved

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 
@@ -10,47 +9,45 @@ import pytest
 import torch
 from helpers.paths import TESTS
 
+pytestmark = pytest.mark.slow  # whole runs, in processes of their own
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Results of tests/ddp_run.py with the given settings, one for each rank; each is run once."""
+def outcomes(tmp_path_factory):
+    """Results of tests/helpers/ddp_run.py with the given settings, one for each rank; each is run once."""
     folder, done = tmp_path_factory.mktemp("ranks"), {}
+    command = [sys.executable, str(TESTS / "helpers" / "ddp_run.py")]
+    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run_once(**settings):
+        settings = {"threads": 1, **settings}
         key = json.dumps(settings, sort_keys=True)
         if key not in done:
             out = folder / f"result-{len(done)}"
-            path = folder / f"settings-{len(done)}.json"
-            path.write_text(json.dumps({**settings, "out": str(out)}))
-            command = [sys.executable, str(TESTS / "helpers" / "ddp_run.py"), str(path)]
-            variables = {
-                **os.environ,
-                "OMP_NUM_THREADS": str(settings.get("threads", 1)),
-                "TOKENIZERS_PARALLELISM": "false",
-            }
-            process = subprocess.run(
-                command, cwd=folder, check=False, capture_output=True, text=True, timeout=300, env=variables
-            )
-            assert process.returncode == 0, process.stderr
+            process.stdin.write(json.dumps({**settings, "out": str(out)}) + "\n")
+            process.stdin.flush()
+            while (answer := process.stdout.readline().strip()) and not answer.startswith("status "):
+                pass  # what Lightning says of ranks
+            assert answer == "status 0", f"ddp_run.py {settings}: {answer}"
             done[key] = [torch.load(f"{out}.{rank}") for rank in range(settings["ranks"])]
         return done[key]
 
-    return run_once
+    yield run_once
+    process.communicate()
+
+
+@pytest.fixture
+def run(outcomes):
+    return outcomes
 
 
 def distance(first, second):
     return float((first - second).norm() / second.norm())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("beta", "micro_batch_size"),
-    [
-        (0.1, 2),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 1), (0.0, 2), (0.0, 4), (0.1, 1), (0.1, 4))),
-    ],
-)
-@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2])
 def test_micro_batches(run, beta, micro_batch_size, threads):
     whole = run(ranks=1, iterations=1, beta=beta, threads=threads)[0]["gradient"]
     cut = run(ranks=1, iterations=1, beta=beta, micro_batch_size=micro_batch_size, threads=threads)[0]["gradient"]
@@ -58,7 +55,6 @@ def test_micro_batches(run, beta, micro_batch_size, threads):
     assert distance(cut, whole) < 1e-10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("beta", "micro_batch_tokens"), [(0.0, 50), (0.1, 200)])
 def test_token_limits(run, beta, micro_batch_tokens):
     """50 tokens are one or two sequences, 200 about a group; with a KL term the reference pass is cut, too."""
@@ -68,9 +64,8 @@ def test_token_limits(run, beta, micro_batch_tokens):
     assert distance(cut, whole) < 1e-10
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("micro_batch_size", [0, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("micro_batch_size", [0, 3])
+@pytest.mark.parametrize("threads", [1, 2])
 def test_ranks(run, micro_batch_size, threads):
     """Ragged lengths and unequal token counts: the ranks hold different prompts of different lengths."""
     one = run(ranks=1, iterations=1, threads=threads)[0]["gradient"]
@@ -78,7 +73,6 @@ def test_ranks(run, micro_batch_size, threads):
         assert distance(result["gradient"], one) < 1e-10
 
 
-@pytest.mark.slow
 def test_in_float32(run):
     whole = run(ranks=1, iterations=1, dtype="float32")[0]["gradient"]
     assert distance(run(ranks=1, iterations=1, dtype="float32", micro_batch_size=2)[0]["gradient"], whole) < 1e-5
@@ -88,7 +82,6 @@ def test_in_float32(run):
         assert distance(cut, whole) < 1e-5
 
 
-@pytest.mark.slow
 def test_two_ranks_sample_what_one_samples(run):
     (one,) = run(ranks=1, iterations=1, replay=False, dtype="float32")
     two = run(ranks=2, iterations=1, replay=False, dtype="float32")
@@ -98,7 +91,6 @@ def test_two_ranks_sample_what_one_samples(run):
     assert len({text for texts in one["completions"].values() for text in texts}) > 8
 
 
-@pytest.mark.slow
 def test_two_ranks_log_what_one_logs(run):
     """Means, deviations, maxima and sums over other prompts on each rank are those of one process with all of them."""
     (one,), two = run(ranks=1, iterations=1), run(ranks=2, iterations=1, micro_batch_size=0)
@@ -111,7 +103,6 @@ def test_two_ranks_log_what_one_logs(run):
             assert math.isclose(found[0], value, rel_tol=1e-5, abs_tol=1e-12), f"{name}: {found[0]} and {value}"
 
 
-@pytest.mark.slow
 def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
     (one,) = run(ranks=1, iterations=20)
     for other in (run(ranks=2, iterations=20), run(ranks=1, iterations=20, micro_batch_size=3)):
@@ -123,7 +114,6 @@ def test_twenty_steps_on_recorded_rollouts_give_the_same_metrics(run):
     assert one["metrics"][-1]["ppo/approx_kl"] > 1e-3  # the policy has moved, and the ranks with it
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(run):
     first = run(ranks=1, iterations=2, replay=False, dtype="float32")[0]
     second = run(ranks=1, iterations=2, replay=False, dtype="float32", again=1)[0]

@@ -47,12 +47,6 @@ def check_kills(folder, options, number, seed=0, threads=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [2, 1])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, threads):
-    check_kills(tmp_path, SMALL, 4, threads=threads)
-
-
-@pytest.mark.slow
 def test_with_checkpoints_as_time_allows_too(tmp_path):
     """The default: which iterations have one is the clock's, what is resumed to is not."""
     check_kills(tmp_path, [*SMALL, "checkpoint_every=null"], 2, seed=3)
@@ -60,17 +54,18 @@ def test_with_checkpoints_as_time_allows_too(tmp_path):
 
 @pytest.mark.slow
 def test_under_lora_with_a_kl_term_too(tmp_path):
-    check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 2, seed=5)
+    check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 4, seed=5, threads=2)
     saved = read(find_checkpoints(tmp_path / "runs" / "whole" / "checkpoints")[-1])
     assert saved["state_dict"]
     assert all("lora_" in name for name in saved["state_dict"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("options", [[], ["adapter=lora", "beta=0.04"], ["checkpoint_every=3", "eval_every=2"]])
-def test_twelve_kills(tmp_path, options, threads):
-    check_kills(tmp_path, [*SMALL, "steps=6", *options], 12, seed=7, threads=threads)
+@pytest.mark.parametrize("threads", [2, 1])
+@pytest.mark.parametrize("options", [[], ["checkpoint_every=3", "eval_every=2"]], ids=["default", "at times"])
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, options, threads):
+    """More of them, and under load: ``benchmarks/kills.py``."""
+    check_kills(tmp_path, [*SMALL, *options], 4, seed=7, threads=threads)
 
 
 @pytest.mark.slow

@@ -202,7 +202,7 @@ def test_arms_that_are_the_same_on_one_base_are_refused_there():
         assert note.endswith(" (on policy=tiny).")
 
 
-BITS = ["max_new_tokens=100", "steps=3", "lr=1e-3", "data.heldout_size=0"]
+BITS = ["max_new_tokens=64", "prompts_per_step=8", "minibatches=2", "steps=2", "lr=1e-3", "data.heldout_size=0"]
 
 
 @pytest.mark.slow
