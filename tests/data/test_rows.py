@@ -222,6 +222,28 @@ def test_numbers_of_a_parquet_file_that_are_none_are_bad_rows(tmp_path):
         jsonl_problems(str(tmp_path / "rows.parquet"))
 
 
+def test_numbers_of_a_table_that_are_none_are_bad_rows(tmp_path):
+    """As programs write them; a text that holds the word is one."""
+    (tmp_path / "rows.csv").write_text("problem,answer\nWhat is NaN?,1\n2?,NaN\n")
+    with pytest.raises(ValueError, match=r"line 3: the answer is the number nan"):
+        jsonl_problems(str(tmp_path / "rows.csv"))
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(GOOD[:2]) + b"\n")
+    check_first_row("data.path", "~/rows.jsonl", None, "refuse")
+    splits = jsonl_problems("~/rows.jsonl", heldout_size=1)
+    assert len(splits.train) + len(splits.heldout) == 2
+
+
+def test_a_file_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_bytes(GOOD[0])
+    monkeypatch.setattr("os.access", lambda file, how: False)  # who tests as root may read all
+    with pytest.raises(ValueError, match=r"you may not read this file \(chmod u\+r\)"):
+        jsonl_problems(str(tmp_path / "rows.jsonl"))
+
+
 def test_the_first_row_is_looked_at_before_anything_is_loaded(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(BAD_ROWS["nested 10,000 deep"][0] + b"\n" + GOOD[0])

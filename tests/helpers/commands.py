@@ -9,9 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from grouprl.cli import compare, evaluate, study, train, verify
-
-MAINS = {"train": train, "evaluate": evaluate, "compare": compare, "verify": verify, "study": study}
+from grouprl.cli import commands, compare, evaluate, study, train, verify  # noqa: F401 - imported once, before forking
 
 
 def run(words):
@@ -24,7 +22,8 @@ def run(words):
         sys.argv = [f"{words[0]}.py", *words[1:]]
         code = 0
         try:
-            code = MAINS[words[0]].main() or 0
+            main = study.main if words[0] == "study" else getattr(commands, words[0])
+            code = main() or 0
         except SystemExit as error:
             code = error.code or 0
         except BaseException:  # noqa: BLE001 - any is a traceback, which is what is looked for

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from grouprl import LoraAdapter, load_policy
 from grouprl.policy.folder import check_policy_folder, model_context
+from grouprl.policy.policy import Policy
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -222,6 +223,31 @@ def test_the_context_is_read_of_nested_configurations_and_of_numbers_alone(folde
     assert model_context(str(folder())) == 40
     file.write_text(json.dumps({"model_type": "x", "max_position_embeddings": "many"}))
     assert model_context(str(folder())) is None
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_the_context_of_rotary_embeddings_that_change_ends_where_they_do(folder, key):
+    """Beyond it what is sampled token by token, with what was cached before, is not what the whole text gives."""
+    file = folder() / "config.json"
+    kinds = {"type": "longrope"}, {"rope_type": "longrope", "original_max_position_embeddings": 32}
+    for rope in kinds:
+        content = {"model_type": "phi3", "max_position_embeddings": 4096, "original_max_position_embeddings": 32}
+        file.write_text(json.dumps({**content, key: rope}))
+        assert model_context(str(folder())) == 32
+    file.write_text(json.dumps({"model_type": "phi3", "max_position_embeddings": 4096, key: {"rope_type": "yarn"}}))
+    assert model_context(str(folder())) == 4096
+
+
+def test_a_model_with_such_embeddings_is_bounded_so():
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 32, **factors}
+    sizes = {"original_max_position_embeddings": 32, "max_position_embeddings": 64, "rope_parameters": rope}
+    model = random_model("phi3", **sizes)
+    policy = Policy(model, bpe_tokenizer())
+    assert policy.context == 32
+    ids = torch.arange(5, 45)[None]
+    short, long = (model(ids[:, :n]).logits[0, :10].detach() for n in (30, 40))
+    assert (short - long).abs().max() > 1e-3  # which is why
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_lora_trains_and_saves_the_adapter_alone(tmp_path, tiny_prompts):
     for folder in ("adapter", "merged"):
         again = load_policy(str(tmp_path / folder))
         assert not again.has_adapter
+        assert all(parameter.requires_grad for parameter in again.parameters())  # all train after the merge
         torch.testing.assert_close(again.logprobs(batch).logprobs.detach(), expected, atol=1e-3, rtol=0)
 
 

@@ -30,7 +30,8 @@ from grouprl.module import GroupRLModule
 from grouprl.policy.digests import config_digest, weights_digest
 from grouprl.policy.policy import Policy
 from grouprl.rewards.controls import WrongLabelReward
-from grouprl.rewards.isolation import IsolatedReward, load_object
+from grouprl.rewards.isolation import IsolatedReward, importable, load_object
+from grouprl.rewards.own import try_reward
 from grouprl.runtime.machine import accelerator_of, describe, precision_for, use_determinism, use_threads
 from grouprl.studies.plan import read_plan
 from grouprl.training import labels, selection
@@ -121,6 +122,7 @@ def build(
         data = PromptDataModule(
             splits, policy, rounds=group_filter.rounds, **_options_for(PromptDataModule, config), **config.prompt
         )
+        try_reward(reward, data.train_prompts.take([0]), sampler.group_size)
         if config.prefilter.samples:
             data.train_prompts = _solved_sometimes(config, folder, module, data)
         if isinstance(reward, WrongLabelReward):
@@ -242,16 +244,18 @@ def find_own_files() -> None:
 def component(config: DictConfig, group: str) -> Any:
     """Instantiate one component of a group or axis. An advantage or an axis of a loss may be a plain function."""
     node = OmegaConf.select(config, group.replace("/", "."))
-    if group.partition("/")[0] in ("advantage", "loss"):
-        node = _with_functions(group.replace("/", "."), node)
+    node = _with_own_code(group.replace("/", "."), node)
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise UsageError(_cause(error, group)) from error
 
 
-def _with_functions(group: str, node: Any) -> Any:
-    """A copy of a node in which a ``_target_`` that is a function stands for itself with its arguments given."""
+def _with_own_code(group: str, node: Any) -> Any:
+    """A copy of a node for Hydra: a ``_target_`` in a file as in a module, and functions with their arguments given.
+
+    A function is an advantage or an axis of a loss itself; elsewhere it makes the component.
+    """
     if not isinstance(node, DictConfig):
         return node
     copy = node.copy()
@@ -259,10 +263,12 @@ def _with_functions(group: str, node: Any) -> Any:
     parts = {group: copy} | {f"{group}.{k!s}": value for k, value in copy.items() if isinstance(value, DictConfig)}
     for place, part in parts.items():
         target = part.get("_target_")
-        if target is not None and "_partial_" not in part and not str(target).startswith("grouprl."):
+        if target is not None and not str(target).startswith("grouprl."):
             try:
-                part._partial_ = not inspect.isclass(load_object(str(target)))
-            except (ImportError, AttributeError) as error:
+                part._target_ = importable(str(target))
+                if group.partition(".")[0] in ("advantage", "loss") and "_partial_" not in part:
+                    part._partial_ = not inspect.isclass(load_object(part._target_))
+            except Exception as error:
                 raise UsageError(f"{place}._target_={target}: cannot be imported: {_innermost(error)}") from error
     return copy
 

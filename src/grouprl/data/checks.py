@@ -89,9 +89,19 @@ def _sizes(**sizes: int) -> None:
             raise ValueError(f"data.{name}={size}: give at least 0.")
 
 
+def place(path: str | Path) -> Path:
+    """Where a file lies: ``~`` is the home folder; a text that no file can be called is a file that is not there."""
+    file = Path(os.path.expanduser(path))
+    try:
+        file.exists()
+    except (OSError, ValueError):  # too long, or with a null byte
+        return Path(os.devnull, "no such file")
+    return file
+
+
 def data_file(key: str, path: str) -> None:
     """A file that is there and may be read, and not of a format that is not."""
-    file, formats = Path(path), "a JSONL, JSON, CSV, TSV or Parquet file"
+    file, formats = place(path), "a JSONL, JSON, CSV, TSV or Parquet file"
     if file.is_dir():
         raise ValueError(
             f"{key}={path}: this is a folder. Give the path of {formats}; data=hub data.name=FOLDER reads a folder of "

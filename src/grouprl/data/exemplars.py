@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grouprl.data.checks import data_file
+from grouprl.data.checks import data_file, place
 from grouprl.data.rows import cell_text, problem_text, texts_of
 from grouprl.data.tables import read_rows
 
@@ -47,7 +47,7 @@ def read_exemplars(path: str | None, option: str = "prompt.exemplars") -> tuple[
     """
     if path is None:
         return ()
-    file = Path(path)
+    file = place(path)
     if path in named_sets():
         file = SHOTS / f"{path}.jsonl"
     elif not file.suffix and not file.exists():

@@ -6,11 +6,13 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from grouprl import hub
+from grouprl.data.checks import place
 from grouprl.files import LONGEST_LINE, Row, json_object, open_regular, read_jsonl
 
 OnError = Callable[[int, str], None]
@@ -30,9 +32,10 @@ def read_rows(path: str | Path, on_error: OnError | None = None) -> Iterator[tup
         OSError: The file cannot be read.
     """
     readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".parquet": _parquet_rows, ".json": _json_rows}
-    reader = readers.get(Path(path).suffix.lower())
+    file = place(path)
+    reader = readers.get(file.suffix.lower())
     if reader is None:
-        yield from read_jsonl(path, on_error)
+        yield from read_jsonl(file, on_error)
         return
 
     def bad(number: int, reason: str) -> None:
@@ -40,7 +43,7 @@ def read_rows(path: str | Path, on_error: OnError | None = None) -> Iterator[tup
             raise ValueError(f"{path}, line {number}: {reason}.")
         on_error(number, reason)
 
-    yield from reader(Path(path), bad)
+    yield from reader(file, bad)
 
 
 def dataset_rows(name: str, configs: Sequence[str] | None, split: str) -> Iterator[tuple[int, Row]]:
@@ -56,6 +59,7 @@ def dataset_rows(name: str, configs: Sequence[str] | None, split: str) -> Iterat
     """
     import datasets
 
+    name = str(place(name)) if place(name).exists() else name
     is_local = Path(name).exists()
     if not is_local:
         hub.answers()
@@ -72,7 +76,7 @@ def dataset_rows(name: str, configs: Sequence[str] | None, split: str) -> Iterat
 
 
 def _csv_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:
-    """Rows under a header; all cells are text, those that hold nothing are None."""
+    """Rows under a header; cells are text, those that hold nothing None."""
     with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         csv.field_size_limit(LONGEST_LINE)
         rows = csv.reader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
@@ -82,11 +86,16 @@ def _csv_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:
                 raise ValueError(f"{path}: its header names a column twice ({', '.join(header)}).")
             for cells in rows:
                 if len(cells) == len(header):
-                    yield rows.line_num, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+                    yield rows.line_num, {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
                 elif cells:
                     bad(rows.line_num, f"{len(cells)} cells under a header of {len(header)}")
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}, line {rows.line_num + 1}: not CSV in UTF-8 ({error}).") from None
+
+
+def _cell(text: str) -> str | float | None:
+    """A cell of a CSV file: ``NaN``, as programs write a number that is not there, is no text."""
+    return math.nan if text.strip().lower() == "nan" else text or None
 
 
 def _parquet_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:

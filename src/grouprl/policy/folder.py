@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from grouprl.data.checks import place
 from grouprl.files import json_object
 from grouprl.policy.fetch import MODELS, Source, located
 
@@ -44,7 +45,7 @@ def check_policy_folder(path: str) -> None:
             )
         return
     if _is_local(path) or "/" not in path:
-        _check_folder(f"policy.path={path}", Path(os.path.expanduser(path)), ())
+        _check_folder(f"policy.path={path}", place(path), ())
 
 
 def local_folder(path: str, source: Source = "auto") -> Path:
@@ -59,12 +60,12 @@ def local_folder(path: str, source: Source = "auto") -> Path:
 
         return Path(tiny.__file__).parent / EMBEDDED[path]
     found = located(path, source) if path in MODELS else None
-    return found or Path(os.path.expanduser(path))
+    return found or place(path)
 
 
 def _is_local(path: str) -> bool:
     folder = Path(os.path.expanduser(path))
-    return folder.is_absolute() or path.startswith(("./", "../", "~")) or folder.exists()
+    return folder.is_absolute() or path.startswith(("./", "../", "~")) or os.path.exists(folder)
 
 
 def _check_folder(what: str, folder: Path, adapters: tuple[Path, ...]) -> None:
@@ -202,8 +203,18 @@ def model_context(path: str, source: Source = "auto") -> int | None:
     """The context length that a model on this machine declares, read from its config.json, or None."""
     config = _object(f"policy.path={path}", local_folder(path, source) / CONFIG)
     inner = config.get("text_config")
-    for part in (config, inner if isinstance(inner, dict) else {}):
-        for key in ("max_position_embeddings", "n_positions"):
-            if isinstance(part.get(key), int):
-                return part[key]
-    return None
+    return context_of(config) or context_of(inner if isinstance(inner, dict) else {})
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """The context length that a model's configuration declares, or None.
+
+    Of rotary embeddings that are others for longer texts (longrope) it is the length up to which they are the same:
+    beyond, what was sampled token by token is not what the whole text gives.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    rope = rope if isinstance(rope, dict) else {}
+    longer = "longrope" in (rope.get("rope_type"), rope.get("type"))
+    places = (rope, config) if longer else (config,)
+    keys = ("original_max_position_embeddings",) if longer else ("max_position_embeddings", "n_positions")
+    return next((part[key] for part in places for key in keys if isinstance(part.get(key), int)), None)

@@ -20,6 +20,7 @@ from grouprl.files import replacing_files
 from grouprl.policy import checks
 from grouprl.policy.adapters import LoraAdapter
 from grouprl.policy.agreement import check_steps, check_tokenizer, check_tokens
+from grouprl.policy.folder import context_of
 from grouprl.policy.plain import PlainSteps, Steps, completion_logprobs, without_peft
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Policy(nn.Module):
     @property
     def context(self) -> int | None:
         """Longest prompt and completion together, in tokens, or None where the model does not say."""
-        return getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return context_of(self.base.config.get_text_config().to_dict())
 
     @property
     def base(self) -> PreTrainedModel:

@@ -113,7 +113,8 @@ def _merged(path: str, what: str, arguments: Mapping[str, Any]) -> PreTrainedMod
             f"on the base {place}. Give weights, {ADAPTER_CONFIG} and base that were saved together."
         )
     with explained(what):
-        return model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+    return merged.requires_grad_(True)  # which PEFT takes from all but the adapter's weights
 
 
 def _embeddings(model: PreTrainedModel) -> list[str]:

@@ -8,8 +8,11 @@ the reward and keeps its errors from the run.
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,6 +22,8 @@ from torch import Tensor
 from grouprl.batch import Prompts
 
 Completions = Sequence[Sequence[str]]
+_NOT_THEIRS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
+"""Where code that is not the user's lies."""
 
 
 FailureKind = Literal["unscorable", "error", "timeout"]
@@ -80,3 +85,11 @@ def as_rewards(output: Any, completions: Completions) -> Rewards:
         for row, sample in (~valid).nonzero().tolist()
     )
     return Rewards(values.masked_fill(~valid, 0.0), valid, failures=failures)
+
+
+def described(error: BaseException) -> str:
+    """An error with its kind, and with file and line where it came up in code of one's own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -24,10 +24,12 @@ import torch
 
 from grouprl.answers.process import JsonProcess, end_with_parent, ended_after, limit_memory, own_pipes
 from grouprl.batch import Prompts
-from grouprl.rewards.base import Completions, Rewards, as_rewards
+from grouprl.rewards.base import Completions, Rewards, as_rewards, described
 from grouprl.rewards.scoring import RewardTimeoutError
 
 START_TIMEOUT_S = 120.0
+_OF_A_FILE = "file_"
+"""Stands before the name of a module that was read from a file, so that it is no other module's."""
 
 
 class RewardWorkerError(RuntimeError):
@@ -103,16 +105,30 @@ def load_object(target: str) -> Any:
     """The object that ``package.module.name`` or ``path/to/file.py:name`` names."""
     if ".py:" in target:
         path, _, name = target.rpartition(":")
-        spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-        if spec is None or spec.loader is None or not Path(path).is_file():
-            raise ImportError(f"{path}: there is no such file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return _member(module, name)
+        return _member(_module_of(path), name)
     if "" not in sys.path:
         sys.path.insert(0, "")
     module_name, _, name = target.rpartition(".")
     return _member(importlib.import_module(module_name), name)
+
+
+def importable(target: str) -> str:
+    """``package.module.name`` of an object that may be named by its file, for what takes no files."""
+    if ".py:" not in target:
+        return target
+    path, _, name = target.rpartition(":")
+    module = _module_of(path)
+    sys.modules[f"{_OF_A_FILE}{module.__name__}"] = module
+    return f"{_OF_A_FILE}{module.__name__}.{name}"
+
+
+def _module_of(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ImportError(f"{path}: there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _member(module: ModuleType, name: str) -> Any:
@@ -168,7 +184,7 @@ def _work() -> None:
                 rewards = as_rewards(score(request["completions"], Prompts(**fields)), request["completions"])
             say(_to_json(rewards))
         except BaseException as error:  # noqa: BLE001 - told to the run, SystemExit included
-            say({"error": f"{type(error).__name__}: {error}"})
+            say({"error": described(error)})
 
 
 if __name__ == "__main__":

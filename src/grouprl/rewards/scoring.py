@@ -12,7 +12,7 @@ import torch
 from grouprl.batch import Prompts
 from grouprl.checks import choice
 from grouprl.rewards import checks
-from grouprl.rewards.base import Completions, Failure, FailureKind, Reward, Rewards, as_rewards
+from grouprl.rewards.base import Completions, Failure, FailureKind, Reward, Rewards, as_rewards, described
 
 OnUnscorable = Literal["drop_sample", "drop_group", "stop"]
 
@@ -78,7 +78,7 @@ class Scorer:
         except Exception as error:  # noqa: BLE001 - any error of a user's reward is counted and shown
             if rows * group == 1:
                 kind: FailureKind = "timeout" if isinstance(error, RewardTimeoutError) else "error"
-                return _failed(Failure(0, 0, kind, f"{type(error).__name__}: {error}"[:500]))
+                return _failed(Failure(0, 0, kind, described(error)[:500]))
         deadline = deadline or time.monotonic() + self.patience_s
         if rows > 1:
             parts = [self._score([completions[i]], prompts.take([i]), deadline) for i in range(rows)]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from grouprl.checks import no_such_option
 from grouprl.cli.config.compose import compose_job, options_of
-from grouprl.cli.config.schema import FROM_TRL, GROUPS, RENAMED, StudyConfig
+from grouprl.cli.config.schema import FOLDERS, FROM_TRL, GROUPS, RENAMED, StudyConfig
 
 ONE_BY_ONE = "Entries of a mapping are written one by one, as in data.levels.3=0.5."
 _ADDED = {
@@ -75,6 +75,9 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str | None:
 
 
 def _no_mapping(written: str, key: str) -> str:
+    if written.startswith("+") and "." in key:
+        parent = key.lstrip("+").rpartition(".")[0]
+        return f"{written}: {parent} is one value here, and has no options below it."
     example = f"Its entries are added one by one, as in +{_ADDED[key]}." if key in _ADDED else ONE_BY_ONE
     return f"{written}: this value cannot be used for {key}. {example}"
 
@@ -98,6 +101,8 @@ def unknown_key(config_name: str, key: str, written: str, known: Iterable[str], 
         return f"{written}: {key} is called {new} now{others}."
     if key in FROM_TRL:
         return f"{written}: TRL's {key} is {FROM_TRL[key]} here. See python {config_name}.py --help."
+    if key in FOLDERS and config_name == "train":
+        return f"{written}: unknown option '{key}'. A run's folder is hydra.run.dir=DIR, a sweep's study=NAME."
     axes = {group.rpartition("/")[2]: group for group in GROUPS if "/" in group and group.startswith(parent)}
     if name not in known and (near := difflib.get_close_matches(name, axes, n=1)):
         return f"{written}: unknown option '{key}'. Did you mean {axes[near[0]]}=OPTION?"

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import grouprl
 from grouprl.checks import quoted
 from grouprl.cli.config.compose import compose_job, options_of, without_hydra
 from grouprl.cli.config.messages import ONE_BY_ONE, UsageError, explain, first_line, unknown_key
@@ -58,6 +59,9 @@ class _FlagParser(argparse.ArgumentParser):
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides among command-line arguments, told from Hydra's own flags and their values."""
     flags, others = _FlagParser().parse_known_args(list(arguments))
+    if flags.version:
+        print(f"grouprl {grouprl.__version__}")
+        raise SystemExit(0)
     if flags.experimental_rerun:
         raise UsageError("--experimental-rerun: what it reads is a program. Go on with a run by resume=RUN.")
     unknown_flags = [argument for argument in others if argument.startswith("-")]
@@ -106,7 +110,8 @@ def check_command(
     jobs = _jobs_of(parsed) if multirun else [list(overrides)]
     checked = [check_job(config_name, job) for job in jobs]
     if config_name == "train" and not quiet:
-        for note in dict.fromkeys(note for job in checked for note in (*notes_on_clips(job), *notes_on_size(job))):
+        notes = (notes_on_clips, notes_on_size, notes_on_warmup)
+        for note in dict.fromkeys(note for job in checked for of in notes for note in of(job)):
             print(note, file=sys.stderr)
     return checked
 
@@ -249,6 +254,15 @@ def notes_on_clips(config: DictConfig) -> Iterator[str]:
         )
     if eps is not None and ratio.endswith(".GeometricRatio"):
         yield "note: loss/ratio=geometric clips by itself, and loss/gate=clip clips once more. Use loss/gate=none."
+
+
+def notes_on_warmup(config: DictConfig) -> Iterator[str]:
+    """A warm-up by default that is as long as the run."""
+    if config.warmup_steps >= config.steps and config.warmup_steps > 0:
+        yield (
+            f"note: with steps={config.steps} and warmup_steps={config.warmup_steps} the learning rate never reaches "
+            "lr. Give fewer, as warmup_steps=0."
+        )
 
 
 def _references(node: Any) -> Iterator[str]:

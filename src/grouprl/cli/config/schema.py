@@ -279,10 +279,12 @@ FROM_TRL = {
     "scale_rewards": "advantage",
     "mask_truncated_completions": "mask_truncated",
     "model_name_or_path": "policy.path",
-    "output_dir": "study",
+    "output_dir": "hydra.run.dir (of a sweep study)",
     "save_steps": "checkpoint_every",
     "eval_steps": "eval_every",
 }
 """What options of TRL's GRPOTrainer are called here."""
+FOLDERS = ("run_dir", "out_dir", "outdir", "out", "output", "log_dir", "logdir", "save_dir", "dir", "folder")
+"""What others call the folder of a run."""
 RENAMED_CLASSES = {"DetachedRatioGate": "CispoGate", "SoftGate": "SapoGate"}
 """Classes that a ``_target_`` may name, likewise."""

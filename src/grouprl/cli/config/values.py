@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import re
 import sys
 import typing
@@ -53,6 +54,8 @@ _AT_LEAST = {
 }
 
 
+_OF_LAUNCHERS = ("MASTER_ADDR", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "LSB_JOBID")
+"""Variables of the environment by which processes of several nodes find each other."""
 _OF_THE_LOOP = {
     "deterministic": "Use deterministic.",
     "accumulate_grad_batches": "Use micro_batch_size or micro_batch_tokens.",
@@ -145,6 +148,11 @@ def _check_trainer(config: DictConfig) -> None:
         raise UsageError(f"trainer.precision={config.trainer.precision}: choose one of auto, 32-true, bf16-mixed.")
     if config.trainer.get("precision") == "64-true":
         raise UsageError("trainer.precision=64-true: use policy.dtype=float64 for float64 weights and arithmetic.")
+    if config.trainer.get("num_nodes", 1) != 1 and not any(name in os.environ for name in _OF_LAUNCHERS):
+        raise UsageError(
+            f"trainer.num_nodes={config.trainer.num_nodes}: nothing here says where the other nodes are, and the run "
+            "would wait for them for ever. Start it on each by a launcher (torchrun, SLURM, MPI), or leave it out."
+        )
     for key, instead in _OF_THE_LOOP.items():
         if key in config.trainer:
             raise UsageError(f"trainer.{key}={config.trainer[key]}: the training loop has this in hand. {instead}")

@@ -53,6 +53,9 @@ def resumed_job(overrides: Sequence[str], *, multirun: bool) -> Job | None:
     found = read_json(folder / RESULT_FILE)
     saved_result, saved = read_result(folder), read_config(folder)
     if saved_result is None or saved is None:
+        run = next((above for above in folder.parents if (above / RESULT_FILE).is_file()), None)
+        if run is not None:
+            raise UsageError(f"resume={folder}: this lies in a run's folder. Did you mean resume={run}?")
         raise UsageError(
             f"resume={folder}: not a run folder (it needs result.json and config.yaml).{_unfinished_beside(folder)}"
         )
