@@ -27,6 +27,7 @@ LIMIT_S = 120
 """For all long texts together, which take a few seconds where reading is linear and days where it is quadratic."""
 
 
+@pytest.mark.slow
 def test_long_texts_are_read_to_the_end():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path])}
     command = [sys.executable, "-m", "helpers.long_texts"]

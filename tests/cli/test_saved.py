@@ -247,6 +247,7 @@ def test_what_is_given_on_a_resume_is_never_dropped_in_silence(here, capsys, giv
     assert wanted in refused(capsys, train, "resume=runs/a", given)
 
 
+@pytest.mark.slow
 def test_a_text_that_begins_like_a_path_is_a_text(here, capsys):
     """Qwen3's own system prompt, a pattern, and a home folder that is nobody's."""
     for text in ("/no_think", "/a+/", "/a+/b/", "/think and /answer", "~nobody/x", "~"):

@@ -101,6 +101,7 @@ def test_without_the_library_it_says_how_to_have_it(monkeypatch):
         reasoning_gym_problems("makes")
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_on_its_verifier(library, train, monkeypatch):
     """Boxed answers of training and of the held-out evaluation are asked about, each batch of them in one go."""
     asked, scored = [], verifiers._scored

@@ -262,6 +262,7 @@ def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
     assert (code, "other settings" in text) == (2, True)
 
 
+@pytest.mark.slow
 def test_two_evaluations_are_paired(run, tmp_path, capsys):
     for policy, out in (("tiny", "a"), ("tiny_tools", "b")):
         run(f"policy={policy}", "benchmark=[tiny,tiny_hard]", "mode=tir", "limit=16", "max_new_tokens=96", f"out={out}")

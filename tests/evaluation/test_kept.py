@@ -50,6 +50,7 @@ def measured(text):
     return read_results(Path(folder))["measured"]["tiny/cot"]["accuracy"]["value"], folder
 
 
+@pytest.mark.slow
 def test_other_weights_at_the_same_path_are_measured_anew(run, model):
     code, text = run(f"policy={model}", *ASKED)
     assert code == 0, text
@@ -65,6 +66,7 @@ def test_other_weights_at_the_same_path_are_measured_anew(run, model):
     assert (machine["precision"], machine["deterministic"]) == ("float32", True)
 
 
+@pytest.mark.slow
 def test_another_configuration_of_the_same_weights_is_measured_anew(run, model):
     first, folder = measured(run(f"policy={model}", *ASKED)[1])
     file = model / "config.json"
@@ -220,6 +222,7 @@ def flipped(rows):
     return [{**row, "correct": not row["correct"]} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [

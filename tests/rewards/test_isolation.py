@@ -55,6 +55,7 @@ def scored(reward, text):
     return reward([[text]], PROMPTS).values.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), len(LARGE)])
 def test_a_call_that_holds_the_interpreter_lock_ends_in_time(reward, size):
     """The worker's own watching thread never runs; neither does anything that reads its pipe."""
@@ -64,6 +65,7 @@ def test_a_call_that_holds_the_interpreter_lock_ends_in_time(reward, size):
     assert scored(reward, "abcd") == 4
 
 
+@pytest.mark.slow
 def test_a_request_that_nobody_reads_ends_in_time(reward):
     """A thread that an earlier call left holds the lock, so that the next request stays in the pipe."""
     assert scored(reward, "leave a holder") == 14
@@ -78,6 +80,7 @@ def test_a_request_that_nobody_reads_ends_in_time(reward):
     assert scored(reward, "abcd") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "how"), [("close", "(exit status 1|it closed its pipe)"), ("exit", "exit status 5")])
 def test_a_worker_that_cannot_answer_any_more_is_replaced(reward, what, how):
     with pytest.raises(RewardWorkerError, match=rf"the reward's process ended \({how}\)"):
@@ -90,6 +93,7 @@ def test_what_a_reward_prints_and_reads_is_apart_from_the_protocol(reward):
     assert scored(reward, "abcde") == 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_leaves_no_rewards_for_the_next(reward):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -53,6 +53,7 @@ WEIGHT = st.floats(0, 2, allow_nan=False)
 PIECES = ["Step 1: $1 + 1 = 2$.", "Step 2: then $2 = 2$.", "\\boxed{1}", "\\boxed{2}", "and 3", "\\[x\\]"]
 
 
+@pytest.mark.slow
 @given(
     WEIGHT, WEIGHT, WEIGHT, WEIGHT, st.booleans(), st.lists(st.lists(st.sampled_from(PIECES)), min_size=2, max_size=8)
 )

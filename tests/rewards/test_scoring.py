@@ -94,6 +94,7 @@ def isolated(tmp_path):
 WANTED = torch.tensor([[1.0, 0.0, 0.5], [0.5, 1.0, 1.0]])
 
 
+@pytest.mark.slow
 def test_a_reward_in_a_worker_scores_as_in_this_process(isolated, tmp_path):
     assert torch.equal(isolated("plain")(COMPLETIONS, PROMPTS).values, WANTED)
     assert torch.equal(isolated("talks")(COMPLETIONS, PROMPTS).values, WANTED)
@@ -121,10 +122,10 @@ def test_parts_and_gaps_come_back_through_the_pipe():
         ("raises", "error", "KeyError"),
         ("nan", "unscorable", "nan"),
         ("wrong_shape", "error", r"shape \[1\]"),
-        ("hangs", "timeout", "2 s"),
+        pytest.param("hangs", "timeout", "2 s", marks=pytest.mark.slow),
         pytest.param("loops", "timeout", "2 s", marks=pytest.mark.slow),
         ("eats", "error", "MemoryError"),
-        ("crashes", "error", "exit status 3"),
+        pytest.param("crashes", "error", "exit status 3", marks=pytest.mark.slow),
     ],
 )
 def test_one_bad_completion_costs_itself_alone(isolated, name, kind, reason):
@@ -141,6 +142,7 @@ def test_one_bad_completion_costs_itself_alone(isolated, name, kind, reason):
     assert torch.equal(scorer((("good", "fine"),), PROMPTS.take([0])).values, torch.tensor([[1.0, 0.5]]))
 
 
+@pytest.mark.slow
 def test_the_worker_is_gone_after_a_timeout(isolated):
     reward = isolated("hangs", timeout_s=0.5)
     with pytest.raises(RewardTimeoutError):
@@ -154,6 +156,7 @@ def test_the_worker_is_gone_after_a_timeout(isolated):
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_search_for_failures_has_an_end(isolated):
     """Every completion hangs: what was not tried in time counts as failed, and the run is told."""
     scorer = Scorer(isolated("hangs", timeout_s=0.5), patience_s=1.0)
@@ -193,6 +196,7 @@ def test_rewards_in_this_process_fail_as_gently():
     assert Scorer(infinite)(COMPLETIONS, PROMPTS).valid.tolist() == [[False, True, True]] * 2
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_not_there(tmp_path):
     for target in ("no_such_module.f", f"{tmp_path}/none.py:f", "math.no_such_name"):
         with pytest.raises(RewardWorkerError):

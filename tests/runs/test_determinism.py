@@ -16,8 +16,10 @@ TOOLS = [
     "group_size=4",
     "prompts_per_step=4",
     "minibatches=2",
-    "data.heldout_size=8",
+    "data.heldout_size=4",
     "eval_every=0",
+    "eval_samples=1",
+    "final_eval_samples=2",
 ]
 FILTERED = [*SMALL, "prefilter.samples=3"]
 

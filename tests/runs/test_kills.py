@@ -54,15 +54,14 @@ def test_with_checkpoints_as_time_allows_too(tmp_path):
 
 @pytest.mark.slow
 def test_under_lora_with_a_kl_term_too(tmp_path):
-    check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 4, seed=5, threads=2)
+    check_kills(tmp_path, [*SMALL, "adapter=lora", "adapter.rank=4", "beta=0.04"], 2, seed=5, threads=2)
     saved = read(find_checkpoints(tmp_path / "runs" / "whole" / "checkpoints")[-1])
     assert saved["state_dict"]
     assert all("lora_" in name for name in saved["state_dict"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [2, 1])
-@pytest.mark.parametrize("options", [[], ["checkpoint_every=3", "eval_every=2"]], ids=["default", "at times"])
+@pytest.mark.parametrize(("options", "threads"), [([], 2), (["checkpoint_every=3", "eval_every=2"], 1)])
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, options, threads):
     """More of them, and under load: ``benchmarks/kills.py``."""
     check_kills(tmp_path, [*SMALL, *options], 4, seed=7, threads=threads)

@@ -17,6 +17,7 @@ from grouprl.training.records import portable_message, read_result
 WRITTEN = ("result.json", "config.yaml", "metrics.jsonl", "curves.png", "policy/config.json", "policy/tokenizer.json")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_writes_to_no_other_name_of_its_files(run_copy, capsys, tmp_path):
     """A copy of a run folder by hard links is a backup."""
     backup = tmp_path / "backup"

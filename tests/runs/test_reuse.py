@@ -61,6 +61,7 @@ def run(code, cwd):
     )
 
 
+@pytest.mark.slow
 def test_another_lightning_module_without_hydra(tmp_path):
     done = run(BLOCK_HYDRA + OWN_MODULE, tmp_path)
     assert done.returncode == 0, done.stderr

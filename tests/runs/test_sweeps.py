@@ -78,6 +78,7 @@ def check_ends(outcome, ways):
     assert "Traceback" not in shown.err
 
 
+@pytest.mark.slow
 def test_an_arm_that_ends_while_it_is_set_up(sweep):
     ways = ["interrupt", "kill"]
     check_ends(sweep(*ways, at=0), ways)
@@ -101,6 +102,7 @@ def test_arms_share_no_process_and_leave_no_thread(train, capfd):
     assert capfd.readouterr().out.count("| finished |") == 4
 
 
+@pytest.mark.slow
 def test_a_thread_that_a_component_left_does_not_hold_the_sweep(train, monkeypatch):
     Path("own.py").write_text(
         "import threading\n"
@@ -114,6 +116,7 @@ def test_a_thread_that_a_component_left_does_not_hold_the_sweep(train, monkeypat
     assert train(*TINY, "-m", "reward=custom", "reward._target_=own.Reward", "seed=0,1") == 0
 
 
+@pytest.mark.slow
 def test_a_component_that_leaves_the_program_leaves_a_failed_run(train, capfd):
     """Without a sweep, too: not 'running', and not the exit code that the component chose."""
     Path("own.py").write_text(OWN)
@@ -157,6 +160,7 @@ def states_in(files, name):
     return [json.loads(file.read_text())["state"] for file in files if name in file.parts]
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_time_leaves_no_run_running(signalled):
     codes, states, log = signalled
     for name in ("term-loading", "hup-sampling"):

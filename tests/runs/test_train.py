@@ -207,6 +207,7 @@ def test_hugging_face_folder_and_jsonl(train, model_folder, problems_file, kind,
     assert histogram.num > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [[], ["adapter=lora", "beta=0.04"]], ids=["full", "lora+kl"])
 def test_three_steps_on_real_problems(train, model_folder, real_data, extra):
     small = [option for option in SMALL if not option.startswith("data.")]
@@ -255,6 +256,7 @@ def test_a_gpu_that_is_not_there(train, capsys):
     assert "Use trainer=cpu or trainer=auto" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_overlong_prompts_can_be_dropped(train, caplog):
     assert train("max_new_tokens=480", "prompt.overlong=drop", "steps=1", "data.train_size=200") == 0
     assert "prompts do not fit the context and were dropped" in caplog.text
@@ -300,6 +302,7 @@ def test_a_signal_finishes_the_step_and_leaves_a_policy(tmp_path, number, code):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_completion_of_an_evaluation_is_kept(train):
     assert train("steps=2", "eval_every=1", "hydra.run.dir=run") == 0
     folder = Path("run/heldout")
@@ -322,6 +325,7 @@ def test_every_completion_of_an_evaluation_is_kept(train):
     assert list(evaluations_in(Path("run"))) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_no_held_out_problems(train):
     assert train("data.heldout_size=0", "steps=1") == 0
     assert read_result(single())["state"] == "finished"

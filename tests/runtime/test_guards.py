@@ -180,6 +180,7 @@ def test_tokens_beyond_the_clip_are_counted_by_its_own_band():
         assert metrics["mismatch/outside_clip"] == Mean(share, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_in_bfloat16_old_logprobs_are_the_trainers_and_the_floor_is_said_once(minibatches, capsys):
     _, metrics = fit(2, precision="bf16-mixed", lr=0.0, ppo_epochs=1, minibatches=minibatches)

@@ -64,6 +64,7 @@ def test_and_never_from_the_load(monkeypatch):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -117,6 +118,7 @@ def test_precision_by_processor_and_size(monkeypatch, flags, weights, accelerato
     assert flags[-2 if "amx_tile" in flags else -1] in why or not why
 
 
+@pytest.mark.slow
 def test_a_run_says_which_precision_it_takes_and_goes_on_with_it(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(machine, "instructions", lambda: ["amx_bf16"])
     monkeypatch.setattr(machine, "_LARGE", 1000)

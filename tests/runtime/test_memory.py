@@ -93,6 +93,7 @@ def close(first, second):
         torch.testing.assert_close(value, second[name], atol=1e-8, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_forward_pass_that_fails_is_begun_again_in_halves(caplog):
     policy = load_policy("tiny", dtype="float64")
     sizes = fails_above(policy, 100)
@@ -110,6 +111,7 @@ def test_a_forward_pass_that_fails_is_begun_again_in_halves(caplog):
     close(weights, fit()[3])
 
 
+@pytest.mark.slow
 def test_what_a_failed_backward_pass_left_does_not_count():
     policy = load_policy("tiny", dtype="float64")
     left = fails_in_backward(policy, 100)
@@ -135,6 +137,7 @@ def test_a_later_micro_batch_that_fails_begins_the_minibatch_again():
     assert kept == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [None, LoraAdapter(rank=2)], ids=["full", "lora"])
 def test_the_reference_pass_is_halved_too(adapter):
     def policy():
@@ -192,6 +195,7 @@ def test_prompts_are_shared_in_the_reference_pass():
     assert sizes == [sum(map(len, prompts.token_ids)) + int(rollouts.completion_mask.sum())]
 
 
+@pytest.mark.slow
 def test_sampling_is_halved(small_cache, monkeypatch):
     module, metrics, kept, weights = fit(on_out_of_memory="halve")
     assert small_cache[:3] == [16, 8, 4]
@@ -294,6 +298,7 @@ def test_which_errors_are_out_of_memory():
     assert not is_out_of_memory(ValueError("can't allocate memory"))
 
 
+@pytest.mark.slow
 def test_what_a_failed_pass_computed_is_freed_before_the_next():
     policy = load_policy("tiny")
     method, held, alive = policy.logprobs, [], []

@@ -216,6 +216,7 @@ def fit(correction, lr=1e-4, **options):
     return module, {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
+@pytest.mark.slow
 def test_training_steps_with_an_engine_of_the_same_arithmetic(vllm):
     _, metrics = fit(TruncatedWeights())
     assert metrics["mismatch/max_deviation"] < 1e-3
@@ -224,6 +225,7 @@ def test_training_steps_with_an_engine_of_the_same_arithmetic(vllm):
     assert metrics["ppo/correction/limited"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_training_steps_with_an_engine_that_is_off(vllm, minibatches):
     """The mismatch is logged and corrected, and ratios start at 1 as the old logprobs are the trainer's.
@@ -257,6 +259,7 @@ def test_an_engine_that_is_far_off_stops_the_run(vllm):
         fit(TruncatedWeights())
 
 
+@pytest.mark.slow
 def test_a_small_deviation_beyond_float32s_tolerance_does_not_stop_the_run(vllm):
     vllm.LLM.tilt = 0.01
     _, metrics = fit(TruncatedWeights())

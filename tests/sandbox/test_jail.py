@@ -167,6 +167,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path):
     assert (tmp_path / "target" / "kept").exists()
 
 
+@pytest.mark.slow
 def test_removal_ends_beside_a_process_that_goes_on_writing(hostile):
     code = (
         "import os, sys\nprint('.', flush=True)\nwhile True:\n    for n in range(50):\n"

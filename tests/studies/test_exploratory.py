@@ -26,6 +26,7 @@ def test_another_margin_on_the_command_line_is_exploratory(study, capsys):
     assert "equivalent within 60 points" in later
 
 
+@pytest.mark.slow
 def test_seeds_that_were_added_are_exploratory(study, capsys):
     """The planned ones are judged as planned; all of them together are said beside."""
     plan = study({"tiny": 0.05}, seeds=4)
@@ -44,6 +45,7 @@ def test_seeds_that_were_added_are_exploratory(study, capsys):
     assert "exploratory, with what was added later: " in prints(compare.main, capsys)("s")[1]
 
 
+@pytest.mark.slow
 def test_an_arm_and_a_base_that_were_added_are_exploratory(study, capsys):
     """The planned pair keeps its verdict; all pairs together are said beside, at one level."""
     plan = study({"tiny": 0.05})
@@ -71,6 +73,7 @@ def test_an_arm_and_a_base_that_were_added_are_exploratory(study, capsys):
     assert "exploratory, with what was added later: so far, policy=tiny: advantage=rloo is better than" in text
 
 
+@pytest.mark.slow
 def test_seeds_that_were_added_and_cannot_be_compared_leave_the_planned_verdict(study, capsys):
     study({"tiny": 0.2}, seeds=4)
     for advantage in ("rank", "zscore"):

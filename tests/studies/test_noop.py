@@ -149,6 +149,7 @@ def test_a_constant_that_adam_cancels_is_said():
     assert found(["optimizer=sgd"], ["advantage=rloo"], ["advantage=centered"]) == []
 
 
+@pytest.mark.slow
 def test_in_groups_of_two_ranks_and_z_scores_are_one_sign():
     """Near misses: a group of four, an epsilon that is felt, an optimizer that keeps the factor, centered rewards."""
     (pair,) = found(["group_size=2"], ["advantage=rank"], ["advantage=zscore"])
@@ -190,6 +191,7 @@ def test_the_same_arms_are_refused_and_may_go_on_when_asked():
         checked(*arms, "on_noop=x")
 
 
+@pytest.mark.slow
 def test_arms_that_are_the_same_on_one_base_are_refused_there():
     """As many minibatches as groups, which the policy's size decides: one base alone has them."""
     sweep = ["loss/aggregation=group_tokens,batch_tokens", "prompts_per_step=8", "seed=0,1"]

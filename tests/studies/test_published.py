@@ -169,6 +169,7 @@ def test_what_has_no_verdict_is_not_published_nor_anything_in_the_study_s_own_fo
     assert not Path("q").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["results.csv", "heldout.parquet", "study.json"])
 def test_a_damaged_file_is_named(published, capsys, name):
     (published / name).write_bytes(b"run,state\nx,y\n")
@@ -211,6 +212,7 @@ def test_a_verdict_is_not_read_from_what_was_edited(published, capsys):
     assert (code, "its heldout is not what was written" in text) == (1, True), text
 
 
+@pytest.mark.slow
 def test_a_failed_run_without_an_evaluation_is_said(published, capsys):
     run = Path("s/tiny-rank-3")
     shutil.rmtree(run / "heldout")

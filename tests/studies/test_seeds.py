@@ -228,6 +228,7 @@ def test_what_is_seen_is_a_range_since_the_standard_deviation_is_an_estimate(stu
     assert f"A true difference of {at:.2f} points ({low:.2f} to {high:.2f}, " in text
 
 
+@pytest.mark.slow
 def test_one_run_with_fewer_samples_leaves_coverage_and_problems_solved_comparable(tmp_path, monkeypatch, capsys):
     """All are taken of as many samples as the run with the fewest has, and it is said."""
     monkeypatch.chdir(tmp_path)

@@ -42,6 +42,7 @@ def test_an_exported_run_is_the_policy_that_was_trained(train, tmp_path, adapter
     assert model.generation_config.do_sample is False
 
 
+@pytest.mark.slow
 def test_the_card(train, tmp_path):
     assert train("seed=3", f"hydra.run.dir={tmp_path / 'runs' / 'one'}") == 0
     evaluate(["policy=runs/one", "benchmark=tiny", "limit=8", "max_new_tokens=64", "out=measured"])

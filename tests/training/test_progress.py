@@ -83,6 +83,7 @@ def test_a_disk_without_room_gets_none_and_that_is_said(clock, monkeypatch, tmp_
     assert "less is free than the 1.0 GB that one takes. Make room" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_a_large_one_takes_is_said_once(train, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint, "_LARGE_BYTES", 1000)
     for every, rhythm in (("null", "about 5% of the time"), ("1", r"after every 1 iterations \(checkpoint_every\)")):

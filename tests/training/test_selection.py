@@ -94,6 +94,7 @@ def test_levels_and_types(tmp_path, filters, answers):
         jsonl_problems(str(file), types=["Algebra"], columns={"type": "kind"})
 
 
+@pytest.mark.slow
 def test_problems_that_are_solved_sometimes(train, tmp_path):
     policy = load_policy("tiny")
     texts = ["Compute $2 + 3$.", "Compute $7 + 8 - 3$.", "Compute $977 \\times 868$."]
