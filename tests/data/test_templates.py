@@ -5,6 +5,8 @@ import json
 import pytest
 from helpers.models import bpe_tokenizer, random_model
 
+from grouprl.cli.build import component
+from grouprl.cli.config.preflight import check_job
 from grouprl.data import prompts, templates
 from grouprl.data.exemplars import Exemplar
 from grouprl.data.prompts import encode, render
@@ -216,6 +218,21 @@ def test_values_that_a_template_asks_for_stay_with_it(folder_with, tmp_path):
     assert render(load_policy(str(tmp_path / "saved")).tokenizer, "1 + 1?", system="Think.") == quiet
     with pytest.raises(ValueError, match=r"chat_template_kwargs.thinking: the chat template does not ask for it"):
         load_policy(folder_with(THINKING), chat_template_kwargs={"thinking": False})
+
+
+def test_such_a_value_is_an_option(folder_with, tmp_path):
+    folder = folder_with(THINKING)
+    given = ["policy=hf", f"policy.path={folder}"]
+    config = check_job("train", [*given, "+policy.chat_template_kwargs.enable_thinking=false"])
+    assert render(component(config, "policy").tokenizer, "1 + 1?").startswith("<quiet>")
+    assert not render(component(check_job("train", given), "policy").tokenizer, "1 + 1?").startswith("<quiet>")
+
+
+def test_an_empty_system_message_is_none(tiny_policy):
+    for system in ("", None):
+        (ids,) = encode(tiny_policy.tokenizer, [Problem("1 + 1?", "2")], system=system).token_ids
+        assert "system" not in tiny_policy.tokenizer.decode(ids)
+    assert check_job("train", ["prompt.system=''"]).prompt.system == ""
 
 
 @pytest.mark.parametrize("value", [True, None, "a \"b\" \\ {{ c }} 'd'", 3, [1, "x"]])

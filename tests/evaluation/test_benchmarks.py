@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from helpers.models import bpe_tokenizer
 from helpers.paths import ROOT
 
 from grouprl.answers.grading import GRADER_VERSION, grade_all
@@ -133,6 +134,16 @@ def test_prompts_are_laid_out_in_the_language_of_the_set():
     assert "Answer:" not in text
     text = build_prompt(tokenizer, load_benchmark("math500"), problem, "cot").text
     assert "Please reason step by step" in text
+
+
+def test_a_template_without_a_system_role_is_asked_all_the_same():
+    """The message stands before the question."""
+    tokenizer = bpe_tokenizer()
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refuses + tokenizer.chat_template
+    benchmark = load_benchmark("math500")
+    text = build_prompt(tokenizer, benchmark, BenchmarkProblem("1 + 1?", "2"), "cot").text
+    assert text.startswith(f"<|im_start|>user\n{benchmark.system}\n\n1 + 1?")
 
 
 def test_exemplars_give_way_to_a_short_context():

@@ -75,15 +75,39 @@ def test_layers_that_share_their_weights_are_not_adapted(targets):
     assert Policy(random_model("qwen2", tie_word_embeddings=True), bpe_tokenizer(), adapter=LoraAdapter())
 
 
-def test_the_context_of_a_model_with_several_parts_is_its_texts():
+@pytest.fixture
+def with_vision():
+    """A Gemma 3 whose text is one of its parts, with a context of 40."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 40, "vocab_size": 400}
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Gemma3Config(text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14})
+    vision |= {"image_size": 28, "patch_size": 14}
+    marks = {"image_token_index": 399, "boi_token_index": 398, "eoi_token_index": 397}
     torch.manual_seed(0)
-    assert Policy(Gemma3ForConditionalGeneration(config), bpe_tokenizer()).context == 40
+    model = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision, **marks))
+    return Policy(model, bpe_tokenizer())
+
+
+def test_the_context_of_a_model_with_several_parts_is_its_texts(with_vision):
+    assert with_vision.context == 40
+
+
+def test_a_model_with_vision_is_sampled_as_its_text(with_vision):
+    prompts = Prompts(("?", "1?"), ("2", "3"), ((9, 10, 11, 12), (5, 6)), (0, 1))
+    found = GroupSampler(group_size=2, max_new_tokens=8)(with_vision, prompts, seed=0, greedy=True)
+    for row, ids in enumerate(prompts.token_ids):
+        wanted = with_vision.base.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            do_sample=False,
+            max_new_tokens=8,
+            eos_token_id=list(with_vision.eos_ids),
+            pad_token_id=0,
+        )
+        length = int(found.completion_mask[row, 0].sum())
+        assert found.completion_ids[row, 0, :length].tolist() == wanted[0, len(ids) :].tolist()
 
 
 def test_float16_is_refused_before_anything_is_loaded():

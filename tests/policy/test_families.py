@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.families import FAMILIES
+from helpers.kinds import stack_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grouprl import GroupSampler, load_policy
@@ -71,6 +72,14 @@ def test_greedy_completions_are_those_of_generate(name, folder_of):
         )
         length = int(found.completion_mask[row, 0].sum())
         assert found.completion_ids[row, 0, :length].tolist() == out[0, len(ids) :].tolist()
+
+
+FAST = ("Qwen2.5", "Qwen2.5 base", "Qwen3", "Llama 3", "Mistral", "SmolLM2")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_which_path_is_taken(name, folder_of):
+    assert (stack_of(load_policy(str(folder_of(name)))) is not None) == (name in FAST)
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

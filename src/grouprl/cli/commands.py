@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 
+from grouprl.cli.streams import lasting_streams
+
 
 def train() -> None:
     """``train.py`` and ``grouprl-train``."""
@@ -34,7 +36,8 @@ def verify() -> None:
 
 def _run(name: str) -> None:
     try:
-        importlib.import_module(f"grouprl.cli.{name}").main()
+        with lasting_streams():  # of help, too, as in --help | head
+            importlib.import_module(f"grouprl.cli.{name}").main()
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

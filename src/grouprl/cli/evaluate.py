@@ -16,7 +16,6 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of, readable
 from grouprl.cli.config.saved import read_values
 from grouprl.cli.environment import fetched_policy, prepare
-from grouprl.cli.streams import lasting_streams
 from grouprl.data.exemplars import read_exemplars
 from grouprl.files import Shape, check_shape
 from grouprl.policy.fetch import MODELS, SOURCES, Source
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("evaluate"))
         return
-    with signals.listening(), lasting_streams():
+    with signals.listening():
         try:
             _do(arguments)
         except signals.Stopped:

@@ -21,7 +21,6 @@ from grouprl.cli.environment import fetch_policies, prepare
 from grouprl.cli.jobs.job import Job, execute, is_first_process
 from grouprl.cli.jobs.resume import is_resume, resumed_job
 from grouprl.cli.jobs.sweep import checked_sweep, prepare_study, run_arm, run_sweep
-from grouprl.cli.streams import lasting_streams
 from grouprl.training import signals
 
 PROGRAM = "train.py"
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-h", "--help"} & set(arguments):
         print(help_text("train"))
         return
-    with signals.listening(), lasting_streams():
+    with signals.listening():
         try:
             code = _do(arguments)
         except signals.Stopped:
