@@ -64,7 +64,10 @@ def test_a_folder_that_holds_a_run_is_left_alone_and_a_run_goes_on(tmp_path, mon
 
 def test_a_run_that_fails_raises_with_its_cause(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "failing_reward.py").write_text("def reward(texts, answers):\n    return [1 / 0 for _ in texts]\n")
+    (tmp_path / "failing_reward.py").write_text(
+        "def reward(texts, prompts):\n"
+        "    return [[0.0 if text == 'I do not know.' else 1 / 0 for text in group] for group in texts]\n"
+    )  # which scores what it is tried on
     with pytest.raises(RuntimeError, match=r"run: the run failed \(1\)\. .*ZeroDivisionError") as failed:
         grouprl.train([*SMALL, "reward=custom", "reward._target_=failing_reward.reward"], folder="run")
     assert failed.value.__cause__ is not None

@@ -99,3 +99,12 @@ def test_every_public_name_is_importable():
         assert getattr(grouprl, name) is not None
     with pytest.raises(AttributeError, match="Nothing"):
         _ = grouprl.Nothing
+
+
+@pytest.mark.slow
+def test_a_clone_beside_the_caller_hides_nothing(tmp_path):
+    """In the parent folder of a clone that is called as the package is."""
+    for name in ("src/grouprl", "conf", "tests"):
+        (tmp_path / "grouprl" / name).mkdir(parents=True)
+    done = run("from grouprl import RankAdvantage; print(RankAdvantage.__module__)", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "grouprl.advantages.rank\n"), done.stderr

@@ -83,7 +83,7 @@ def test_runs_that_fail_in_training_count_as_what_they_scored_before(train, capf
         "class Reward:\n"
         "    def __init__(self, how): self.how = how\n"
         "    def __call__(self, completions, prompts):\n"
-        "        if self.how == 'fails': raise ValueError('no')\n"
+        "        if self.how == 'fails' and 'I do not know.' not in completions[0]: raise ValueError('no')\n"
         "        return [[float(len(text)) for text in row] for row in completions]\n"
     )
     own = ["reward=custom", "reward._target_=own.Reward", "+reward.how=good,fails"]

@@ -178,6 +178,24 @@ def test_a_signal_at_any_time_leaves_no_run_running(signalled):
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
+def test_ctrl_c_between_two_arms_and_twice(train, monkeypatch, capfd):
+    progress = sweep_module.progress
+
+    def interrupted(*arguments):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return progress(*arguments)
+
+    monkeypatch.setattr(sweep_module, "progress", interrupted)
+    assert train(*TINY, "-m", "seed=0,1", small=False) == 130
+    states = {folder.name: read_result(folder)["state"] for folder in Path("runs/sweep").glob("*seed-*")}
+    assert sorted(states.values()) == ["finished", "not run"]
+    shown = capfd.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+    assert f"To go on, give the same command: python train.py {' '.join(TINY)} -m seed=0,1" in shown.out
+
+
 def running(folder):
     write_result(folder, {"run": folder.name, "state": "running"})
     return folder
