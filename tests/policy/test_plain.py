@@ -51,6 +51,7 @@ def test_under_autocast_and_of_narrow_weights_the_head_is_float32(kind):
             found = completion_logprobs(model, batch, 0.7).logprobs
             steps = PlainSteps(model, [[5, 6, 7]], 1, 0)
             assert {steps.prefill().dtype, steps.step(torch.tensor([30])).dtype} == {torch.float32}
+        assert seen[1][1] is seen[2][1]  # widened once for all steps
         x, weight = seen[0]
         assert x.dtype == weight.dtype == torch.float32
         exact = (
