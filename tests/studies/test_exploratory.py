@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from helpers.runs import prints
 from helpers.studies import HARD, make_run
 
