@@ -235,6 +235,20 @@ def test_an_empty_system_message_is_none(tiny_policy):
     assert check_job("train", ["prompt.system=''"]).prompt.system == ""
 
 
+def test_a_name_is_one_that_the_template_asks_for(folder_with, tmp_path):
+    """And no word of what it writes; a value may be given again to what was saved."""
+    template = "{% if enable_thinking %}<think>{% endif %}" + CHAT
+    for name in ("think", "im_start"):
+        with pytest.raises(ValueError, match=f"chat_template_kwargs.{name}: the chat template does not ask for it"):
+            templates.with_arguments(template, {name: True})
+    policy = load_policy(folder_with(template), chat_template_kwargs={"enable_thinking": True})
+    policy.save(tmp_path / "saved")
+    again = load_policy(str(tmp_path / "saved"), chat_template_kwargs={"enable_thinking": True})
+    assert render(again.tokenizer, "1 + 1?") == render(policy.tokenizer, "1 + 1?")
+    inner = "{% generation %}{{ think }}{% endgeneration %}"  # a tag that transformers alone knows
+    assert templates.with_arguments(inner, {"think": 1}).endswith(inner)
+
+
 @pytest.mark.parametrize("value", [True, None, "a \"b\" \\ {{ c }} 'd'", 3, [1, "x"]])
 def test_values_arrive_as_they_are(value):
     template = templates.with_arguments("{{ thing | tojson }}|{{ messages[0].content }}", {"thing": value})

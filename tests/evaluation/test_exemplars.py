@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from grouprl.data.exemplars import read_exemplars
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
 
@@ -24,6 +25,15 @@ def test_exemplars_of_ones_own(tmp_path):
     assert (first.problem, first.solution, first.answer, first.choices) == ("1 + 1?", "1 + 1 = 2.", "2", ())
     assert (second.solution, second.choices) == ("", ("1", "2"))
     assert len(exemplars_for(benchmark, write(tmp_path / "many.jsonl", *[GOOD] * 20))) == benchmark.shots
+
+
+def test_a_problem_in_messages_is_its_text(tmp_path):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
+    file = tmp_path / "gsm8k_test.jsonl"
+    file.write_text(json.dumps({"problem": chat, "solution": "It is 2.", "answer": "2"}) + "\n")
+    (shot,) = read_exemplars(str(file))
+    (problem,) = load_benchmark("gsm8k").problems(data_dir=str(tmp_path))
+    assert shot.problem == problem.problem == "Be brief.\n\n1 + 1?"
 
 
 @pytest.mark.parametrize(

@@ -229,13 +229,14 @@ def test_the_context_is_read_of_nested_configurations_and_of_numbers_alone(folde
 def test_the_context_of_rotary_embeddings_that_change_ends_where_they_do(folder, key):
     """Beyond it what is sampled token by token, with what was cached before, is not what the whole text gives."""
     file = folder() / "config.json"
-    kinds = {"type": "longrope"}, {"rope_type": "longrope", "original_max_position_embeddings": 32}
+    kinds = {"type": "longrope"}, {"type": "su"}, {"rope_type": "longrope", "original_max_position_embeddings": 32}
     for rope in kinds:
         content = {"model_type": "phi3", "max_position_embeddings": 4096, "original_max_position_embeddings": 32}
         file.write_text(json.dumps({**content, key: rope}))
         assert model_context(str(folder())) == 32
-    file.write_text(json.dumps({"model_type": "phi3", "max_position_embeddings": 4096, key: {"rope_type": "yarn"}}))
-    assert model_context(str(folder())) == 4096
+    for kind in ("yarn", "longrope"):  # one that does not say where it changes
+        file.write_text(json.dumps({"model_type": "phi3", "max_position_embeddings": 4096, key: {"rope_type": kind}}))
+        assert model_context(str(folder())) == 4096
 
 
 def test_a_model_with_such_embeddings_is_bounded_so():

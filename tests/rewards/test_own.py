@@ -8,7 +8,7 @@ import pytest
 from grouprl import MathReward
 from grouprl.batch import Prompts
 from grouprl.rewards.base import described
-from grouprl.rewards.isolation import IsolatedReward
+from grouprl.rewards.isolation import IsolatedReward, importable, load_object
 from grouprl.rewards.own import try_reward
 
 PROMPTS = Prompts(("1 + 1?",), ("2",), ((5,),), (0,))
@@ -28,6 +28,11 @@ def of_the_boxed(completions, prompts):
     return [[float(re.search(r"boxed{(\d+)}", text).group(1)) for text in group] for group in completions]
 
 
+def of_nothing(completions, prompts):
+    """None of the texts is of the kind that it scores."""
+    return [[float("nan")] * len(group) for group in completions]
+
+
 class Whole:
     def __call__(self, completions, prompts):
         assert [len(group) for group in completions] in ([GROUP], [1])
@@ -35,9 +40,9 @@ class Whole:
 
 
 @pytest.mark.parametrize(
-    "reward", [of_length, functools.partial(of_length_in, 10), of_the_boxed, Whole(), MathReward()]
+    "reward", [of_length, functools.partial(of_length_in, 10), of_the_boxed, of_nothing, Whole(), MathReward()]
 )
-def test_what_scores_some_text_is_taken(reward):
+def test_what_does_not_fail_is_taken(reward):
     try_reward(reward, PROMPTS, GROUP)
 
 
@@ -55,12 +60,11 @@ def of_one(completions):
         (of_a_ratio, r"error: ZeroDivisionError: division by zero \(test_own\.py, line \d+\)"),
         (of_one, "error: TypeError: of_one.* takes 1 positional argument but 2 were given"),
         (lambda completions, prompts: [1.0, 2.0], "error: .*"),
-        (lambda completions, prompts: [[float("nan")] * len(group) for group in completions], "the reward is nan"),
     ],
 )
-def test_what_scores_none_is_refused(reward, said):
+def test_what_fails_on_all_is_refused(reward, said):
     with pytest.raises(
-        ValueError, match=rf"^reward: it scores no completion\. .*{said}.*reward\(completions, prompts\)"
+        ValueError, match=rf"^reward: it fails on every completion\. .*{said}.*reward\(completions, prompts\)"
     ):
         try_reward(reward, PROMPTS, GROUP)
 
@@ -92,3 +96,13 @@ def test_a_run_answers_in_one_line(train, tmp_path, capfd, group, name, line):
     said = capfd.readouterr().err
     assert "Traceback" not in said
     assert re.search(rf"my own\.py, line {line}\)", said), said
+
+
+def test_two_files_of_one_name_are_two(tmp_path):
+    """And a dot in a name is none of a package's."""
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my.parts.py").write_text(f"class Gate:\n    at = {folder!r}\n")
+    first, second = (importable(f"{tmp_path}/{folder}/my.parts.py:Gate") for folder in ("first", "second"))
+    assert (load_object(first).at, load_object(second).at) == ("first", "second")
+    assert importable("package.module.Name") == "package.module.Name"

@@ -80,9 +80,10 @@ def exemplar_of(row: Mapping[str, Any], source: str) -> Exemplar:
         answer = cell_text(row.get("answer"), "answer")
         solution = _CALCULATOR.sub("", cell_text(row.get("solution"), "solution")).strip()
         choices = texts_of(row.get("choices"), "choices")
-        if not problem_text(row.get("problem")) or not answer:
+        problem = problem_text(row.get("problem"))
+        if not problem or not answer:
             raise ValueError(f"no {'problem' if answer else 'answer'}")
-        return Exemplar(row["problem"], solution, answer, choices)
+        return Exemplar(problem, solution, answer, choices)
     except ValueError as error:
         raise ValueError(
             f"{source}: not an exemplar ({error}). Give each problem, solution, answer, and choices if it has any."

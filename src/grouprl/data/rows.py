@@ -259,7 +259,7 @@ def _question(messages: Sequence[Any]) -> str:
     roles = [role for role, _ in told]
     if roles not in (["user"], ["system", "user"]):
         raise ValueError(f"the problem is a chat of {', '.join(map(str, roles))}, and not one user's question")
-    return "\n\n".join(text for _, text in told if text)
+    return "\n\n".join(text for _, text in told if text) if told[-1][1] else ""  # a system message is no question
 
 
 def gold_answer(value: Any, answer_format: AnswerFormat) -> str:

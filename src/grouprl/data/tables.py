@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -116,7 +117,7 @@ def _parquet_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:
 def _json_rows(path: Path, bad: OnError) -> Iterator[tuple[int, Row]]:
     """The objects of a list, or where the file holds none, of its lines."""
     with open_regular(path) as file:
-        content = file.read()
+        content = file.read().removeprefix(codecs.BOM_UTF8)
     if not content.lstrip().startswith(b"["):
         yield from read_jsonl(path, bad)
         return

@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, TemplateError, meta
+
 from grouprl.answers.process import JsonProcess, end_with_parent, limit_memory
 from grouprl.data import tiny
 
@@ -126,11 +128,22 @@ def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
     Raises:
         ValueError: The template does not ask for a name.
     """
+    asked = _names_of(template)
     for name in arguments:
-        if not name.isidentifier() or not re.search(rf"\b{name}\b", template):
+        if not name.isidentifier() or name not in asked:
             raise ValueError(f"chat_template_kwargs.{name}: the chat template does not ask for it.")
     # transformers drops the line end after a block.
     return "".join(f"{{% set {name} = {value!r} %}}\n" for name, value in arguments.items()) + template
+
+
+def _names_of(template: str) -> set[str]:
+    """Names that a template asks for and does not give itself; all words in it where it cannot be read here."""
+    given_before = set(re.findall(r"^\{% set (\w+) = ", template, re.MULTILINE))  # by `with_arguments`
+    try:
+        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        return given_before | meta.find_undeclared_variables(parsed)
+    except (TemplateError, RecursionError):  # a tag that transformers alone knows
+        return given_before | set(re.findall(r"\w+", template))
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:

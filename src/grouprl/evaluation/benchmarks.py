@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -15,6 +14,7 @@ import yaml
 from grouprl.answers.grading import AnswerKind
 from grouprl.checks import no_such_option
 from grouprl.data import messages
+from grouprl.data.checks import place
 from grouprl.data.rows import AnswerFormat, gold_answer, problem_text, texts_of
 from grouprl.data.tables import dataset_rows
 from grouprl.data.tiny import task
@@ -90,7 +90,7 @@ class Benchmark:
             )
             return [BenchmarkProblem(p.text, p.answer) for p in made][:limit]
         if data_dir is not None:
-            path = Path(data_dir) / str(self.file)
+            path = place(data_dir) / str(self.file)
             if not path.is_file():
                 raise ValueError(
                     f"data_dir={data_dir}: it has no {self.file}, which benchmark={self.name} is read from."
@@ -112,13 +112,14 @@ class Benchmark:
                         f"It has: {', '.join(map(str, row))}."
                     )
             try:
-                if not problem_text(row[names["problem"]]):
+                problem = problem_text(row[names["problem"]])
+                if not problem:
                     raise ValueError("no problem")
                 answer = gold_answer(row[names["answer"]], answer_format)
                 choices = texts_of(row[names["choices"]], "choices") if "choices" in names else ()
             except ValueError as error:
                 raise ValueError(f"benchmark={self.name}: {source}, row {number}: {error}.") from None
-            found.append(BenchmarkProblem(row[names["problem"]], answer, choices))
+            found.append(BenchmarkProblem(problem, answer, choices))
         return found
 
     def hub_rows(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

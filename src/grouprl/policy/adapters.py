@@ -24,7 +24,7 @@ class LoraAdapter:
     """PEFT's ``init_lora_weights``. Starts that change the base (pissa, olora) are refused."""
 
     def __post_init__(self) -> None:
-        checks.lora_adapter(self.rank, self.init)
+        checks.lora_adapter(self.rank, self.alpha, self.init)
 
     def attach(self, model: PreTrainedModel) -> nn.Module:
         """The model with a fresh adapter whose output is 0 at the start.

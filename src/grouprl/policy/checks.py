@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -19,10 +20,12 @@ def load_policy(
             raise ValueError(f"policy.{key}={value}: give true or false.")
 
 
-def lora_adapter(rank: int, init: bool | str) -> None:
+def lora_adapter(rank: int, alpha: float, init: bool | str) -> None:
     """Arguments of `grouprl.policy.adapters.LoraAdapter`."""
     if rank < 1:
         raise ValueError(f"adapter.rank={rank}: give a number of at least 1.")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"adapter.alpha={alpha}: give a number above 0, by which what the adapter learns is scaled.")
     if init not in (True, "gaussian"):
         raise ValueError(
             f"adapter.init={init!r}: this start does not leave the base as it is, so that the base with the "

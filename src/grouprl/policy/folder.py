@@ -214,7 +214,8 @@ def context_of(config: Mapping[str, Any]) -> int | None:
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     rope = rope if isinstance(rope, dict) else {}
-    longer = "longrope" in (rope.get("rope_type"), rope.get("type"))
+    longer = bool({"longrope", "su"} & {rope.get("rope_type"), rope.get("type")})
     places = (rope, config) if longer else (config,)
-    keys = ("original_max_position_embeddings",) if longer else ("max_position_embeddings", "n_positions")
+    first = ("original_max_position_embeddings",) if longer else ()
+    keys = (*first, "max_position_embeddings", "n_positions")
     return next((part[key] for part in places for key in keys if isinstance(part.get(key), int)), None)

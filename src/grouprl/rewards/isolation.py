@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import difflib
 import functools
+import hashlib
 import importlib.util
 import json
 import math
@@ -28,8 +29,8 @@ from grouprl.rewards.base import Completions, Rewards, as_rewards, described
 from grouprl.rewards.scoring import RewardTimeoutError
 
 START_TIMEOUT_S = 120.0
-_OF_A_FILE = "file_"
-"""Stands before the name of a module that was read from a file, so that it is no other module's."""
+_OF_A_FILE = "grouprl_file_"
+"""Begins the name of a module that was read from a file, and its place goes on: two files may have one name."""
 
 
 class RewardWorkerError(RuntimeError):
@@ -117,12 +118,14 @@ def importable(target: str) -> str:
     if ".py:" not in target:
         return target
     path, _, name = target.rpartition(":")
-    module = _module_of(path)
-    sys.modules[f"{_OF_A_FILE}{module.__name__}"] = module
-    return f"{_OF_A_FILE}{module.__name__}.{name}"
+    place = os.path.realpath(os.path.expanduser(path))
+    alias = f"{_OF_A_FILE}{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    sys.modules[alias] = _module_of(path)
+    return f"{alias}.{name}"
 
 
 def _module_of(path: str) -> ModuleType:
+    path = os.path.expanduser(path)
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise ImportError(f"{path}: there is no such file")

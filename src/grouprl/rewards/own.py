@@ -22,7 +22,7 @@ def try_reward(reward: Reward | Callable[..., Any], prompts: Prompts, group_size
         group_size: How many texts a group has.
 
     Raises:
-        ValueError: It scores none of them; the text says why, with the line of one's own code that failed.
+        ValueError: It fails on each of them; the text says why, with the line of one's own code that failed.
     """
     inner = getattr(reward, "func", reward)  # of a partial
     target = str(getattr(reward, "target", "") or getattr(inner, "__module__", ""))
@@ -35,4 +35,6 @@ def try_reward(reward: Reward | Callable[..., Any], prompts: Prompts, group_size
         Scorer(reward)([group], prompts)
     except ScoringError as error:
         reason = str(error).partition("The first: ")[2].partition("\nCompletion: ")[0]
-        raise ValueError(f"reward: it scores no completion. {reason}. {WANTED}.") from None
+        if reason.startswith("unscorable: "):  # NaN is what a reward says of a text that it does not score
+            return
+        raise ValueError(f"reward: it fails on every completion. {reason}. {WANTED}.") from None

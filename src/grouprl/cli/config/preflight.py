@@ -30,6 +30,8 @@ _FLAGS_WITH_VALUES = (
     *("-c --cfg", "-p --package", "-i --info", "-sc --shell-completion"),
     *("-cp --config-path", "-cn --config-name", "-cd --config-dir", "--experimental-rerun"),
 )
+_PLACES = ("hydra.run.dir", "hydra.sweep.dir", "out")
+"""Options that name a folder which is made."""
 _TINY_CLIP, _LARGE_CLIP = 0.01, 0.05
 """Clips of a sequence's ratio are below, those of a token's above."""
 _EXAMPLES = {
@@ -156,6 +158,9 @@ def _refuse_spelling(override: Override, *, multirun: bool) -> None:
         raise UsageError("study=: it is empty. Give the study a name, or leave it out.")
     if key == "study" and (value.startswith("/") or ".." in value.strip("'\"").split("/")):
         raise UsageError(f"{line}: a study's name, under which it lies in runs/. Elsewhere: hydra.sweep.dir=DIR.")
+    if key in _PLACES and value.strip("'\"").startswith("~"):
+        full = value.strip("'\"").replace("~", "$HOME", 1)
+        raise UsageError(f"{line}: a folder called ~ would be made. Write the path in full, or {key}={full}.")
     if value == "{}":
         raise UsageError(f"{line}: it changes nothing. {ONE_BY_ONE}")
     if "${oc.env" in line:

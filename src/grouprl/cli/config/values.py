@@ -23,6 +23,7 @@ from grouprl.cli.config.compose import shipped_targets, without_hydra
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.saved import interpolations, other_keys
 from grouprl.cli.config.schema import GROUPS, RENAMED_CLASSES
+from grouprl.data.checks import place
 from grouprl.data.exemplars import read_exemplars
 from grouprl.data.rows import check_first_row
 from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, with_same_problems
@@ -268,7 +269,7 @@ def _class_of(node: Any) -> str:
 def _check_selection(config: DictConfig) -> None:
     """Which problems are trained on."""
     choice("overlap.action", config.overlap.action, ("refuse", "drop"))
-    if config.overlap.data_dir is not None and not Path(config.overlap.data_dir).is_dir():
+    if config.overlap.data_dir is not None and not place(config.overlap.data_dir).is_dir():
         raise UsageError(
             f"overlap.data_dir={config.overlap.data_dir}: there is no such folder. Give one with JSONL files."
         )
@@ -288,7 +289,7 @@ def _check_own_code(config: DictConfig) -> None:
             continue
         target = str(node["_target_"])
         if ".py:" in target:
-            if not Path(target.rpartition(":")[0]).is_file():
+            if not Path(os.path.expanduser(target.rpartition(":")[0])).is_file():
                 raise UsageError(f"{group}._target_={target}: there is no such file. Write PATH/FILE.py:NAME.")
             continue
         module = target.rpartition(".")[0]
