@@ -390,6 +390,16 @@ def test_a_warm_up_by_default_that_is_as_long_as_the_run_is_said(capsys):
         assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("value", ["[]", "null"])
+def test_the_overlap_with_no_benchmark_may_be_asked_for(value):
+    assert not check_job("train", [f"overlap.benchmarks={value}"]).overlap.benchmarks
+
+
+def test_null_is_no_text_of_an_evaluation():
+    (config,) = evaluate._compose(["prompt=null", "system=null", "answer=null"], multirun=False)
+    assert (config.prompt, config.system, config.answer) == ("null", None, None)
+
+
 def test_nodes_that_a_launcher_started_are_taken(monkeypatch):
     for name in ("MASTER_ADDR", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

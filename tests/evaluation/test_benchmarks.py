@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from helpers.models import bpe_tokenizer
 from helpers.paths import ROOT
+from tokenizers.processors import TemplateProcessing
 
 from grouprl.answers.grading import GRADER_VERSION, grade_all
 from grouprl.cli import compare, evaluate, tables
+from grouprl.data.exemplars import Exemplar
 from grouprl.data.rows import LETTERS
 from grouprl.evaluation import results, runner
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, contaminated_by, load_benchmark
@@ -134,6 +136,19 @@ def test_prompts_are_laid_out_in_the_language_of_the_set():
     assert "Answer:" not in text
     text = build_prompt(tokenizer, load_benchmark("math500"), problem, "cot").text
     assert "Please reason step by step" in text
+
+
+def test_with_tools_there_are_no_exemplars_and_a_text_begins_as_its_tokenizer_says():
+    tokenizer = bpe_tokenizer(chat=False)
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    ids = {"<s>": tokenizer.convert_tokens_to_ids("<s>")}
+    processor = TemplateProcessing(single="<s> $A", special_tokens=list(ids.items()))
+    tokenizer.backend_tokenizer.post_processor = processor
+    benchmark = load_benchmark("gsm8k")
+    shots = [Exemplar("1 + 2?", "It is 3.", "3")] * 2
+    for mode, count in (("cot", 2), ("tir", 0)):
+        prompt = build_prompt(tokenizer, benchmark, BenchmarkProblem("1 + 1?", "2"), mode, exemplars=shots)
+        assert (prompt.shots, prompt.token_ids[0]) == (count, ids["<s>"])
 
 
 def test_a_template_without_a_system_role_is_asked_all_the_same():

@@ -21,6 +21,7 @@ from grouprl.checks import choice
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.jobs.locks import alone
+from grouprl.data.checks import place
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
 from grouprl.evaluation.kept import SETTINGS_FILE, refuse_changed
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
@@ -52,7 +53,7 @@ def check(config: DictConfig) -> None:
         raise UsageError(f"shots={config.shots}: give at least 0, or null for what each benchmark says.")
     if config.samples < 0 or config.samples == 1 or (config.limit is not None and config.limit < 1):
         raise UsageError("samples: 0 for one greedy completion, or at least 2; limit: at least 1.")
-    if config.data_dir is not None and not Path(config.data_dir).is_dir():
+    if config.data_dir is not None and not place(config.data_dir).is_dir():
         raise UsageError(f"data_dir={config.data_dir}: there is no such folder. Give one with the JSONL files.")
 
 
@@ -213,7 +214,7 @@ def _missing_of_a_group(config: DictConfig, benchmarks: Mapping[str, Benchmark])
         return []
     named = names_of(config.benchmark, "benchmark")
     files_of = {name: benchmark.file for name, benchmark in benchmarks.items() if name not in named}
-    return [name for name, file in files_of.items() if file and not (Path(config.data_dir) / file).is_file()]
+    return [name for name, file in files_of.items() if file and not (place(config.data_dir) / file).is_file()]
 
 
 def contaminated_problems(policy: str) -> Mapping[str, Sequence[int]] | None:

@@ -24,6 +24,7 @@ from grouprl.batch import Prompts, Rollouts
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.schema import GROUPS
+from grouprl.data.checks import place
 from grouprl.evaluation.benchmarks import BenchmarkProblem
 from grouprl.evaluation.results import digest
 from grouprl.module import GroupRLModule
@@ -172,7 +173,7 @@ def _benchmark_problems(config: DictConfig) -> dict[str, list[BenchmarkProblem]]
     named_data = "name" in config.data or "path" in config.data  # and not made by the package itself
     if not named_data or not names:
         return {}
-    from_hub = "name" in config.data and not Path(str(config.data.name)).exists()
+    from_hub = "name" in config.data and not place(str(config.data.name)).exists()
     if folder is None and not from_hub:
         print("overlap with benchmarks: not checked (set overlap.data_dir=FOLDER of benchmark files to check it)")
         return {}
@@ -261,7 +262,7 @@ def _with_own_code(group: str, node: Any) -> Any:
     copy = node.copy()
     OmegaConf.set_struct(copy, False)
     parts = {group: copy} | {f"{group}.{k!s}": value for k, value in copy.items() if isinstance(value, DictConfig)}
-    for place, part in parts.items():
+    for where, part in parts.items():
         target = part.get("_target_")
         if target is not None and not str(target).startswith("grouprl."):
             try:
@@ -269,7 +270,7 @@ def _with_own_code(group: str, node: Any) -> Any:
                 if group.partition(".")[0] in ("advantage", "loss") and "_partial_" not in part:
                     part._partial_ = not inspect.isclass(load_object(part._target_))
             except Exception as error:
-                raise UsageError(f"{place}._target_={target}: cannot be imported: {_innermost(error)}") from error
+                raise UsageError(f"{where}._target_={target}: cannot be imported: {_innermost(error)}") from error
     return copy
 
 
@@ -303,7 +304,7 @@ def _try_optimizer(module: GroupRLModule) -> None:
     """An optimizer that refuses its options does so before anything is sampled; it holds no state yet."""
     try:
         module.make_optimizer(module.trained_parameters())
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         group = module.make_optimizer
         options = ", ".join(f"{name}={value}" for name, value in getattr(group, "keywords", {}).items())
         raise UsageError(f"optimizer: its options are refused ({options}): {_innermost(error)}") from error

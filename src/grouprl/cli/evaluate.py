@@ -85,7 +85,7 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
     for job, chosen in itertools.product(jobs, itertools.product(*swept.values())):
         config = without_hydra(job)
         for key, value in [*texts.items(), *zip(swept, chosen, strict=True)]:
-            config[key] = value.replace("${", r"\${")
+            config[key] = None if value == "null" and key != "prompt" else value.replace("${", r"\${")
         _take_layout_of_run(config, {*texts, *(other.partition("=")[0] for other in others)})
         _check(config)
         configs.append(config)

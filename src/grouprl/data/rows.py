@@ -63,7 +63,7 @@ def chosen_rows(
         ValueError: The first row lacks a column, or no row is of a level and type that was asked for.
     """
     names = {"level": "level", "type": "type", **(columns or {})}
-    asked = {"level": levels, "type": types}
+    asked = {"level": levels, "type": [types] if isinstance(types, str) else types}
     wanted = {role: set(map(str, values)) for role, values in asked.items() if values is not None}
     met: dict[str, set[str]] = {role: set() for role in wanted}
     found = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from grouprl.data.checks import place
 from grouprl.data.exemplars import SHOTS, Exemplar, exemplar_of, read_exemplars, rows_with_place
 from grouprl.data.rows import gold_answer
 from grouprl.evaluation.benchmarks import Benchmark
@@ -34,8 +34,8 @@ def exemplars_for(benchmark: Benchmark, path: str | None = None, data_dir: str |
     if path is not None:
         return list(read_exemplars(path, "exemplars"))[: benchmark.shots]
     rows: Iterable[tuple[str, Mapping[str, Any]]] = ()
-    if data_dir is not None and benchmark.shots_file and (Path(data_dir) / benchmark.shots_file).is_file():
-        rows = rows_with_place(Path(data_dir) / benchmark.shots_file)
+    if data_dir is not None and benchmark.shots_file and (place(data_dir) / benchmark.shots_file).is_file():
+        rows = rows_with_place(place(data_dir) / benchmark.shots_file)
     elif data_dir is None and benchmark.shots_split:
         source, solved = (
             f"{benchmark.dataset} [{benchmark.shots_split}]",

@@ -62,9 +62,9 @@ def build_prompt(
         exemplars: Solved problems for a few-shot prompt, or before the question in a chat turn.
         context: The model's context in tokens, None: no limit.
     """
-    for shots in range(len(exemplars), -1, -1):
+    plain = not tokenizer.chat_template or (mode == "cot" and benchmark.style == "few_shot")
+    for shots in range(len(exemplars) if mode == "cot" else 0, -1, -1):  # with tools there are none
         text = _text(tokenizer, benchmark, problem, mode, exemplars[:shots])
-        plain = mode == "cot" and (benchmark.style == "few_shot" or not tokenizer.chat_template)
         (ids,) = token_ids_of(tokenizer, [text], special=plain)
         if context is None or len(ids) <= context // 2 or (shots == 0 and len(ids) + _LEAST_ROOM <= context):
             return Prompt(ids, text, shots, fits=True)

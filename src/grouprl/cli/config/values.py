@@ -72,6 +72,7 @@ _OF_THE_LOOP = {
     "fast_dev_run": "Use steps=1.",
     "limit_train_batches": "Use steps.",
     "limit_val_batches": "Use data.heldout_size.",
+    "overfit_batches": "Use data.train_size.",
 }
 
 
@@ -112,6 +113,9 @@ def _check_numbers(config: DictConfig) -> None:
     choice("on_unscorable", config.on_unscorable, ON_UNSCORABLE)
     choice("on_out_of_memory", config.on_out_of_memory, ON_OUT_OF_MEMORY)
     halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
+    for key in ("system", "exemplars"):
+        if config.prompt[key] in ("None", "none"):
+            raise UsageError(f"prompt.{key}={config.prompt[key]}: a text of that name? Write null for none.")
     for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
         choice(f"prompt.{key}", config.prompt[key], choices)
 
@@ -344,7 +348,11 @@ def _check_data(config: DictConfig) -> None:
 
 def _check_contamination(config: DictConfig) -> None:
     """A data set whose name and split say that it is a benchmark's test set."""
-    benchmarks_of(config.overlap.benchmarks)
+    for key in ("path", "heldout_path", "name"):
+        if not isinstance(config.data.get(key), str | None):
+            raise UsageError(f"data.{key}={config.data[key]}: give one, as a text.")
+    if config.overlap.benchmarks:  # none of them where the list is empty, or null
+        benchmarks_of(config.overlap.benchmarks)
     name, split = config.data.get("name"), config.data.get("split")
     benchmarks = contaminated_by(name, split) if name and split else ()
     if benchmarks and not set(benchmarks) & with_same_problems(config.overlap.allow):
