@@ -129,5 +129,10 @@ def test_a_runs_policy_is_asked_as_it_was_trained_to_be(train, monkeypatch, tmp_
     assert (config.style, config.exemplars, list(config.stop)) == ("plain", "words", ["\\n"])
     (config,) = evaluate._compose(["policy=run", "prompt=What is 3 + 4?", "exemplars=null", "stop=[x]"], multirun=False)
     assert (config.style, config.exemplars, list(config.stop)) == ("plain", None, ["x"])
+    for saved in ("run/policy", f"{tmp_path}/run/policy"):
+        (config,) = evaluate._compose([f"policy={saved}", "prompt=What is 3 + 4?"], multirun=False)
+        assert (config.style, config.exemplars, list(config.stop)) == ("plain", "words", ["\\n"])
+    (config,) = evaluate._compose(["policy=tiny", "prompt=What is 3 + 4?"], multirun=False)
+    assert (config.style, config.exemplars) == ("auto", None)
     (config,) = evaluate._compose(["policy=run", "benchmark=tiny"], multirun=False)
     assert (config.style, config.exemplars, list(config.stop)) == ("plain", None, [])

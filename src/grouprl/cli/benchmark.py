@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from grouprl.checks import choice
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
+from grouprl.cli.config.saved import run_of
 from grouprl.cli.jobs.locks import alone
 from grouprl.data.checks import place
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
@@ -219,7 +220,8 @@ def _missing_of_a_group(config: DictConfig, benchmarks: Mapping[str, Benchmark])
 
 def contaminated_problems(policy: str) -> Mapping[str, Sequence[int]] | None:
     """Indices of benchmark problems that a run was trained on, by benchmark; None where that was not checked."""
-    result = read_result(Path(policy)) if Path(policy).is_dir() else None
+    folder = run_of(policy)
+    result = read_result(folder) if folder.is_dir() else None
     found = (result or {}).get("contamination")
     return None if found is None else {name: report["indices"] for name, report in found.items()}
 

@@ -14,8 +14,9 @@ from grouprl.cli.config.compose import without_hydra
 from grouprl.cli.config.help import help_text
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.preflight import check_command, guarded, overrides_of, readable
-from grouprl.cli.config.saved import read_values
+from grouprl.cli.config.saved import read_values, run_of
 from grouprl.cli.environment import fetched_policy, prepare
+from grouprl.data.checks import place
 from grouprl.data.exemplars import read_exemplars
 from grouprl.files import Shape, check_shape
 from grouprl.policy.fetch import MODELS, SOURCES, Source
@@ -23,7 +24,7 @@ from grouprl.policy.folder import check_policy_folder
 from grouprl.runtime.checks import check_threads
 from grouprl.sampling.checks import stop_texts
 from grouprl.training import signals
-from grouprl.training.records import CONFIG_FILE, WITHHELD
+from grouprl.training.records import CONFIG_FILE, RESULT_FILE, WITHHELD
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
@@ -94,10 +95,11 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
 
 def _take_layout_of_run(config: DictConfig, given: set[str]) -> None:
     """A run's policy is asked as it was trained to be, unless the command line says otherwise."""
-    run = read_values(Path(config.policy))
+    folder = run_of(config.policy)
+    run = read_values(folder)
     if run is None:
         return
-    where = f"{Path(config.policy) / CONFIG_FILE}, prompt"
+    where = f"{folder / CONFIG_FILE}, prompt"
     shape: Shape = {"style?": str, **dict.fromkeys(("system?", "exemplars?"), (str, type(None)))}
     asked = dict(check_shape(run.get("prompt", {}), shape, where))
     keys = {"style", "system"}
@@ -150,8 +152,8 @@ def _name_of(policy: str) -> str:
 
 def policy_folder(policy: str, source: Source = "auto") -> str:
     """The Hugging Face folder or hub id that ``policy`` names: itself, the policy of a run, or one that is fetched."""
-    if (Path(policy) / "result.json").is_file():
-        policy = str(Path(policy) / "policy")
+    if (place(policy) / RESULT_FILE).is_file():
+        policy = str(place(policy) / "policy")
         if not Path(policy).is_dir():
             raise UsageError(f"policy={policy}: the run has saved no policy yet. Finish it, or name another run.")
     try:

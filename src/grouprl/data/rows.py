@@ -20,6 +20,8 @@ AnswerFormat = Literal["plain", "boxed", "hashes", "index", "list"]
 BadRows = Literal["refuse", "drop"]
 Duplicates = Literal["drop", "refuse", "keep"]
 DEFAULT_COLUMNS = {"problem": "problem", "answer": "answer"}
+ROLES = ("problem", "answer", "intermediate", "level", "type")
+"""What columns are read as."""
 LETTERS = "ABCDEFGHIJ"
 """Names of choices."""
 LONGEST_PROBLEM, LONGEST_ANSWER = 1_000_000, 10_000
@@ -168,6 +170,9 @@ class RowCheck:
 
 def check_columns(row: Mapping[str, Any], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
     """The column names to read, or an error that names the missing column and those there are."""
+    for role in columns or {}:
+        if role not in ROLES:
+            raise ValueError(f"data.columns.{role}: a column is read as one of {', '.join(ROLES)}.")
     names = {**DEFAULT_COLUMNS, **{k: v for k, v in (columns or {}).items() if k not in ("level", "type")}}
     for role, column in names.items():
         if not has_cell(row, column):

@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from grouprl.cli.config.compose import shipped_targets
+from grouprl.data.checks import place
 from grouprl.files import FileError, Row, read_yaml
-from grouprl.training.records import CONFIG_FILE
+from grouprl.training.records import CONFIG_FILE, RESULT_FILE
 
 REMEDY = "Put back what was written there, or start anew"
 _OF_HYDRA = ("_partial_", "_args_", "_recursive_", "_convert_")
@@ -24,6 +25,13 @@ def read_config(run: Path) -> DictConfig | None:
     """The configuration in a run folder; see `read_values`."""
     values = read_values(run)
     return None if values is None else OmegaConf.create(values)
+
+
+def run_of(policy: str) -> Path:
+    """The folder of the run that a policy is of: itself, or that which saved it, as RUN/policy; else its own."""
+    folder = place(policy)
+    above = [folder, *list(folder.parents)[:2]] if folder.is_dir() else []
+    return next((run for run in above if (run / RESULT_FILE).is_file()), folder)
 
 
 def read_values(run: Path) -> Row | None:

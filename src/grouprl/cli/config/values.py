@@ -278,6 +278,8 @@ def _check_selection(config: DictConfig) -> None:
             f"overlap.data_dir={config.overlap.data_dir}: there is no such folder. Give one with JSONL files."
         )
     samples, least, most = (config.prefilter[key] for key in ("samples", "min_correct", "max_correct"))
+    if not samples and most is not None:
+        raise UsageError(f"prefilter.max_correct={most}: nothing is filtered. Add prefilter.samples=N, of 2 at least.")
     if samples and (samples < 2 or not 0 <= least <= (samples if most is None else most) <= samples):
         raise UsageError(
             f"prefilter.samples={samples} min_correct={least} max_correct={most}: give at least 2 samples, "
