@@ -178,13 +178,15 @@ def test_what_a_failure_costs_is_configurable():
         Scorer(half, on_unscorable="maybe")
 
 
-def test_rewards_in_this_process_fail_as_gently():
+def test_rewards_in_this_process_fail_as_gently(caplog):
     def raises(completions, prompts):
         if any("bad" in row for row in completions):
             raise RuntimeError("no")
         return [[1.0] * len(row) for row in completions]
 
     rewards = Scorer(raises)(COMPLETIONS, PROMPTS)
+    (said,) = [text for text in caplog.messages if text.startswith("The reward failed on a whole batch")]
+    assert "RuntimeError: no (test_scoring.py, line" in said
     assert rewards.valid.sum() == 5
     assert re.fullmatch(r"RuntimeError: no \(test_scoring\.py, line \d+\)", rewards.failures[0].reason)
 

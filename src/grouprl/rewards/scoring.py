@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from grouprl.batch import Prompts
-from grouprl.checks import choice
+from grouprl.checks import choice, say_once
 from grouprl.rewards import checks
 from grouprl.rewards.base import Completions, Failure, FailureKind, Reward, Rewards, as_rewards, described
 
@@ -79,6 +79,11 @@ class Scorer:
             if rows * group == 1:
                 kind: FailureKind = "timeout" if isinstance(error, RewardTimeoutError) else "error"
                 return _failed(Failure(0, 0, kind, described(error)[:500]))
+            if deadline is None:
+                say_once(
+                    f"The reward failed on a whole batch, and is called prompt by prompt and text by text: "
+                    f"{described(error)[:300]}. One that compares the texts of a group gives other numbers so."
+                )
         deadline = deadline or time.monotonic() + self.patience_s
         if rows > 1:
             parts = [self._score([completions[i]], prompts.take([i]), deadline) for i in range(rows)]
