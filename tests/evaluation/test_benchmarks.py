@@ -5,18 +5,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from helpers.models import bpe_tokenizer
 from helpers.paths import ROOT
-from tokenizers.processors import TemplateProcessing
 
 from grouprl.answers.grading import GRADER_VERSION, grade_all
 from grouprl.cli import compare, evaluate, tables
-from grouprl.data.exemplars import Exemplar
 from grouprl.data.rows import LETTERS
 from grouprl.evaluation import results, runner
-from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, contaminated_by, load_benchmark
+from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
-from grouprl.evaluation.prompts import build_prompt, stop_strings
 from grouprl.evaluation.published import FEW_SHOT, FEW_SHOT_ROWS, TOOL_ROWS, TOOL_TABLE
 from grouprl.evaluation.results import read_results
 from grouprl.evaluation.runner import Evaluation
@@ -117,61 +113,6 @@ def test_hub_rows_become_problems(tmp_path, monkeypatch):
         (folder / f"{benchmark.split}.jsonl").write_text(json.dumps({"other": 1}) + "\n")
         with pytest.raises(ValueError, match=rf"benchmark={name}.*no column.*other"):
             local.problems()
-
-
-def test_prompts_are_laid_out_in_the_language_of_the_set():
-    tokenizer = load_policy("tiny").tokenizer
-    english, chinese = load_benchmark("mmlu_stem"), load_benchmark("gaokao_qa")
-    problem = BenchmarkProblem("Which?", "B", ("a", "b"))
-    text = build_prompt(tokenizer, english, problem, "cot", exemplars=exemplars_for(english, data_dir=".")).text
-    assert text.count("Question: ") == 5
-    assert text.endswith("Question: Which?\nAnswer Choices: (A) a (B) b\nAnswer:")
-    assert "The answer is B.\n\nQuestion:" in text
-    assert "\nQuestion:" in stop_strings(english, "cot")
-    text = build_prompt(tokenizer, chinese, problem, "cot", exemplars=exemplars_for(chinese, data_dir=".")[:1]).text
-    assert text.startswith("问题: ")
-    assert "选项：(A) a (B) b\n解答:" in text
-    text = build_prompt(tokenizer, english, problem, "tir").text
-    assert "programs to solve the problem" in text
-    assert "Answer:" not in text
-    text = build_prompt(tokenizer, load_benchmark("math500"), problem, "cot").text
-    assert "Please reason step by step" in text
-
-
-def test_with_tools_there_are_no_exemplars_and_a_text_begins_as_its_tokenizer_says():
-    tokenizer = bpe_tokenizer(chat=False)
-    tokenizer.add_special_tokens({"bos_token": "<s>"})
-    ids = {"<s>": tokenizer.convert_tokens_to_ids("<s>")}
-    processor = TemplateProcessing(single="<s> $A", special_tokens=list(ids.items()))
-    tokenizer.backend_tokenizer.post_processor = processor
-    benchmark = load_benchmark("gsm8k")
-    shots = [Exemplar("1 + 2?", "It is 3.", "3")] * 2
-    for mode, count in (("cot", 2), ("tir", 0)):
-        prompt = build_prompt(tokenizer, benchmark, BenchmarkProblem("1 + 1?", "2"), mode, exemplars=shots)
-        assert (prompt.shots, prompt.token_ids[0]) == (count, ids["<s>"])
-
-
-def test_a_template_without_a_system_role_is_asked_all_the_same():
-    """The message stands before the question."""
-    tokenizer = bpe_tokenizer()
-    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    tokenizer.chat_template = refuses + tokenizer.chat_template
-    benchmark = load_benchmark("math500")
-    text = build_prompt(tokenizer, benchmark, BenchmarkProblem("1 + 1?", "2"), "cot").text
-    assert text.startswith(f"<|im_start|>user\n{benchmark.system}\n\n1 + 1?")
-
-
-def test_exemplars_give_way_to_a_short_context():
-    tokenizer, benchmark = load_policy("tiny").tokenizer, load_benchmark("gsm8k")
-    problem = BenchmarkProblem("How many?", "1")
-    shots = [
-        build_prompt(
-            tokenizer, benchmark, problem, "cot", exemplars=exemplars_for(benchmark, data_dir="."), context=context
-        ).shots
-        for context in (None, 2000, 512)
-    ]
-    assert shots[0] == 8 > shots[1] > shots[2]
-    assert not build_prompt(tokenizer, benchmark, BenchmarkProblem("x" * 2000, "1"), "cot", context=512).fits
 
 
 def test_every_benchmark_in_both_modes(run, files, tmp_path):

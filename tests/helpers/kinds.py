@@ -117,7 +117,12 @@ ADAPTERS = pytest.mark.parametrize("adapter", [None, LoraAdapter(rank=4)], ids=[
 def generated(policy, ids, ends):
     """Greedy completion of one prompt alone by transformers."""
     out = policy.model.generate(
-        torch.tensor([ids]), do_sample=False, max_new_tokens=NEW, pad_token_id=0, eos_token_id=list(ends) or None
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids)),  # else guessed from the padding
+        do_sample=False,
+        max_new_tokens=NEW,
+        pad_token_id=0,
+        eos_token_id=list(ends) or None,
     )
     return out[0, len(ids) :].tolist()
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.kinds import NEW, generated
 from helpers.models import bpe_tokenizer, random_model
 
 from grouprl import GroupSampler, LoraAdapter
@@ -96,18 +97,10 @@ def test_the_context_of_a_model_with_several_parts_is_its_texts(with_vision):
 
 def test_a_model_with_vision_is_sampled_as_its_text(with_vision):
     prompts = Prompts(("?", "1?"), ("2", "3"), ((9, 10, 11, 12), (5, 6)), (0, 1))
-    found = GroupSampler(group_size=2, max_new_tokens=8)(with_vision, prompts, seed=0, greedy=True)
+    found = GroupSampler(group_size=2, max_new_tokens=NEW)(with_vision, prompts, seed=0, greedy=True)
     for row, ids in enumerate(prompts.token_ids):
-        wanted = with_vision.base.generate(
-            torch.tensor([ids]),
-            attention_mask=torch.ones(1, len(ids)),
-            do_sample=False,
-            max_new_tokens=8,
-            eos_token_id=list(with_vision.eos_ids),
-            pad_token_id=0,
-        )
         length = int(found.completion_mask[row, 0].sum())
-        assert found.completion_ids[row, 0, :length].tolist() == wanted[0, len(ids) :].tolist()
+        assert found.completion_ids[row, 0, :length].tolist() == generated(with_vision, ids, with_vision.eos_ids)
 
 
 def test_float16_is_refused_before_anything_is_loaded():

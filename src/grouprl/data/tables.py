@@ -60,8 +60,9 @@ def dataset_rows(name: str, configs: Sequence[str] | None, split: str) -> Iterat
     """
     import datasets
 
-    name = str(place(name)) if place(name).exists() else name
-    is_local = Path(name).exists()
+    folder = place(name)
+    is_local = folder.exists()
+    name = str(folder) if is_local else name
     if not is_local:
         hub.answers()
     try:

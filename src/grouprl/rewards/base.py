@@ -8,6 +8,7 @@ the reward and keeps its errors from the run.
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,9 @@ from torch import Tensor
 from grouprl.batch import Prompts
 
 Completions = Sequence[Sequence[str]]
-_NOT_THEIRS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
-"""Where code that is not the user's lies."""
+_FOLDERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+_NOT_THEIRS = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
+"""How names of files begin whose code is not the user's."""
 
 
 FailureKind = Literal["unscorable", "error", "timeout"]

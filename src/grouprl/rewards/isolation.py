@@ -119,8 +119,10 @@ def importable(target: str) -> str:
         return target
     path, _, name = target.rpartition(":")
     place = os.path.realpath(os.path.expanduser(path))
-    alias = f"{_OF_A_FILE}{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-    sys.modules[alias] = _module_of(path)
+    written = os.stat(place).st_mtime_ns if os.path.isfile(place) else 0
+    alias = f"{_OF_A_FILE}{hashlib.sha256(f'{place} {written}'.encode()).hexdigest()[:16]}"
+    if alias not in sys.modules:  # several components of a file share it
+        sys.modules[alias] = _module_of(path)
     return f"{alias}.{name}"
 
 

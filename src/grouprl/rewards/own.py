@@ -34,7 +34,6 @@ def try_reward(reward: Reward | Callable[..., Any], prompts: Prompts, group_size
     try:
         Scorer(reward)([group], prompts)
     except ScoringError as error:
-        reason = str(error).partition("The first: ")[2].partition("\nCompletion: ")[0]
-        if reason.startswith("unscorable: "):  # NaN is what a reward says of a text that it does not score
-            return
-        raise ValueError(f"reward: it fails on every completion. {reason}. {WANTED}.") from None
+        first = error.failures[0]
+        if first.kind != "unscorable":  # as NaN is, which a reward gives to a text that it does not score
+            raise ValueError(f"reward: it fails on every completion. {first.reason}. {WANTED}.") from None

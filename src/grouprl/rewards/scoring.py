@@ -22,7 +22,11 @@ class RewardTimeoutError(TimeoutError):
 
 
 class ScoringError(RuntimeError):
-    """Rewards with which training must not go on."""
+    """Rewards with which training must not go on, and the failures that it is for."""
+
+    def __init__(self, text: str, failures: tuple[Failure, ...] = ()) -> None:
+        super().__init__(text)
+        self.failures = failures
 
 
 class Scorer:
@@ -46,19 +50,26 @@ class Scorer:
         """
         choice("on_unscorable", on_unscorable, checks.ON_UNSCORABLE)
         self.reward, self.on_unscorable, self.patience_s = reward, on_unscorable, patience_s
+        self._failed_as_one = ""
 
     def __call__(self, completions: Completions, prompts: Prompts) -> Rewards:
         """Rewards of P groups of G completions; raises `ScoringError` where the policy for failures says so."""
+        self._failed_as_one = ""
         rewards = self._score(completions, prompts, deadline=None)
+        if self._failed_as_one and rewards.valid.any():
+            say_once(
+                "The reward failed on a whole batch, and is called prompt by prompt and text by text: "
+                f"{self._failed_as_one[:300]}. One that compares the texts of a group gives other numbers so."
+            )
         if not rewards.failures:
             return rewards
         first = rewards.failures[0]
         shown = completions[first.prompt][first.sample]
         what = f"{first.kind}: {first.reason}\nCompletion: {shown[:300]!r}"
         if not rewards.valid.any():
-            raise ScoringError(f"No completion of this iteration could be scored. The first: {what}")
+            raise ScoringError(f"No completion of this iteration could be scored. The first: {what}", rewards.failures)
         if self.on_unscorable == "stop":
-            raise ScoringError(f"A completion could not be scored, and on_unscorable=stop. {what}")
+            raise ScoringError(f"A completion could not be scored, and on_unscorable=stop. {what}", rewards.failures)
         if self.on_unscorable == "drop_group":
             whole = rewards.valid.all(-1, keepdim=True)
             rewards = replace(rewards, valid=rewards.valid & whole)
@@ -79,11 +90,7 @@ class Scorer:
             if rows * group == 1:
                 kind: FailureKind = "timeout" if isinstance(error, RewardTimeoutError) else "error"
                 return _failed(Failure(0, 0, kind, described(error)[:500]))
-            if deadline is None:
-                say_once(
-                    f"The reward failed on a whole batch, and is called prompt by prompt and text by text: "
-                    f"{described(error)[:300]}. One that compares the texts of a group gives other numbers so."
-                )
+            self._failed_as_one = self._failed_as_one or described(error)
         deadline = deadline or time.monotonic() + self.patience_s
         if rows > 1:
             parts = [self._score([completions[i]], prompts.take([i]), deadline) for i in range(rows)]

@@ -28,10 +28,11 @@ def read_config(run: Path) -> DictConfig | None:
 
 
 def run_of(policy: str) -> Path:
-    """The folder of the run that a policy is of: itself, or that which saved it, as RUN/policy; else its own."""
+    """The folder of the run that saved a policy (RUN/policy, RUN/policies/iteration-00002); else the policy's own."""
     folder = place(policy)
-    above = [folder, *list(folder.parents)[:2]] if folder.is_dir() else []
-    return next((run for run in above if (run / RESULT_FILE).is_file()), folder)
+    saved_by = folder.parent.parent if folder.parent.name == "policies" else folder.parent
+    is_saved = folder.parent.name == "policies" or folder.name in ("policy", "policy_merged")
+    return saved_by if is_saved and (saved_by / RESULT_FILE).is_file() else folder
 
 
 def read_values(run: Path) -> Row | None:

@@ -115,7 +115,7 @@ def _check_numbers(config: DictConfig) -> None:
     halve_on_one_device(config.on_out_of_memory, config.trainer.get("devices", 1))
     for key in ("system", "exemplars"):
         if config.prompt[key] in ("None", "none"):
-            raise UsageError(f"prompt.{key}={config.prompt[key]}: a text of that name? Write null for none.")
+            raise UsageError(f"prompt.{key}={config.prompt[key]}: write null for none.")
     for key, choices in {"style": ("auto", "chat", "plain"), "overlong": ("refuse", "drop")}.items():
         choice(f"prompt.{key}", config.prompt[key], choices)
 
