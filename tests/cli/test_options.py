@@ -233,8 +233,9 @@ def test_tools_of_an_evaluation_are_checked_before_a_policy_is_loaded(overrides,
         check_job("evaluate", overrides)
 
 
-def test_an_optimizer_that_refuses_its_options_does_so_before_anything_is_sampled(tmp_path):
-    config = check_job("train", ["optimizer.betas=[0.9]"])
+@pytest.mark.parametrize("options", [["optimizer.betas=[0.9]"], ["+optimizer.foreach=true", "optimizer.fused=true"]])
+def test_an_optimizer_that_refuses_its_options_does_so_before_anything_is_sampled(tmp_path, options):
+    config = check_job("train", options)
     with pytest.raises(UsageError, match="optimizer: "):
         build(config, tmp_path)
 

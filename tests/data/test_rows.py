@@ -46,6 +46,10 @@ BAD_ROWS = {
     "an answer that is true": (row(answer="true"), "the answer is a bool"),
     "a problem that is a list": (row(problem='["1?"]'), "the problem is a list, and not one of messages"),
     "messages without text": (row(problem='[{"role": "user", "content": ["1?"]}]'), "not one of messages with a role"),
+    "a chat that asks nothing": (
+        row(problem='[{"role": "system", "content": "Be brief."}, {"role": "user", "content": " "}]'),
+        "no problem",
+    ),
     "a chat with an answer": (
         row(problem='[{"role": "user", "content": "1?"}, {"role": "assistant", "content": "2"}]'),
         "the problem is a chat of user, assistant, and not one user's question",
@@ -93,6 +97,8 @@ def test_marks_and_line_ends_of_other_systems_are_read(tmp_path):
     plain = jsonl_problems(write(tmp_path / "plain.jsonl"))
     assert jsonl_problems(str(path)) == plain
     assert plain.train[0].answer in "123456789 10"
+    (tmp_path / "list.json").write_bytes(b"\xef\xbb\xbf[" + b",".join(GOOD) + b"]")
+    assert jsonl_problems(str(tmp_path / "list.json")) == plain
     path.write_bytes("\n".join(line.decode() for line in GOOD).encode("utf-16"))
     with pytest.raises(ValueError, match="line 1: not a JSON object in UTF-8"):
         jsonl_problems(str(path))
@@ -128,6 +134,12 @@ def test_a_level_that_is_no_level_is_a_bad_row(tmp_path, caplog, level, said):
     splits = jsonl_problems(path, levels=[2], bad_rows="drop", heldout_size=0)
     assert {problem.problem for problem in splits.train} == {"1 + 1?", "4 + 1?", "7 + 1?", "2?"}
     assert f"line 11: {said}" in caplog.text
+
+
+def test_one_type_may_be_given_by_itself(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(row(more=f', "type": "{kind}"') for kind in ("Algebra", "Number")))
+    (problem,) = jsonl_problems(str(tmp_path / "rows.jsonl"), types="Algebra", heldout_size=0).train
+    assert problem.problem == "1?"
 
 
 def test_a_row_without_a_level_is_a_bad_row_and_a_file_without_is_refused(tmp_path):
