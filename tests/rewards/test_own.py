@@ -2,9 +2,11 @@
 
 import functools
 import re
+from pathlib import Path
 
 import pytest
 
+import grouprl
 from grouprl import MathReward
 from grouprl.batch import Prompts
 from grouprl.rewards.base import described
@@ -83,6 +85,10 @@ def test_the_line_is_the_last_of_ones_own():
         re.compile("(")  # fails within the standard library
     assert re.search(r"\(test_own\.py, line \d+\)$", described(raised.value))
     assert described(ValueError("no")) == "ValueError: no"
+    beside = f"{Path(grouprl.__file__).parent}_mine/own.py"  # a folder whose name goes on where the package's ends
+    with pytest.raises(ZeroDivisionError) as raised:
+        exec(compile("1 / 0", beside, "exec"))
+    assert described(raised.value) == "ZeroDivisionError: division by zero (own.py, line 1)"
 
 
 @pytest.mark.parametrize(("group", "name", "line"), [("reward", "Reward", 3), ("advantage", "advantage", 7)])
