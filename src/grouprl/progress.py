@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 Watcher = Callable[[str, int], None]
 """Takes what is done (``sampling``, ``training``) and the tokens that were done since the last time."""
+SILENCE_S = 8.0
+"""Seconds after which what goes on tells how far it is."""
 _watchers: list[Watcher] = []
 
 

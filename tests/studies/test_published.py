@@ -14,8 +14,9 @@ from helpers.studies import finish, make_run
 
 from grouprl.cli import compare, verify
 from grouprl.cli import study as tables
-from grouprl.files import read_parquet, write_parquet
+from grouprl.files import FileError, read_parquet, write_parquet
 from grouprl.studies.beginning import begin
+from grouprl.studies.exchange.published import publish
 from grouprl.studies.plan import plan_of
 from grouprl.studies.verification import sealed
 from grouprl.training.records import read_result, write_result
@@ -88,6 +89,23 @@ def test_its_rows_say_what_the_runs_scored(published):
 
 
 AS_RECORDED = "all as recorded: the files of 16 runs; none run again (n=2), which alone finds a forged one\n"
+
+
+def test_a_study_whose_weights_are_elsewhere_is_published_and_one_with_other_weights_is_not(published):
+    """Weights are not published; where they are there, they are those that the run wrote."""
+    policies = sorted(Path("s").glob("*/policy"))
+    assert len(policies) == 16
+    (weights,) = policies[3].glob("*.safetensors")
+    weights.write_bytes(b"others")
+    with pytest.raises(FileError, match=f"{policies[3].parent}: not what the run wrote: weights"):
+        publish(Path("s"), Path("p2"))
+    for folder in policies:
+        shutil.rmtree(folder)
+    publish(Path("s"), Path("p2"))
+    assert (Path("p2") / "results.csv").read_bytes() == (published / "results.csv").read_bytes()
+    next(Path("s").glob("*/heldout/*.parquet")).unlink()
+    with pytest.raises(FileError, match="not what the run wrote: heldout"):
+        publish(Path("s"), Path("p2"))
 
 
 def test_as_published_all_is_as_recorded(published, capsys):

@@ -1,18 +1,11 @@
 """Training problems that are test problems, filters of data, and problems a policy solves sometimes."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from grouprl import GroupSampler, load_policy
-from grouprl.answers.grading import equal
-from grouprl.cli.config.compose import compose_job
-from grouprl.data import prompts
-from grouprl.data.problems import jsonl_problems, tiny_problems
-from grouprl.data.rows import Problem
+from grouprl.data.problems import jsonl_problems
 from grouprl.evaluation.benchmarks import load_benchmark
-from grouprl.training import selection
 from grouprl.training.records import read_result
 
 SMALL = ["steps=1", "prompts_per_step=2", "group_size=4", "minibatches=1", "ppo_epochs=1", "max_new_tokens=24"]
@@ -92,42 +85,3 @@ def test_levels_and_types(tmp_path, filters, answers):
         jsonl_problems(str(file), levels=[9])
     with pytest.raises(ValueError, match="no column 'kind'"):
         jsonl_problems(str(file), types=["Algebra"], columns={"type": "kind"})
-
-
-@pytest.mark.slow
-def test_problems_that_are_solved_sometimes(train, tmp_path):
-    policy = load_policy("tiny")
-    texts = ["Compute $2 + 3$.", "Compute $7 + 8 - 3$.", "Compute $977 \\times 868$."]
-    encoded = prompts.encode(policy.tokenizer, [Problem(t, a) for t, a in zip(texts, ("5", "12", "1"), strict=True)])
-    sampler = GroupSampler(group_size=6, max_new_tokens=64)
-    counts = selection.count_solved(lambda part, seed: sampler(policy, part, seed=seed), encoded, seed=0)
-    assert counts == selection.count_solved(lambda part, seed: sampler(policy, part, seed=seed), encoded, seed=0)
-    assert counts[2] == 0
-    assert selection.solved_sometimes([0, 1, 5, 6], 1, 5) == [1, 2]
-    options = ["prefilter.samples=4", "data.train_size=24", *SMALL[:-1], "max_new_tokens=64", "data.heldout_size=2"]
-    assert train(*options, small=False) == 0
-    (run,) = (tmp_path / "runs").iterdir()
-    kept = json.loads((run / selection.SOLVED_FILE).read_text())
-    assert len(kept["solved"]) == 24
-    assert selection.remembered(run, 24, kept["asked"]) == kept["solved"]
-    assert selection.remembered(run, 24, "of other problems") is None
-
-
-@pytest.mark.slow
-def test_the_labels_of_a_run_are_wrong_and_those_of_its_own_problems(train, capsys):
-    """They are kept beside the run, one for each problem that it can draw, and are found again."""
-    options = ["reward=wrong_label", "reward.samples=4", "steps=2", "prompts_per_step=4", "max_new_tokens=100"]
-    options += ["data.train_size=32", "data.heldout_size=0", "minibatches=1", "warmup_steps=0"]
-    assert train(*options, "hydra.run.dir=a") == 0
-    assert "wrong labels: " in capsys.readouterr().out
-    saved = json.loads(Path("a/wrong_labels.json").read_text())["labels"]
-    assert len(saved) == 8
-    levels = dict(compose_job("train", []).data.levels)
-    answers = {p.problem: p.answer for p in tiny_problems(train_size=32, heldout_size=0, levels=levels).train}
-    assert set(saved) < set(answers)
-    assert sum(label is not None for label in saved.values()) > 2
-    assert all(label is None or not equal(label, answers[problem]) for problem, label in saved.items())
-    result = read_result(Path("a"))
-    assert train("resume=a", "steps=3", small=False) == 0
-    assert read_result(Path("a"))["loaded"] == result["loaded"]
-    assert saved.items() < json.loads(Path("a/wrong_labels.json").read_text())["labels"].items()

@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
-from grouprl.batch import Prompts, Rollouts
+from grouprl.batch import Prompts
 from grouprl.cli.config.inputs import package_digest
 from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.schema import GROUPS
@@ -35,12 +35,12 @@ from grouprl.rewards.isolation import IsolatedReward, importable, load_object
 from grouprl.rewards.own import try_reward
 from grouprl.runtime.machine import accelerator_of, describe, precision_for, use_determinism, use_threads
 from grouprl.studies.plan import read_plan
-from grouprl.training import labels, selection
+from grouprl.training import beforehand
 from grouprl.training.advice import Advice
 from grouprl.training.callbacks import HeldoutFile, MetricsFile, Progress, RewardFailures, SavePolicy
 from grouprl.training.checkpoint import Checkpoints
 from grouprl.training.datamodule import PromptDataModule
-from grouprl.training.selection import benchmark_problems, check_overlap
+from grouprl.training.selection import benchmark_problems, check_overlap, solved_sometimes
 from grouprl.training.shared import SharedStart
 from grouprl.training.show.board import Overview, Samples
 from grouprl.training.stopping import GracefulStop
@@ -124,10 +124,6 @@ def build(
             splits, policy, rounds=group_filter.rounds, **_options_for(PromptDataModule, config), **config.prompt
         )
         try_reward(reward, data.train_prompts.take([0]), sampler.group_size)
-        if config.prefilter.samples:
-            data.train_prompts = _solved_sometimes(config, folder, module, data)
-        if isinstance(reward, WrongLabelReward):
-            _find_labels(config, folder, module, data, reward)
     except ValueError as error:
         raise UsageError(str(error)) from error
     stop = GracefulStop(config.stop_grace_s)
@@ -138,6 +134,14 @@ def build(
     logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
     callbacks = [*shared, *_callbacks(config, folder, stop, config_hash, evaluates)]
     trainer = _build_trainer(config, logger, callbacks, evaluates)
+    try:
+        if config.prefilter.samples:
+            draw = beforehand.drawing(module, trainer, config.prefilter.samples)
+            data.train_prompts = _solved_sometimes(config, folder, module, data, draw)
+        if isinstance(reward, WrongLabelReward):
+            _find_labels(config, folder, module, data, reward, beforehand.drawing(module, trainer, reward.samples))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return Run(module, data, trainer, stop, contamination)
 
 
@@ -180,46 +184,43 @@ def _benchmark_problems(config: DictConfig) -> dict[str, list[BenchmarkProblem]]
     return benchmark_problems(names, folder)
 
 
-def _solved_sometimes(config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule) -> Prompts:
+def _solved_sometimes(
+    config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule, draw: beforehand.Draw
+) -> Prompts:
     """The training prompts whose problems the policy solves neither always nor never."""
     wanted, prompts = config.prefilter, data.train_prompts
     sampled = [prompts.problems, prompts.answers, wanted.samples, config.seed]
     asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
-    counts = selection.remembered(folder, len(prompts), asked)
+    counts = beforehand.solved_before(folder, len(prompts), asked)
     if counts is None:
-        counts = selection.count_solved(_drawing(module, wanted.samples), prompts, seed=config.seed)
-        selection.remember(folder, counts, asked)
+        counts = beforehand.count_solved(draw, prompts, seed=config.seed)
+        beforehand.keep_solved(folder, counts, asked)
     least, most = wanted.min_correct, wanted.samples - 1 if wanted.max_correct is None else wanted.max_correct
-    kept = selection.solved_sometimes(counts, least, most)
+    kept = solved_sometimes(counts, least, most)
     print(f"prefilter: {len(kept)} of {len(prompts)} problems solved {least} to {most} of {wanted.samples} times")
     if not kept:
         raise ValueError(f"prefilter.min_correct={least}, max_correct={most}: no problem is left. Widen them.")
     return prompts.take(kept)
 
 
-def _drawing(module: GroupRLModule, samples: int) -> Callable[[Prompts, int], Rollouts]:
-    """Draws so many samples of some prompts of the policy before training, by a seed."""
-    drawing = replace(module.sampler, group_size=samples)
-
-    def draw(part: Prompts, seed: int) -> Rollouts:
-        return module.memory.sample(drawing, part, lambda sampler: sampler(module.policy, part, seed=seed))
-
-    return draw
-
-
 def _find_labels(
-    config: DictConfig, folder: Path, module: GroupRLModule, data: PromptDataModule, reward: WrongLabelReward
+    config: DictConfig,
+    folder: Path,
+    module: GroupRLModule,
+    data: PromptDataModule,
+    reward: WrongLabelReward,
+    draw: beforehand.Draw,
 ) -> None:
     """Let the reward find the wrong answers that it pays for, or take those of an earlier sitting."""
     prompts = data.drawn_prompts()
     sampled = [prompts.problems, prompts.answers, reward.samples, config.seed]
     asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
-    found = labels.remembered(folder, asked)
+    found = beforehand.labels_before(folder, asked)
     if found is not None:
         reward.labels.update(found)
         return
-    labels.find_labels(reward, _drawing(module, reward.samples), prompts, seed=config.seed)
-    labels.remember(folder, reward.labels, asked)
+    beforehand.find_labels(reward, draw, prompts, seed=config.seed)
+    beforehand.keep_labels(folder, reward.labels, asked)
     labelled = sum(label is not None for label in reward.labels.values())
     print(f"wrong labels: {labelled} of {len(reward.labels)} problems have a wrong answer in {reward.samples} samples")
 

@@ -24,7 +24,7 @@ from grouprl.policy.folder import check_policy_folder
 from grouprl.runtime.checks import check_threads
 from grouprl.sampling.checks import stop_texts
 from grouprl.training import signals
-from grouprl.training.records import CONFIG_FILE, RESULT_FILE, WITHHELD
+from grouprl.training.records import CONFIG_FILE, POLICY_FOLDER, RESULT_FILE, WITHHELD
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
@@ -153,7 +153,7 @@ def _name_of(policy: str) -> str:
 def policy_folder(policy: str, source: Source = "auto") -> str:
     """The Hugging Face folder or hub id that ``policy`` names: itself, the policy of a run, or one that is fetched."""
     if (place(policy) / RESULT_FILE).is_file():
-        policy = str(place(policy) / "policy")
+        policy = str(place(policy) / POLICY_FOLDER)
         if not Path(policy).is_dir():
             raise UsageError(f"policy={policy}: the run has saved no policy yet. Finish it, or name another run.")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.files import finite, read_parquet
-from grouprl.training.records import CONFIG_FILE, evaluations_in, read_metrics
+from grouprl.training.records import CONFIG_FILE, POLICY_FOLDER, evaluations_in, read_metrics
 
 CHANGING = ("time/", "memory/", "tokens_per_s", "limits/")
 """Metrics that depend on the clock and on what else the machine does."""
@@ -36,7 +36,7 @@ def digests_of(run: Path, *, weights: bool = True) -> dict[str, str]:
 
 def _digest_of_weights(run: Path) -> str:
     found = hashlib.sha256()
-    for file in sorted((run / "policy").glob("*.safetensors")):
+    for file in sorted((run / POLICY_FOLDER).glob("*.safetensors")):
         found.update(file.name.encode() + b"\0" + file.read_bytes())
     return found.hexdigest()[:_DIGITS]
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from grouprl.evaluation.heldout import rows_of
 from grouprl.files import append, finite, write_parquet
 from grouprl.module import GroupRLModule
-from grouprl.progress import watched
+from grouprl.progress import SILENCE_S, watched
 from grouprl.rewards.base import FAILURE_KINDS
 from grouprl.runtime.ranks import gathered
 from grouprl.training.records import (
@@ -28,8 +28,6 @@ from grouprl.training.records import (
     keep_metrics,
 )
 
-_SILENCE_S = 8.0
-"""Seconds after which what goes on tells how far it is."""
 _LONG_S = 300.0
 """Seconds of one evaluation from which it is warned of."""
 _log = logging.getLogger(__name__)
@@ -69,7 +67,7 @@ class Progress(Callback):
         if work != self._work:  # the seconds since the other's last tokens are this one's
             self._work, self._tokens, self._begun = work, 0, self._latest
         self._tokens, self._latest = self._tokens + tokens, now
-        if now - self._said < _SILENCE_S:
+        if now - self._said < SILENCE_S:
             return
         self._said, done = now, self._tokens
         most = f" of at most {self._most:,}" if self._most and work == "sampling" else ""

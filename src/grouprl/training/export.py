@@ -18,7 +18,7 @@ from grouprl.answers.grading import GRADER_VERSION
 from grouprl.evaluation.benchmarks import load_benchmark
 from grouprl.evaluation.results import RESULTS_FILE, read_results
 from grouprl.files import read_yaml, replacing_files
-from grouprl.training.records import CONFIG_FILE, read_result
+from grouprl.training.records import CONFIG_FILE, POLICY_FOLDER, read_result
 
 _OPTIONS = ("run", "out", "evaluation", "name", "allow_unfinished")
 _SHOWN = {"pass@1": "pass@1, held-out problems", "greedy": "greedy accuracy, held-out problems"}
@@ -65,7 +65,7 @@ def export(
 
 
 def _policy_folder(run: Path) -> Path:
-    saved = [run / "policy", *sorted((run / "policies").glob("*"), reverse=True)]
+    saved = [run / POLICY_FOLDER, *sorted((run / "policies").glob("*"), reverse=True)]
     for folder in saved:
         if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
             return folder

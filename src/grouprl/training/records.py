@@ -38,6 +38,8 @@ _SHAPE: Shape = {
 _REMEDY = "Put back what was written there; without it the folder is no run: move it away to start anew"
 METRICS_FILE = "metrics.jsonl"
 HELDOUT_FOLDER = "heldout"
+POLICY_FOLDER = "policy"
+"""What a run ended with, as a Hugging Face folder."""
 _HELDOUT = re.compile(r"iteration-(\d+)\.parquet")
 _REMEDY_OF_ROWS = "Remove that line, or put back the file"
 _NAMES = re.compile(r"[\w./~@%,=-]+")

@@ -17,7 +17,7 @@ from grouprl.runtime.guards import TrainingError
 from grouprl.statistics.proportions import Estimate
 from grouprl.training import checkpoint
 from grouprl.training.datamodule import PromptDataModule
-from grouprl.training.records import METRICS_FILE, keep_evaluations, keep_metrics
+from grouprl.training.records import METRICS_FILE, POLICY_FOLDER, keep_evaluations, keep_metrics
 from grouprl.training.show.curves import plot_curves
 from grouprl.training.stopping import GracefulStop
 
@@ -77,7 +77,7 @@ def run_training(
             )
         if finished and len(data.heldout_prompts) and module.iteration not in module.evaluations:
             stop.validate(trainer, module, data)
-        policy_folder = folder / "policy"
+        policy_folder = folder / POLICY_FOLDER
         if trainer.is_global_zero:
             module.policy.save(policy_folder)
             if module.iteration:

@@ -7,22 +7,15 @@ be left out before training.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from grouprl.batch import Prompts, Rollouts
 from grouprl.data.contamination import Report, check, tokenize
 from grouprl.data.problems import ProblemSplits
 from grouprl.data.rows import Problem
 from grouprl.evaluation.benchmarks import BenchmarkProblem, benchmarks_of, load_benchmark, with_same_problems
-from grouprl.files import FileError, read_json, write_json
-from grouprl.rewards.rules import are_correct
 
-SOLVED_FILE = "prefilter.json"
-_SEED = 2**32
-"""Draws of their own: neither training's nor the held-out evaluation's."""
 _log = logging.getLogger(__name__)
 
 
@@ -86,51 +79,9 @@ def benchmark_problems(names: str | Collection[str], folder: str | None) -> dict
     return found
 
 
-def count_solved(
-    draw: Callable[[Prompts, int], Rollouts], prompts: Prompts, *, seed: int, block: int = 64
-) -> list[int]:
-    """How many of the samples that ``draw`` draws of each prompt are right.
-
-    Args:
-        draw: Samples some prompts of the policy before training, by a seed.
-        prompts: All training prompts.
-        seed: Seed of the run.
-        block: Prompts sampled at once.
-    """
-    counts: list[int] = []
-    for start in range(0, len(prompts), block):
-        part = prompts.take(range(start, min(start + block, len(prompts))))
-        rollouts = draw(part, seed + _SEED)
-        counts += map(sum, are_correct(rollouts.completions, part.answers))
-    return counts
-
-
 def solved_sometimes(counts: Sequence[int], least: int, most: int) -> list[int]:
     """Indices of the problems that were solved at least and at most so many times."""
     return [index for index, count in enumerate(counts) if least <= count <= most]
-
-
-def remembered(folder: Path, problems: int, asked: str) -> list[int] | None:
-    """Counts of an earlier sitting of the same run, or None.
-
-    Args:
-        folder: The run's.
-        problems: How many there are.
-        asked: Digest of what was sampled of which policy.
-    """
-    remedy = "Remove it, and the problems are sampled anew"
-    saved = read_json(folder / SOLVED_FILE, {"asked?": str, "solved": list}, remedy=remedy)
-    if saved is None or saved.get("asked") != asked:
-        return None
-    if len(saved["solved"]) != problems or not all(isinstance(count, int) for count in saved["solved"]):
-        raise FileError(f"{folder / SOLVED_FILE}: it has no count for each problem. {remedy}.")
-    return saved["solved"]
-
-
-def remember(folder: Path, counts: Sequence[int], asked: str) -> None:
-    """Keep the counts beside the run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SOLVED_FILE, {"asked": asked, "solved": list(counts)})
 
 
 def _refusal(

@@ -24,7 +24,7 @@ from grouprl.studies.outcomes import HELDOUT_COLUMNS, Outcome, outcome_of, read_
 from grouprl.studies.plan import OutcomeError, read_plan
 from grouprl.studies.table import run_folders
 from grouprl.studies.verification import digest, edited
-from grouprl.training.records import evaluations_in, read_result
+from grouprl.training.records import POLICY_FOLDER, evaluations_in, read_result
 
 RESULTS_FILE, HELDOUT_FILE = "results.csv", "heldout.parquet"
 _SEAL = "digest of this row"
@@ -64,6 +64,8 @@ class PublishedRun:
 def publish(study: Path, target: Path) -> None:
     """Write what a study's runs came to into a folder of its own.
 
+    No weights are published, so that a study whose policies were left on another machine can be, too.
+
     Raises:
         FileError: No study is there, or a run's files are not what it wrote.
     """
@@ -75,8 +77,9 @@ def publish(study: Path, target: Path) -> None:
         raise FileError(f"{study}: no study with runs is here (study.json). Give the folder that train.py -m wrote to.")
     rows, heldout = [], []
     for run, result in results:
-        if result["state"] == "finished" and (faults := edited(run, result)):
-            raise FileError(f"{run}: its {' and '.join(faults)} is not what the run wrote.")
+        has_weights = (run / POLICY_FOLDER).exists()
+        if result["state"] == "finished" and (faults := edited(run, result, weights=has_weights)):
+            raise FileError(f"{run}: not what the run wrote: {', '.join(faults)}.")
         rows.append(_row_of(run, result))
         heldout += [
             {"run": result["run"], "iteration": iteration} | row
