@@ -10,9 +10,10 @@ import pytest
 import torch
 from helpers.grading_cases import CASES
 
-from grouprl.answers import compare, latex, structure, worker
+from grouprl.answers import compare, worker
+from grouprl.answers.extraction import extract, last_box
 from grouprl.answers.grading import equal, grade
-from grouprl.answers.text import extract, last_box
+from grouprl.answers.reading import latex, structure
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,10 @@ from grouprl.answers.text import extract, last_box
         (r"\boxed{1} then \boxed{2}", "2"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{ {a} }", "{a}"),
-        (r"\fbox{3} \boxed{4", None),
+        (r"\fbox{3} \boxed{4", "3"),
+        (r"so \boxed 7 or", "7"),
+        (r"\boxed{8}, not \boxed 7.", "7"),
+        (r"the \boxed format", None),
         (r"\boxed{4} \boxed{5", "4"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         ("no box", None),

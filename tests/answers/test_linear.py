@@ -12,11 +12,13 @@ import pytest
 from helpers.paths import ROOT
 from helpers.regex_growth import growth
 
-from grouprl.answers import structure
+from grouprl.answers.extraction import last_box
 from grouprl.answers.grading import grade
-from grouprl.answers.latex import MAX_TOKENS, parse
-from grouprl.answers.text import as_number, last_box, nfkc, split_unit, tidy
-from grouprl.answers.tokens import UnreadableError, tokenize
+from grouprl.answers.reading import structure
+from grouprl.answers.reading.latex import MAX_TOKENS, parse
+from grouprl.answers.reading.tokens import UnreadableError, tokenize
+from grouprl.answers.text import as_number, nfkc, tidy
+from grouprl.answers.units import split_unit
 
 SOURCE = ROOT / "src" / "grouprl"
 TYPED_BY_USERS = "cli"

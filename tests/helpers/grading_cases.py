@@ -93,7 +93,7 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
         (r"e^{2x}", r"(e^x)^2", True), (r"\ln 4", r"2\ln 2", True), (r"\log_{2} 8", "3", True), (r"\log_{10} 2", r"\log_2 10", False),
         (r"\cot x", r"\frac{\cos x}{\sin x}", True), (r"|x|", "x", False),
         (r"\sqrt{x^2}", "|x|", True), (r"\binom{n}{2}", r"\frac{n(n-1)}{2}", True), (r"\lfloor 3.7 \rfloor", "3", True),
-        (r"x^{-1}", r"\frac1x", True), ("ab", "ba", False), ("a b c", "c a b", True), (r"x_1 + x_2", r"x_{2}+x_{1}", True),
+        (r"x^{-1}", r"\frac1x", True), ("ab", "ba", True), ("no", "on", False), ("a b c", "c a b", True), (r"x_1 + x_2", r"x_{2}+x_{1}", True),
         (r"x_1", "x_2", False), (r"\tan^{-1} 1", r"\frac{\pi}{4}", True), ("x+C", "x", False),
     ],
     "roots": [
@@ -156,7 +156,7 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
     "boxes and braces": [
         (r"RAW:\boxed{1} and then \boxed{2}", "2", True), (r"RAW:\boxed{1} and then \boxed{2}", "1", False),
         (r"RAW:\boxed{\frac{1}{2}", r"\frac12", False), (r"RAW:\boxed{4} \boxed{5", "4", True), ("RAW:no box, 4", "4", False),
-        (r"RAW:\boxed{}", "", False), (r"RAW:\boxed{\boxed{4}}", "4", True), (r"RAW:\fbox{7}", "7", False),
+        (r"RAW:\boxed{}", "", False), (r"RAW:\boxed{\boxed{4}}", "4", True), (r"RAW:\fbox{7}", "7", True),
         (r"RAW:\boxed {8}", "8", True), ("RAW:```\n\\boxed{4}\n```\nso \\boxed{5}", "5", True),
         ("RAW:so \\boxed{5}\n```output\n\\boxed{4}\n```", "5", True), (r"RAW:<think>\boxed{4}</think>\boxed{5}", "5", True),
         (r"RAW:\boxed{5}<think>\boxed{4}", "5", True), (r"RAW:<think>\boxed{4}", "4", False), (r"{{{4}}}", "4", True),

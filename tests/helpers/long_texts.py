@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from grouprl.answers.extraction import extract, last_box, spoken
 from grouprl.answers.grading import grade
 from grouprl.answers.process import limit_memory
-from grouprl.answers.text import as_choice, extract, key_of, last_box, nfkc, split_unit, spoken, tidy
+from grouprl.answers.text import as_choice, key_of, nfkc, tidy
+from grouprl.answers.units import split_unit
 from grouprl.data.contamination import overlaps
 from grouprl.data.contamination import tokenize as problem_tokens
 from grouprl.data.exemplars import _CALCULATOR

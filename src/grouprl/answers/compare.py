@@ -8,6 +8,7 @@ graders that do.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,22 @@ import mpmath
 import sympy as sp
 
 from grouprl.answers import text as texts
-from grouprl.answers.structure import Answer, read
-from grouprl.answers.tokens import UnreadableError
+from grouprl.answers.reading.functions import called_letters, with_values
+from grouprl.answers.reading.structure import Answer, as_expression, read
+from grouprl.answers.reading.tokens import UnreadableError, tokenize
+from grouprl.answers.units import split_unit, units_differ, without_letter
 
-_DIGITS = 30
+_DIGITS = 40
+"""Digits of a value that is compared; 30 of them count."""
 _POINTS = 4
 mp = mpmath.mp.clone()
 mp.dps = _DIGITS + 5
+_NEAR = mp.mpf("1e-30")
+_CONDITION = re.compile(
+    r"[,;]?\s?(?:\\(?:text|mbox|textrm|mathrm)\s?\{\s?)?(?<![A-Za-z])(?:where|with|for)(?![A-Za-z])(.*)", re.DOTALL
+)
+"""What is said of the letters of an answer, behind it."""
+_SHORT_WORDS = frozenset("no is on in at to or so it up us we me my he go do be by an as am if of ok".split())  # noqa: SIM905
 
 
 def same(prediction: str, gold: str, tolerance: float = 0.0) -> tuple[bool, str]:
@@ -29,10 +39,20 @@ def same(prediction: str, gold: str, tolerance: float = 0.0) -> tuple[bool, str]
 
     Raises `UnreadableError` where an answer is outside of the grammar.
     """
-    golds, wanted = _readings(gold)
-    predictions, found = _readings(prediction)
-    if texts.units_differ(found, wanted):
+    (prediction, said), (gold, wanted) = _without_condition(prediction), _without_condition(gold)
+    if said and wanted and texts.key_of(said) != texts.key_of(wanted):
+        return False, "condition"
+    written = prediction, gold
+    (prediction, found_unit), (gold, unit) = split_unit(prediction), split_unit(gold)
+    if units_differ(found_unit, unit):
         return False, "units"
+    if texts.as_number(texts.key_of(gold)) is not None:
+        prediction = without_letter(prediction)
+    calls = called_letters([tokenize(prediction), tokenize(gold)])
+    predictions, golds = _readings(prediction, written[0], calls), _readings(gold, written[1], calls)
+    words = [readings[0].kind == "words" for readings in (golds, predictions)]
+    if any(words) and (not all(words) or _are_letters(gold, prediction)):  # xy may be a product, where x y is one
+        golds, predictions = (_with_products(*pair, calls) for pair in ((golds, gold), (predictions, prediction)))
     for g in golds:
         for p in predictions:
             if equal(p, g, tolerance):
@@ -40,15 +60,22 @@ def same(prediction: str, gold: str, tolerance: float = 0.0) -> tuple[bool, str]
     return False, golds[0].kind if golds[0].kind == predictions[0].kind != "value" else "symbolic"
 
 
-def _readings(text: str) -> tuple[list[Answer], str]:
-    """What a text may mean: ``1,234`` is a number, or two."""
-    bare, unit = texts.split_unit(text)
-    candidates = dict.fromkeys((texts.without_thousands(bare), bare, text))
+def _without_condition(text: str) -> tuple[str, str]:
+    """An answer without a condition on its letters behind it, and the condition ("" for none)."""
+    match = _CONDITION.search(text)
+    if match is None or not match.start():
+        return text, ""
+    return text[: match.start()].strip(), match.group(1).strip().removesuffix("}").strip()
+
+
+def _readings(text: str, whole: str, calls: frozenset[str]) -> list[Answer]:
+    """What a text without its unit may mean: ``1,234`` is a number, or two; degrees are an angle."""
     readings: list[Answer] = []
     failure = UnreadableError("nothing to read")
-    for candidate in candidates:
+    angle = [whole] if r"\circ" in whole else []
+    for candidate in dict.fromkeys((texts.without_thousands(text), text, *angle)):
         try:
-            answer = read(candidate)
+            answer = read(candidate, calls)
         except UnreadableError as error:
             failure = error
             continue
@@ -58,7 +85,22 @@ def _readings(text: str) -> tuple[list[Answer], str]:
             readings.append(Answer("value", value=answer.value / 100))
     if not readings:
         raise failure
-    return readings, unit
+    return readings
+
+
+def _are_letters(first: str, second: str) -> bool:
+    """Whether two texts are two letters each that make no word."""
+    return all(len(text) == 2 and text.islower() and text not in _SHORT_WORDS for text in (first, second))
+
+
+def _with_products(readings: list[Answer], text: str, calls: frozenset[str]) -> list[Answer]:
+    """Readings of letters as words and as a product."""
+    if readings[0].kind != "words" or not text.isascii() or "\\" in text:
+        return readings
+    try:
+        return [*readings, as_expression(text, calls)]
+    except UnreadableError:
+        return readings
 
 
 def equal(prediction: Answer, gold: Answer, tolerance: float = 0.0) -> bool:
@@ -73,6 +115,12 @@ def equal(prediction: Answer, gold: Answer, tolerance: float = 0.0) -> bool:
             return equal(prediction, gold.items[0], tolerance)
     if kinds == {"sequence", "list"}:
         return _equal_ordered(prediction.items, gold.items, tolerance)
+    if kinds == {"sequence", "set"}:
+        return _equal_unordered(prediction.items, gold.items, tolerance)
+    if kinds == {"numbers", "tuple"}:
+        return _equal_numbers(*(prediction, gold) if prediction.kind == "numbers" else (gold, prediction))
+    if kinds == {"time", "ratio"}:
+        return _equal_time(*(prediction, gold) if prediction.kind == "time" else (gold, prediction))
     if kinds == {"matrix", "tuple"}:
         return _vector_equals_tuple(prediction, gold, tolerance)
     if kinds <= {"set", "list", "union"}:
@@ -86,12 +134,34 @@ def _equal_of_one_kind(prediction: Answer, gold: Answer, tolerance: float) -> bo
         return equal_values(prediction.value, gold.value, tolerance)
     if gold.kind in ("words", "time"):
         return bool(prediction.value == gold.value)
+    if gold.kind == "numbers":
+        return (prediction.value, prediction.marks) == (gold.value, gold.marks)
     if gold.kind == "ratio":
+        if prediction.marks and gold.marks:  # two clocks: 1:15 is not 2:30
+            return [item.value for item in prediction.items] == [item.value for item in gold.items]
         return _equal_ratios(prediction.items, gold.items, tolerance)
     marks_count = gold.kind == "matrix" or len(gold.items) == 2  # (0, 1] is not (0, 1)
     if marks_count and prediction.marks != gold.marks:
         return False
     return _equal_ordered(prediction.items, gold.items, tolerance)
+
+
+def _equal_numbers(numbers: Answer, interval: Answer) -> bool:
+    """The reals, or those of one sign, as an interval."""
+    if numbers.value != "R" or len(interval.items) != 2:
+        return False
+    ends = {"": (-sp.oo, sp.oo, "("), "+": (0, sp.oo, "("), ">=0": (0, sp.oo, "["), "-": (-sp.oo, 0, "(")}
+    low, high, left = ends.get("".join(numbers.marks), (None, None, ""))
+    found = [item.value for item in interval.items]
+    return found == [low, high] and interval.marks == (left, ")")
+
+
+def _equal_time(time: Answer, clock: Answer) -> bool:
+    """``8:34 pm`` as ``20:34``."""
+    if not clock.marks:
+        return False
+    hours, minutes = clock.marks[0].split(":")
+    return bool(time.value == (int(hours) % 24) * 60 + int(minutes)) and int(hours) > 12
 
 
 def _with_relation(prediction: Answer, gold: Answer, tolerance: float) -> bool:
@@ -100,7 +170,38 @@ def _with_relation(prediction: Answer, gold: Answer, tolerance: float) -> bool:
     if gold.kind == "relation":
         return any(equal(prediction, side, tolerance) for side in _named_value(gold))
     values = _named_value(prediction)
+    if len(values) > 1 and r"\approx" in prediction.marks and _is_rounded(prediction):
+        return any(equal(value, gold, tolerance) for value in values)
     return bool(values) and all(equal(value, gold, tolerance) for value in values)
+
+
+def _is_rounded(relation: Answer) -> bool:
+    r"""Whether the sides around each ``\approx`` are a value and its rounding: ``2\sqrt3 \approx 3.46``."""
+    for mark, first, second in zip(relation.marks, relation.items, relation.items[1:], strict=False):
+        if mark != r"\approx":
+            if not equal(first, second):
+                return False
+            continue
+        values = [
+            _at(side.value, {}) if side.kind == "value" and not side.value.free_symbols else None
+            for side in (first, second)
+        ]
+        if None in values or second.value.is_Rational is not True:
+            return False
+        digits = _decimals(second.value)
+        if digits is None or abs(values[0] - values[1]) > mp.mpf(10) ** -digits:
+            return False
+    return True
+
+
+def _decimals(value: Any) -> int | None:
+    """Decimal places of a decimal number, or None for another one."""
+    if not value.is_Rational:
+        return None
+    for digits in range(12):
+        if (value * 10**digits).is_Integer:
+            return digits
+    return None
 
 
 def _is_single(answer: Answer) -> bool:
@@ -139,7 +240,9 @@ def _named_value(relation: Answer) -> list[Answer]:
     if set(relation.marks) - {"=", r"\approx"}:
         return []
     first, *rest = relation.items
-    if _is_name(first):
+    if _is_name(first) and relation.marks[0] == "=":
+        return rest
+    if _is_name(first) and len(rest) == 1:
         return rest
     if _is_name(rest[-1]) and len(rest) == 1:
         return [first]
@@ -152,6 +255,10 @@ def _is_name(side: Answer) -> bool:
     return side.kind == "value" and side.value.is_Symbol
 
 
+def _names_something(side: Answer) -> bool:
+    return any(map(_names_something, side.items)) if side.items else side.kind != "value" or _symbols(side)
+
+
 def _symbols(side: Answer) -> bool:
     return side.kind == "value" and bool(side.value.free_symbols)
 
@@ -159,6 +266,8 @@ def _symbols(side: Answer) -> bool:
 def _equal_relations(prediction: Answer, gold: Answer, tolerance: float) -> bool:
     if prediction.marks != gold.marks:
         return False
+    if not any(_names_something(side) for side in (*prediction.items, *gold.items)):
+        return bool(prediction.value == gold.value)  # 2 + 2 = 4 does not say what 1 + 3 = 4 says
     if _equal_ordered(prediction.items, gold.items, tolerance):
         return True
     if gold.marks != ("=",) or not all(side.kind == "value" for side in (*prediction.items, *gold.items)):
@@ -177,7 +286,7 @@ def _proportional(first: Any, second: Any) -> bool:
     for _ in range(_POINTS):
         point = {symbol: _draw(rng) for symbol in symbols}
         a, b = _at(first, point), _at(second, point)
-        if a is None or b is None or abs(b) < mp.mpf("1e-20"):
+        if a is None or b is None or abs(b) < _NEAR:
             return False
         ratios.append(a / b)
     return ratios[0] != 0 and all(_close(ratio, ratios[0]) for ratio in ratios[1:])
@@ -213,9 +322,10 @@ def _draw(rng: random.Random) -> Any:
 
 
 def _at(expression: Any, point: dict[Any, Any]) -> Any:
-    """The value at a point as an mpmath number of 30 digits, or None where there is none."""
+    """The value at a point as an mpmath number, or None where there is none."""
     try:
-        value = sp.N(expression.subs(point) if point else expression, _DIGITS, maxn=300)
+        value = with_values(expression.subs(point) if point else expression, _DIGITS)
+        value = sp.N(value, _DIGITS, maxn=300)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         return None
     if not value.is_number or value.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
@@ -228,8 +338,8 @@ def _at(expression: Any, point: dict[Any, Any]) -> Any:
 
 def _close(first: Any, second: Any, tolerance: float = 0.0) -> bool:
     size = max(abs(first), abs(second))
-    return bool(abs(first - second) <= max(tolerance * size, mp.mpf("1e-20") * size) or size < mp.mpf("1e-40"))
+    return bool(abs(first - second) <= max(tolerance, _NEAR) * size or size < mp.mpf("1e-60"))
 
 
 def _is_real(value: Any) -> bool:
-    return bool(abs(value.imag) <= mp.mpf("1e-20") * max(1, abs(value.real)))
+    return bool(abs(value.imag) <= _NEAR * max(1, abs(value.real)))

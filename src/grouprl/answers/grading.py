@@ -12,17 +12,20 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from grouprl.answers import text as texts
 from grouprl.answers import verifiers
+from grouprl.answers.extraction import Extraction, extract, last_box
+from grouprl.answers.numerals import numeral
 from grouprl.answers.pool import OF_THE_MOMENT, Pool, shared_pool
-from grouprl.answers.text import Extraction, extract, last_box
+from grouprl.answers.units import split_unit, units_differ, without_letter
 
 __all__ = ["GRADER_VERSION", "Pool", "Verdict", "compare_answers", "equal", "extract", "grade", "grade_all", "last_box"]
 
 
-GRADER_VERSION = "2"
+GRADER_VERSION = "3"
 """Changes whenever a verdict may; written beside every score."""
 
 
@@ -195,12 +198,13 @@ def _compare(answer: str, gold: str, kind: AnswerKind, tolerance: float, pool: P
 
 def _by_number(answer: str, gold: str, tolerance: float) -> bool | None:
     """The verdict where both are plain numbers; a percent is its number or a hundredth of it."""
-    (answer, unit), (gold, wanted_unit) = texts.split_unit(answer), texts.split_unit(gold)
-    values = [texts.as_number(texts.key_of(texts.without_thousands(side)).removesuffix("%")) for side in (answer, gold)]
-    found, wanted = values
+    (answer, unit), (gold, wanted_unit) = split_unit(answer), split_unit(gold)
+    if texts.as_number(texts.key_of(gold)) is not None:
+        answer = without_letter(answer)
+    found, wanted = (_plain_number(side) for side in (answer, gold))
     if found is None or wanted is None:
         return None
-    if texts.units_differ(unit, wanted_unit):
+    if units_differ(unit, wanted_unit):
         return False
     percents = answer.endswith("%"), gold.endswith("%")
     scales = (1,) if percents[0] == percents[1] else (1, 100)
@@ -209,6 +213,12 @@ def _by_number(answer: str, gold: str, tolerance: float) -> bool | None:
         if abs(a - b) <= tolerance * max(abs(a), abs(b)):
             return True
     return False
+
+
+def _plain_number(text: str) -> Fraction | None:
+    key = texts.key_of(texts.without_thousands(text)).removesuffix("%")
+    value = texts.as_number(key)
+    return numeral(texts.unwrap(text)) if value is None and not any(map(str.isdigit, key)) else value
 
 
 def _verdict(correct: bool) -> Status:

@@ -39,7 +39,7 @@ def _serve(memory_mb: int, timeout_s: float) -> None:
 
 def _compared(request: dict[str, Any]) -> dict[str, Any]:
     from grouprl.answers.compare import same
-    from grouprl.answers.tokens import UnreadableError
+    from grouprl.answers.reading.tokens import UnreadableError
 
     try:
         correct, rule = same(request["prediction"], request["gold"], request["tolerance"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from grouprl.answers.text import last_box
+from grouprl.answers.extraction import last_box
 from grouprl.data import checks
 from grouprl.data.tables import read_rows
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from grouprl.answers.extraction import Extraction
 from grouprl.answers.grading import GRADER_VERSION, Verdict, grade_all
-from grouprl.answers.text import Extraction
 from grouprl.batch import Prompts
 from grouprl.data.exemplars import Exemplar
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem

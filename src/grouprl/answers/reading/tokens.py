@@ -12,8 +12,10 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORDS = re.compile(
-    r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|sqrt|pi)(?![a-z])"
+    r"(?<![\\A-Za-z])(arcsinh|arccosh|arctanh|arcsin|arccos|arctan|arccot|asinh|acosh|atanh|asin|acos|atan|sinh|cosh|tanh|"
+    r"sin|cos|tan|cot|sec|csc|ln|log|exp|floor|ceil|gcd|lcm|sqrt|pi)(?![a-z])"
 )
+"""Functions in plain letters."""
 
 
 class UnreadableError(ValueError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import sympy as sp
 
-from grouprl.answers.tokens import UnreadableError
+from grouprl.answers.reading.tokens import UnreadableError
 
 MAX_EXPONENT = 64
 """Largest absolute exponent of a number that is not rational."""

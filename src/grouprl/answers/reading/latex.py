@@ -7,13 +7,25 @@ Tokens become sympy numbers, symbols and functions one by one; nothing of a mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sympy as sp
 
-from grouprl.answers.bounded import MAX_EXPONENT, not_zero, number, power_of, repeating
-from grouprl.answers.tokens import Token, UnreadableError
+from grouprl.answers.reading.bounded import MAX_EXPONENT, not_zero, number, power_of, repeating
+from grouprl.answers.reading.cursor import Cursor, with_derivatives
+from grouprl.answers.reading.functions import (
+    FUNCTIONS,
+    GREEK,
+    INVERSE,
+    OF_MANY,
+    applied,
+    apply_known,
+    factorial,
+    limit,
+    sum_or_product,
+)
+from grouprl.answers.reading.tokens import Token, UnreadableError
 
 MAX_DEPTH = 12
 """Nested brackets, at most."""
@@ -21,24 +33,10 @@ MAX_TOKENS = 400
 _MAX_ATOMS = 100
 """Operands within one another, with brackets or without (``\\sqrt\\sqrt 2``): Python's stack holds no more."""
 
-_NAMES = frozenset({"arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc"})
-
-FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
-    "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan, "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
-    "ln": sp.log, "log": sp.log, "exp": sp.exp,
-}  # fmt: skip
-_INVERSE = {"sin": sp.asin, "cos": sp.acos, "tan": sp.atan}
-_GREEK = frozenset(
-    """
-    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma
-    tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega hbar ell mho
-    """.split()  # noqa: SIM905
-)
 _DECORATIONS = frozenset(
     """
     vec overrightarrow overline bar hat widehat tilde dot ddot mathbf boldsymbol mathcal mathbb mathrm text textbf
-    operatorname bold
+    operatorname bold textnormal textrm textit mathit
     """.split()  # noqa: SIM905
 )
 _PLAIN = frozenset("mathrm text mathbf boldsymbol textbf operatorname bold mathcal mathbb".split())  # noqa: SIM905
@@ -52,44 +50,34 @@ _CLOSING = {
     r"\lceil": r"\rceil",
     r"\lvert": r"\rvert",
 }
-_FORBIDDEN = frozenset({r"\sum", r"\int", r"\prod", r"\lim", r"\iint", r"\oint", r"\partial", "!", "_"})
+_FORBIDDEN = frozenset({r"\int", r"\iint", r"\oint", r"\partial", "_"})
 
 
-def parse(tokens: Sequence[Token], *, sign: int = 1) -> Any:
-    r"""The sympy expression of all the tokens; ``\pm`` is read as ``sign``, ``\mp`` as its opposite."""
+def parse(tokens: Sequence[Token], *, sign: int = 1, calls: frozenset[str] = frozenset()) -> Any:
+    r"""The sympy expression of all the tokens.
+
+    Args:
+        tokens: What is read.
+        sign: How ``\pm`` is read; ``\mp`` is its opposite.
+        calls: Letters that stand for functions.
+
+    Raises:
+        UnreadableError: They are outside of the grammar.
+    """
     if len(tokens) > MAX_TOKENS:
         raise UnreadableError("too long")
-    parser = _Parser(tokens, sign)
+    parser = _Parser(with_derivatives(tokens), sign, calls)
     found = parser.expression()
     if parser.peek():
         raise UnreadableError(f"unexpected {parser.peek()!r}")
     return found
 
 
-class _Parser:
-    def __init__(self, tokens: Sequence[Token], sign: int) -> None:
-        self.tokens, self.sign, self.position, self.depth = list(tokens), sign, 0, 0
-        self.bars = self.atoms = 0
-
-    def peek(self, ahead: int = 0) -> str:
-        index = self.position + ahead
-        return self.tokens[index].text if index < len(self.tokens) else ""
-
-    def take(self) -> Token:
-        if self.position >= len(self.tokens):
-            raise UnreadableError("the expression ends too early")
-        self.position += 1
-        return self.tokens[self.position - 1]
-
-    def accept(self, *texts: str) -> bool:
-        if self.peek() in texts:
-            self.position += 1
-            return True
-        return False
-
-    def expect(self, text: str) -> None:
-        if not self.accept(text):
-            raise UnreadableError(f"{text!r} is missing")
+class _Parser(Cursor):
+    def __init__(self, tokens: Sequence[Token], sign: int, calls: frozenset[str]) -> None:
+        super().__init__(tokens)
+        self.sign, self.calls = sign, calls
+        self.depth = self.bars = self.atoms = 0
 
     def expression(self) -> Any:
         total = self.term()
@@ -125,7 +113,7 @@ class _Parser:
         if self.position >= len(self.tokens):
             return False
         token = self.tokens[self.position]
-        if token.kind in ("number", "letter"):
+        if token.kind in ("number", "letter", "name"):
             return True
         if token.text == "|":
             return self.bars == 0
@@ -135,12 +123,19 @@ class _Parser:
         return token.text in ("(", "[", "{")
 
     def power(self) -> Any:
-        base = self.atom()
+        base = self._with_factorials(self.atom())
         while self.accept("^"):
             base = base * sp.pi / 180 if self._is_degree() else power_of(base, self._script())
         if self.peek() in _FORBIDDEN:
             raise UnreadableError(f"{self.peek()!r} is not read")
         return base
+
+    def _with_factorials(self, value: Any) -> Any:
+        if self.accept("!"):
+            value = factorial(value)
+            if self.peek() == "!":
+                raise UnreadableError("a double factorial")
+        return value
 
     def _is_degree(self) -> bool:
         if self.accept(r"\circ"):
@@ -192,6 +187,10 @@ class _Parser:
         token = self.tokens[self.position]
         if token.kind == "number":
             return self._number_or_mixed()
+        if token.kind == "name":
+            return sp.Symbol(self.take().text)
+        if token.text in self.calls:
+            return self._call(self.take().text)
         if token.kind == "letter":
             return self._value_of_function() or self._symbol(self.take().text)
         if token.text in ("(", "[", "{", r"\{"):
@@ -229,7 +228,7 @@ class _Parser:
             return value + sp.Rational(int(numerator), int(denominator))
         if self.peek() == "_":
             self.take()
-            return sp.Symbol(f"{text}_{self._plain_script()}")
+            return sp.Symbol(f"{text}_{self.plain_script()}")
         return value
 
     def _is_plain_fraction(self) -> bool:
@@ -254,17 +253,6 @@ class _Parser:
             raise UnreadableError("a line over what is no digit")
         return digits
 
-    def _plain_script(self) -> str:
-        """The text of an index."""
-        if not self.accept("{"):
-            return self.take().text
-        pieces, open_braces = [], 1
-        while open_braces:
-            text = self.take().text
-            open_braces += (text == "{") - (text == "}")
-            pieces.append(text)
-        return "".join(pieces[:-1])
-
     def _value_of_function(self) -> Any:
         """``f(0)`` is a name, not a product."""
         texts = [token.text for token in self.tokens[self.position : self.position + 4]]
@@ -280,7 +268,7 @@ class _Parser:
         while self.accept("'"):
             primes += "'"
         if self.accept("_"):
-            name = f"{name}_{self._plain_script()}"
+            name = f"{name}_{self.plain_script()}"
         name += primes
         if name == "e":
             return sp.E
@@ -306,6 +294,10 @@ class _Parser:
             return self._root()
         if name in ("binom", "dbinom", "tbinom", "choose"):
             return self._binomial(self._argument(), self._argument())
+        if name in ("sum", "prod"):
+            return self._sum_or_product(name)
+        if name == "lim":
+            return self._limit()
         if name == "pi":
             return sp.pi
         if name in ("infty", "infin"):
@@ -314,7 +306,7 @@ class _Parser:
             return self._function(name)
         if name in ("emptyset", "varnothing"):
             return sp.Symbol("emptyset")
-        if name in _GREEK:
+        if name in GREEK:
             return self._symbol(name)
         if name in _DECORATIONS:
             return self._decorated(name)
@@ -353,14 +345,74 @@ class _Parser:
                 base = self._argument()
             else:
                 exponent = self._script()
-        function = FUNCTIONS[name]
-        if exponent == -1 and name in _INVERSE:
-            function, exponent = _INVERSE[name], None
+        if base is not None and name != "log":
+            raise UnreadableError(f"\\{name} with an index")
+        if name in OF_MANY:
+            return apply_known(name, self._arguments())
         argument = self._group() if self.peek() in ("(", "[", "{") else self._bare_argument()
-        value = function(argument)
-        if name == "log" and base is not None:
-            value = sp.log(argument) / sp.log(base)
+        if exponent == -1 and name in INVERSE:
+            return INVERSE[name](argument)
+        value = sp.log(argument) / sp.log(base) if base is not None else apply_known(name, [argument])
         return value if exponent is None else power_of(value, exponent)
+
+    def _call(self, name: str) -> Any:
+        """A letter that stands for a function, with its marks and arguments."""
+        while self.accept("'"):
+            name += "'"
+        if self.accept("_"):
+            name = f"{name}_{self.plain_script()}"
+        if self.accept("^"):
+            name += f"^{self.plain_script()}"
+        return applied(name, self._arguments())
+
+    def _arguments(self) -> list[Any]:
+        """Expressions in round brackets or braces, with commas between them."""
+        opening = self.take().text
+        if opening not in ("(", "{", r"\{"):
+            raise UnreadableError("arguments without brackets")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableError("nested too deeply")
+        bars, self.bars = self.bars, 0
+        found = [self.expression()]
+        while self.accept(","):
+            found.append(self.expression())
+        self.bars = bars
+        self.expect(_CLOSING[opening])
+        self.depth -= 1
+        return found
+
+    def _sum_or_product(self, name: str) -> Any:
+        low = high = index = None
+        while self.peek() in ("_", "^"):
+            if self.take().text == "^":
+                high = self._script()
+                continue
+            self.expect("{")
+            index = self._symbol(self.take().text)
+            self.expect("=")
+            low = self.expression()
+            self.expect("}")
+        if index is None or low is None or high is None or not index.is_Symbol:
+            raise UnreadableError(f"a {name} without bounds")
+        return sum_or_product(name, self.term(), index, low, high)
+
+    def _limit(self) -> Any:
+        self.expect("_")
+        self.expect("{")
+        variable = self._symbol(self.take().text)
+        if not self.accept(r"\to", r"\rightarrow") or not variable.is_Symbol:
+            raise UnreadableError("a limit without its place")
+        place, direction = self.expression(), "+-"
+        if self.accept("^"):
+            braces = self.accept("{")
+            direction = self.take().text
+            if braces:
+                self.expect("}")
+        self.expect("}")
+        if direction not in ("+-", "+", "-"):
+            raise UnreadableError("a limit from nowhere")
+        return limit(self.term(), variable, place, direction)
 
     def _bare_argument(self) -> Any:
         r"""``\sin 2 t``: the factors up to the next sign, fraction bar or function."""
@@ -373,18 +425,24 @@ class _Parser:
 
     def _decorated(self, name: str) -> Any:
         plain = name in _PLAIN
-        inner = self._plain_script()
+        inner = self.plain_script()
         if plain and inner in ("e", "i", "d"):
             return {"e": sp.E, "i": sp.I}.get(inner, sp.Symbol(inner))
+        if plain and inner.strip("\\ ") in FUNCTIONS:
+            return self._function(inner.strip("\\ "))
         if not inner or not re.fullmatch(r"[\\A-Za-z0-9 ]{1,24}", inner):
             raise UnreadableError(f"\\{name} is not read here")
+        if plain and len(inner) > 1 and self.peek() == "(":
+            return self._call(inner)
+        if name == "operatorname" and self._starts_factor():
+            return applied(inner, [self._bare_argument()])
         return self._symbol(inner if plain else f"{name} {inner}")
 
 
 _KNOWN_ATOMS = frozenset(
     {
         *FUNCTIONS,
-        *_GREEK,
+        *GREEK,
         *_DECORATIONS,
         "frac",
         "cfrac",
@@ -395,5 +453,8 @@ _KNOWN_ATOMS = frozenset(
         "pi",
         "infty",
         "emptyset",
+        "sum",
+        "prod",
+        "lim",
     }
 )
