@@ -23,6 +23,8 @@ BOUND = 1e-5
 """Of logprobs in nats, and of gradients relative to their norm, in float32."""
 LOOSE_BOUND = 0.1
 """Of the same under bfloat16 arithmetic, which keeps 8 bits: this finds mistakes, not rounding."""
+_ROUNDING = 3
+"""How many times as far from float64 as plain float32 another order of sums may be: 2.3 times was seen on AVX-512."""
 _MOST_SEQUENCES = 64
 _MOST_LOGITS = 2**28
 """Fewer sequences are compared where their logits would be more than this."""
@@ -31,8 +33,8 @@ _MOST_LOGITS = 2**28
 def check(size: Size, setting: Setting, ours: GroupRLSide, theirs: TRLSide) -> dict:
     """Differences from plain transformers, sequence by sequence and without padding, on the weights of both sides.
 
-    In float32 each must be within `BOUND`, or else no farther from the same computed in float64 than twice as far as
-    plain float32 is, which is then said in ``notes``. Under bfloat16, grouprl is held to `BOUND` in float32 and both
+    In float32 each must be within `BOUND`, or else no farther from the same computed in float64 than three times as
+    far as plain float32 is, which is then said in ``notes``. Under bfloat16, grouprl is held to `BOUND` in float32 and both
     sides to `LOOSE_BOUND` in bfloat16.
 
     Raises:
@@ -70,7 +72,7 @@ def check(size: Size, setting: Setting, ours: GroupRLSide, theirs: TRLSide) -> d
                 f"{name}: {found[name]:.1e} from plain float32, above {BOUND:.0e}; {error:.1e} from float64, where "
                 f"plain float32 is {plain_error:.1e} from it"
             )
-            if error > max(BOUND, 2 * plain_error):
+            if error > max(BOUND, _ROUNDING * plain_error):
                 raise SystemExit(f"Not equal to plain transformers, {note}. Nothing was timed.")
             found["notes"].append(note)
     if setting.bf16:
@@ -126,8 +128,8 @@ def _reference_difference(setting: Setting, ours: GroupRLSide, theirs: TRLSide, 
 def _sampler_difference(size: Size, setting: Setting, policy: Policy, notes: list[str]) -> float:
     """Between recorded and recomputed logprobs of freely sampled completions: what is timed samples the policy.
 
-    The largest in float32, held to twice `BOUND`, or else each no farther from the same in float64 than twice as far as
-    plain float32 is; the mean under bfloat16, held to a fifth of `LOOSE_BOUND`.
+    The largest in float32, held to twice `BOUND`, or else each no farther from the same in float64 than three times
+    as far as plain float32 is; the mean under bfloat16, held to a fifth of `LOOSE_BOUND`.
     """
     sampler = GroupSampler(group_size=size.group, max_new_tokens=min(32, size.new_tokens[1]))
     prompts = build_prompts(size)
@@ -146,7 +148,7 @@ def _sampler_difference(size: Size, setting: Setting, policy: Policy, notes: lis
         exact = _plain_logprobs(copy.deepcopy(policy.model).double(), batch)
         errors = [_difference(part, exact, batch.drawn) for part in (logprobs, recorded)]
         plain = _difference(_plain_logprobs(policy.model, batch), exact, batch.drawn)
-        bound = math.inf if max(errors) <= max(BOUND, 2 * plain) else bound
+        bound = math.inf if max(errors) <= max(BOUND, _ROUNDING * plain) else bound
         notes.append(
             f"sampler: {float(found):.1e} from the trainer, above {2 * BOUND:.0e}; trainer {errors[0]:.1e} and sampler "
             f"{errors[1]:.1e} from float64, where plain float32 is {plain:.1e} from it"

@@ -182,14 +182,10 @@ def _is_rounded(relation: Answer) -> bool:
             if not equal(first, second):
                 return False
             continue
-        values = [
-            _at(side.value, {}) if side.kind == "value" and not side.value.free_symbols else None
-            for side in (first, second)
-        ]
-        if None in values or second.value.is_Rational is not True:
+        if any(side.kind != "value" or side.value.free_symbols for side in (first, second)):
             return False
-        digits = _decimals(second.value)
-        if digits is None or abs(values[0] - values[1]) > mp.mpf(10) ** -digits:
+        exact, rounded, digits = _at(first.value, {}), _at(second.value, {}), _decimals(second.value)
+        if exact is None or rounded is None or digits is None or abs(exact - rounded) > mp.mpf(10) ** -digits:
             return False
     return True
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import sympy as sp
 
 from grouprl.answers import text as texts
-from grouprl.answers.reading.latex import MAX_DEPTH, parse
+from grouprl.answers.reading.commands import MAX_DEPTH
+from grouprl.answers.reading.latex import parse
 from grouprl.answers.reading.tokens import Token, UnreadableError, tokenize
 
 Kind = Literal[
