@@ -34,8 +34,8 @@ def check(size: Size, setting: Setting, ours: GroupRLSide, theirs: TRLSide) -> d
     """Differences from plain transformers, sequence by sequence and without padding, on the weights of both sides.
 
     In float32 each must be within `BOUND`, or else no farther from the same computed in float64 than three times as
-    far as plain float32 is, which is then said in ``notes``. Under bfloat16, grouprl is held to `BOUND` in float32 and both
-    sides to `LOOSE_BOUND` in bfloat16.
+    far as plain float32 is, which is then said in ``notes``. Under bfloat16, grouprl is held to `BOUND` in float32 and
+    both sides to `LOOSE_BOUND` in bfloat16.
 
     Raises:
         SystemExit: A difference is larger.
