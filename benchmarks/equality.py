@@ -78,12 +78,14 @@ def check(size: Size, setting: Setting, ours: GroupRLSide, theirs: TRLSide) -> d
     if setting.bf16:
         with torch.autocast(ours.policy.device.type, torch.bfloat16):
             low, low_grads = _ours(ours, batch, weights)
-        found["bf16_bound"] = LOOSE_BOUND
+            plainly_low = _difference(_plain_logprobs(ours.policy.model, batch), plain, mask)
+        # Of a trained model bfloat16 moves single logprobs by more than of random weights, on the plain path too.
+        found["bf16_bound"] = max(LOOSE_BOUND, 2 * plainly_low)
         found["bf16_logprobs"] = _difference(low, plain, mask)
         found["bf16_gradients"] = _whole(low_grads, plain_grads)
         found["bf16_trl_logprobs"] = _difference(_theirs(theirs, batch), plain, mask)
         for name in ("bf16_logprobs", "bf16_gradients", "bf16_trl_logprobs"):
-            if not found[name] <= LOOSE_BOUND:
+            if not found[name] <= (found["bf16_bound"] if name.endswith("logprobs") else LOOSE_BOUND):
                 raise SystemExit(f"Not equal to plain transformers: {name} {found[name]:.1e}. Nothing was timed.")
     return found
 

@@ -152,7 +152,7 @@ def test_a_fraction_in_short_form_after_a_number_is_read_once():
         (r"5\text{ cm}", "5", "cm"),
         (r"5 \text{ cm}^2", "5", "cm^2"),
         (r"5 \mathrm{cm} ^{ 3 }", "5", "cm^3"),
-        (r"5\text{m}/\text{s}", "5", ""),
+        (r"5\text{m}/\text{s}", "5", "m s^-1"),
         (r"5 \text{cm} \mathrm{ }", "5", "cm"),
         (r"5\mbox{ cm}\text{}", "5", "cm"),
         (r"5\text{x}\mbox{cm}", r"5\text{x}", "cm"),

@@ -177,7 +177,9 @@ def _with_relation(prediction: Answer, gold: Answer, tolerance: float) -> bool:
 
 def _is_rounded(relation: Answer) -> bool:
     r"""Whether the sides around each ``\approx`` are a value and its rounding: ``2\sqrt3 \approx 3.46``."""
-    for mark, first, second in zip(relation.marks, relation.items, relation.items[1:], strict=False):
+    named = _is_name(relation.items[0])
+    marks, items = relation.marks[named:], relation.items[named:]
+    for mark, first, second in zip(marks, items, items[1:], strict=False):
         if mark != r"\approx":
             if not equal(first, second):
                 return False
@@ -185,7 +187,11 @@ def _is_rounded(relation: Answer) -> bool:
         if any(side.kind != "value" or side.value.free_symbols for side in (first, second)):
             return False
         exact, rounded, digits = _at(first.value, {}), _at(second.value, {}), _decimals(second.value)
-        if exact is None or rounded is None or digits is None or abs(exact - rounded) > mp.mpf(10) ** -digits:
+        if exact is None or rounded is None or digits is None:
+            return False
+        unit = mp.mpf(10) ** -digits
+        cut = bool(digits) and 0 <= abs(exact) - abs(rounded) < unit
+        if abs(exact - rounded) > unit / 2 and not cut:
             return False
     return True
 

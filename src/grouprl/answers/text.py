@@ -58,7 +58,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\bar(?![A-Za-z])", r"\\overline"),
         (r"\*\*", "^"),
         (r"(?<![\d)}!])!=", r"\\ne "),
-        (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"\\binom{\1}{\2}"),
+        (r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
         (r"\^(\{[^{}]*\}|[A-Za-z0-9])\s?_(\{[^{}]*\}|[A-Za-z0-9])", r"_\2^\1"),
         (r"(?<=\d)(?:\^\s?\{?\s?)?(?:\\(?:text|mathrm)\s?\{\s?)?(?:st|nd|rd|th)(?![A-Za-z])\s?\}?\s?\}?", ""),
     )
@@ -75,7 +75,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 _FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}")
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:/[-+]?\d+)?")
 _CHOICE = re.compile(
-    r"(?:(?:故|应)?选择?(?:[:：] ?)?|[Oo]ption |[Cc]hoice )?\(?([A-J](?:\s*(?:,\s*)?[A-J])*)\)?\s*(?:[.:)].*)?",
+    r"(?:(?:故|应)?选择?[:：]? ?|[Oo]ption |[Cc]hoice )?\(?([A-J](?:\s*(?:,\s*)?[A-J])*)\)?\s*(?:[.:)].*)?",
     re.DOTALL,
 )
 

@@ -82,7 +82,7 @@ _WORDS = re.compile(
 _LETTER = re.compile(r"([-+]?(?:\d{1,20}(?:\.\d{1,20})?|\\frac\{\d{1,9}\}\{\d{1,9}\}))\s?([smghLNJWV])")
 r"""``3s``: a letter that may stand for a unit, behind a number alone."""
 _CHINESE = re.compile(r"(?<=[\d})%])\s*([一-鿿]{1,8})\s*$")
-_CURRENCY = re.compile(r"\s*(?:US\s*)?([€£¥￥])\s*(?=[\d.])")
+_CURRENCY = re.compile(r"^(?:US ?)?([€£¥￥]) ?(?=[\d.])")
 _SIGNS = {"€": "euro", "£": "pound sterling", "¥": "", "￥": ""}
 _FACTOR = re.compile(r"([A-Za-z一-鿿]+)\.?\s?(?:\^\s?\{?\s?(-?\d)\s?\}?)?|(/|\bper\b)|(\S)")
 _WRAPPING = re.compile(r"\\(?:text[a-z]*|[mh]box|math[a-z]+|operatorname)\s*\{([^{}]*)\}")
@@ -132,6 +132,9 @@ def _endings(text: str) -> list[tuple[int, str]]:
     if command is not None:
         words = _WRAPPING.sub(lambda m: f" {m.group(1)} ", text[command.start() :])
         found.append((command.start(), words))
+        last = list(_COMMAND.finditer(text))[-1]
+        if last.start() > command.start():
+            found.append((last.start(), f"{last.group(2)}{text[last.end() :]}"))
     for pattern in (_WORDS, _CHINESE):
         match = pattern.search(text)
         if match:
@@ -153,9 +156,9 @@ def _first_command(text: str) -> re.Match[str] | None:
 
 def _read(words: str, written: str) -> tuple[str, Fraction, int, bool] | None:
     """Unit, factor, power of the number and whether it is percent, or None where the words are no unit."""
-    parts = _FACTOR.findall(
-        words.replace("~", " ").replace("\\cdot", " ").replace("\\times", " ").replace("-", " ").strip()
-    )
+    for sign in ("~", r"\cdot", r"\times", "-"):
+        words = words.replace(sign, " ") if sign != "-" or "^" not in words else words
+    parts = _FACTOR.findall(" ".join(words.split()))
     factor, power, percent = Fraction(1), 1, False
     while parts and (scale := _scale(parts[0])) is not None and (len(parts) == 1 or parts[1][0].lower() != "of"):
         factor, parts = factor * scale, parts[1:]
@@ -226,7 +229,7 @@ def _is_counted(parts: list[tuple[str, ...]], written: str) -> bool:
     if all("一" <= character <= "鿿" for character in "".join(words)):
         return True
     in_command = "{" in written
-    first_is_named = in_command or len(words[0]) >= 3  # 5ab is a product
+    first_is_named = len(words[0]) >= (2 if in_command else 3)  # 5ab is a product
     if words == ["times"]:
         return True
     return first_is_named and not any(word in _SAYING or word.removesuffix("s") in _SCALES for word in words)

@@ -69,6 +69,7 @@ class Commands(Cursor):
     def __init__(self, tokens: Sequence[Token]) -> None:
         super().__init__(tokens)
         self.depth = self.bars = 0
+        self.bound = set[str]()
 
     def expression(self) -> Any:
         raise NotImplementedError
@@ -200,13 +201,17 @@ class Commands(Cursor):
                 high = self.script()
                 continue
             self.expect("{")
-            index = self.symbol(self.take().text)
+            index = self.take()
             self.expect("=")
             low = self.expression()
             self.expect("}")
-        if index is None or low is None or high is None or not index.is_Symbol:
+        if index is None or low is None or high is None or index.kind != "letter":
             raise UnreadableError(f"a {name} without bounds")
-        return sum_or_product(name, self.term(), index, low, high)
+        before = self.bound
+        self.bound = {*before, index.text}  # i counts here, and is no imaginary unit
+        body = self.term()
+        self.bound = before
+        return sum_or_product(name, body, sp.Symbol(index.text), low, high)
 
     def _limit(self) -> Any:
         self.expect("_")
@@ -214,16 +219,23 @@ class Commands(Cursor):
         variable = self.symbol(self.take().text)
         if not self.accept(r"\to", r"\rightarrow") or not variable.is_Symbol:
             raise UnreadableError("a limit without its place")
-        place, direction = self.expression(), "+-"
-        if self.accept("^"):
-            braces = self.accept("{")
-            direction = self.take().text
-            if braces:
-                self.expect("}")
+        direction = self._direction()
+        place = self.expression()
         self.expect("}")
-        if direction not in ("+-", "+", "-"):
-            raise UnreadableError("a limit from nowhere")
         return limit(self.term(), variable, place, direction)
+
+    def _direction(self) -> str:
+        """From where a limit is taken, which is left out of the tokens of its place: ``0^+``."""
+        end = next((n for n in range(self.position, len(self.tokens)) if self.tokens[n].text == "}"), len(self.tokens))
+        if [token.text for token in self.tokens[end - 2 : end]] in (["{", "+"], ["{", "-"]):
+            end += 1
+        before = [token.text for token in self.tokens[self.position : end]]
+        for sign in ("+", "-"):
+            for marks in (["^", sign], ["^", "{", sign, "}"]):
+                if before[-len(marks) :] == marks:
+                    del self.tokens[end - len(marks) : end]
+                    return sign
+        return "+-"
 
     def _bare_argument(self) -> Any:
         r"""``\sin 2 t``: the factors up to the next sign, fraction bar or function."""

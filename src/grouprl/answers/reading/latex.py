@@ -240,6 +240,8 @@ class _Parser(Commands):
         if self.accept("_"):
             name = f"{name}_{self.plain_script()}"
         name += primes
+        if name in self.bound:
+            return sp.Symbol(name)
         if name == "e":
             return sp.E
         return sp.I if name == "i" else sp.Symbol(name)

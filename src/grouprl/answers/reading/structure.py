@@ -40,11 +40,11 @@ _NAME = re.compile(
     r"|\|? ?[A-Z]{2,4} ?\|?|\\\| ?[A-Z]{2,4} ?\\\||S_ ?\{ ?\\triangle ?[A-Z]{3} ?\}"
 )
 """Names of lengths, angles and areas, of several letters."""
-_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2})(?:\s?:\s?(\d{2}))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][^\W_'’\-.&]*(?:[ '’\-.&,/()]+[^\W_]+)*\.?")
 _MATHEMATICAL = re.compile(r"\b(?:sin|cos|tan|cot|ln|log|sqrt|pi|arcsin|arccos|arctan)\b")
 _CJK = re.compile(r"[一-鿿]")
-_FUNCTION = re.compile(r"[A-Za-z]{1,2}(?:_\{?\w+\}?)?'*\(-?\w{1,3}(?:,-?\w{1,3})*\)")
+_FUNCTION = re.compile(r"[A-Za-z]{1,2}(?:_(?:\w|\{\w{1,8}\}))?'{0,3}\(-?[A-Za-z0-9]{1,3}(?:,-?[A-Za-z0-9]{1,3}){0,4}\)")
 
 
 @dataclass(frozen=True)
