@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 from grouprl.answers.grading import GRADER_VERSION, grade_all
 from grouprl.cli import compare, evaluate, tables
 from grouprl.data.rows import LETTERS
-from grouprl.evaluation import results, runner
+from grouprl.evaluation import results
 from grouprl.evaluation.benchmarks import benchmarks_of, contaminated_by, load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
 from grouprl.evaluation.published import FEW_SHOT, FEW_SHOT_ROWS, TOOL_ROWS, TOOL_TABLE
@@ -163,7 +163,10 @@ def test_samples_that_were_not_graded_in_time_are_graded_again(run, tmp_path, mo
     late = {"correct": False, "status": "timeout", "rule": "killed after its time"}
     assert run(*arguments, "out=a")[0] == 0
     with monkeypatch.context() as slow:
-        slow.setattr(runner, "grade_all", lambda *a, **b: [replace(verdict, **late) for verdict in grade_all(*a, **b)])
+        slow.setattr(
+            "grouprl.evaluation.rows.grade_all",
+            lambda *a, **b: [replace(verdict, **late) for verdict in grade_all(*a, **b)],
+        )
         assert run(*arguments, "out=b")[0] == 0
     assert read_results(tmp_path / "b")["measured"]["tiny/cot"]["timeout"] == 8
     assert run(*arguments, "out=b")[0] == 0

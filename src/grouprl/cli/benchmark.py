@@ -23,9 +23,11 @@ from grouprl.cli.config.messages import UsageError
 from grouprl.cli.config.saved import run_of
 from grouprl.cli.jobs.locks import alone
 from grouprl.data.checks import place
+from grouprl.evaluation.audit import audit, lines_of
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem, benchmarks_of, load_benchmark, names_of
 from grouprl.evaluation.kept import SETTINGS_FILE, refuse_changed
 from grouprl.evaluation.results import digest, markdown, read_results, summarize, verdict_of, write_results
+from grouprl.evaluation.rows import Grading
 from grouprl.files import Row, refuse_links, write_parquet, write_text
 from grouprl.training.records import LOCK_FILE, read_result, source_commit, versions
 
@@ -105,11 +107,17 @@ def _run(config: DictConfig, work: _Work, out: Path, name: str) -> None:
         results["machines_before"] = [*results.get("machines_before", ()), before]
     results |= {"inputs": work.inputs, "machine": machine}
     measured = results.setdefault("measured", {})
+    audited = list[str]()
     for key, rows, summary in _measure(work, out, config.accept_changed, contaminated_problems(config.policy)):
         measured[key] = summary
+        if config.audit:
+            audits = audit(rows, Grading.of(work.benchmarks[key.partition("/")[0]], config.extraction))
+            summary["audit"] = audits
+            audited += ["", f"{key}, read by others:", "", *lines_of(audits)]
         write_parquet(out / f"{key.replace('/', '-')}.parquet", rows)
         write_results(out, results)
     table = markdown(measured, {n: b.title for n, b in work.benchmarks.items()})
+    table = "\n".join([table, *audited])
     write_text(out / "results.md", table + "\n")
     _log(out, measured, table)
     print(f"\n{table}\n\nresults      {out}\nTensorBoard  tensorboard --logdir {shlex.quote(str(out))}")

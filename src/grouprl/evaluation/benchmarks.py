@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from grouprl.answers.grading import AnswerKind
+from grouprl.answers.text import as_number
 from grouprl.checks import no_such_option
 from grouprl.data import messages
 from grouprl.data.checks import place
@@ -32,7 +34,12 @@ class BenchmarkProblem:
 
     problem: str
     answer: str
+    """The reference answer, with its unit where the set names it in a column of its own."""
     choices: tuple[str, ...] = ()
+    tolerance: float | None = None
+    """Relative difference that this answer may have; None: what the benchmark says."""
+    accepted: tuple[str, ...] = ()
+    """Other answers that count as right."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +124,36 @@ class Benchmark:
                     raise ValueError("no problem")
                 answer = gold_answer(row[names["answer"]], answer_format)
                 choices = texts_of(row[names["choices"]], "choices") if "choices" in names else ()
+                extras = _extras(answer, row)
             except ValueError as error:
                 raise ValueError(f"benchmark={self.name}: {source}, row {number}: {error}.") from None
-            found.append(BenchmarkProblem(problem, answer, choices))
+            found.append(BenchmarkProblem(problem, extras.pop("answer", answer), choices, **extras))
         return found
 
     def hub_rows(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Numbers, from 1, and rows of a split of the data set."""
         yield from dataset_rows(str(self.dataset), self.configs, split)
+
+
+def _extras(answer: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of its answer: ``unit``, ``error`` (an absolute one, as in OlympiadBench), ``accepted``."""
+    found: dict[str, Any] = {}
+    if row.get("unit") and isinstance(row["unit"], str):
+        unit = row["unit"].strip().strip("$")
+        if re.fullmatch(r"[A-Za-z/ ]+", unit):
+            unit = rf" \text{{ {unit}}}"
+        found["answer"] = answer.strip().strip("$") + unit
+    if row.get("error") not in (None, ""):
+        value = as_number(answer.strip().strip("$"))
+        try:
+            error = float(row["error"])
+        except (TypeError, ValueError):
+            raise ValueError(f"its error {row['error']!r} is no number") from None
+        if value:
+            found["tolerance"] = error / abs(float(value))
+    if row.get("accepted"):
+        found["accepted"] = tuple(texts_of(row["accepted"], "accepted"))
+    return found
 
 
 @lru_cache(maxsize=1)

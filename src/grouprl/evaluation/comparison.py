@@ -44,6 +44,12 @@ def compare(a: Path, b: Path) -> list[Comparison]:
     for key in shared:
         settings = [result["measured"][key]["settings"] for result in results]
         differing = [name for name in _SAME if settings[0].get(name) != settings[1].get(name)]
+        if differing == ["grader"]:
+            versions = " and ".join(str(setting.get("grader")) for setting in settings)
+            raise ComparisonError(
+                f"{key}: the two were graded by versions {versions} of the grader. Grade what is stored anew, without "
+                f"sampling, and compare then: python -m grouprl.evaluation.regrade {a} {b}"
+            )
         if differing:
             pairs = ", ".join(f"{n} {settings[0].get(n)} and {settings[1].get(n)}" for n in differing)
             raise ComparisonError(f"{key}: the two were asked differently ({pairs}). Evaluate both in the same way.")

@@ -115,6 +115,7 @@ def verdict_of(rows: Sequence[Row], trained_on: Mapping[str, Sequence[int]] | No
         return {"verdict": "no overlap with the training problems"}
     return {
         "verdict": f"trained on {len(hit)} of its problems",
+        "indices": sorted(hit),
         "without_overlap": summarize(rows, without=sorted(hit)),
     }
 

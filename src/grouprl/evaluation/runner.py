@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from grouprl.answers.extraction import Extraction
-from grouprl.answers.grading import GRADER_VERSION, Verdict, grade_all
+from grouprl.answers.grading import GRADER_VERSION, Verdict
 from grouprl.batch import Prompts
 from grouprl.data.exemplars import Exemplar
 from grouprl.evaluation.benchmarks import Benchmark, BenchmarkProblem
 from grouprl.evaluation.kept import INPUTS, OF_THE_POLICY, KeptBlocks
 from grouprl.evaluation.prompts import Mode, Prompt, build_prompt, stop_strings
 from grouprl.evaluation.results import digest
+from grouprl.evaluation.rows import NOT_GRADED, Grading, grade_rows, verdict_columns
 from grouprl.files import Row
 from grouprl.policy.digests import config_digest, tokenizer_digest, weights_digest
 from grouprl.policy.policy import Policy
@@ -102,6 +103,7 @@ class Evaluation:
         self.policy, self.benchmark, self.settings, self.folder = policy, benchmark, settings, folder
         self.memory, self.make_sampler = memory or limits_of(policy), make_sampler
         self.description = settings.describe(benchmark)
+        self.grading = Grading.of(benchmark, settings.extraction)
         self.inputs = dict(inputs_of(policy) if inputs is None else inputs)
         self.accepted = accepted
         self.accepted_changes: list[dict[str, Any]] = []
@@ -157,20 +159,15 @@ class Evaluation:
             for number in range(len(problems))
             for sample, completion in enumerate(samples.get(number, [_NOT_ASKED]))
         ]
-        verdicts = self._grade([c.text for _, _, c in drawn], [problems[number].answer for number, _, _ in drawn])
+        verdicts = self.grading.verdicts([c.text for _, _, c in drawn], [problems[number] for number, _, _ in drawn])
         for (number, sample, completion), verdict in zip(drawn, verdicts, strict=True):
             yield self._row(start + number, sample, problems[number], prompts[number], completion, verdict)
 
-    def _grade(self, texts: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
-        kind, tolerance = self.benchmark.kind, self.benchmark.tolerance
-        return grade_all(texts, golds, kind, self.settings.extraction, tolerance=tolerance)
-
     def _graded_again(self, rows: list[Row]) -> list[Row]:
         """The rows, those that could not be graded in time with another try: a verdict of the moment is not kept."""
-        late = [row for row in rows if row["status"] == "timeout"]
-        verdicts = self._grade([row["completion"] for row in late], [row["gold"] for row in late])
-        for row, verdict in zip(late, verdicts, strict=True):
-            row |= {"correct": verdict.correct, "status": verdict.status, "rule": verdict.rule}
+        late = [place for place, row in enumerate(rows) if row["status"] == "timeout"]
+        for place, graded in zip(late, grade_rows([rows[place] for place in late], self.grading), strict=True):
+            rows[place] = graded
         return rows
 
     def _row(
@@ -185,10 +182,10 @@ class Evaluation:
             "gold": problem.answer,
             "prompt": prompt.text,
             "completion": drawn.text,
-            "answer": verdict.answer or "",
-            "correct": verdict.correct,
-            "status": verdict.status if prompt.fits else "overlong",
-            "rule": verdict.rule,
+            "tolerance": problem.tolerance,
+            "accepted": list(problem.accepted),
+            **verdict_columns(verdict),
+            **({} if prompt.fits else {"status": NOT_GRADED}),
             "truncated": drawn.truncated,
             "tokens": drawn.tokens,
             "tool_rounds": drawn.tool_rounds,

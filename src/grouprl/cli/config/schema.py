@@ -203,6 +203,8 @@ class EvaluateConfig:
     """JSONL of your own exemplars"""
     extraction: str = MISSING
     """where answers are read, or boxed"""
+    audit: bool = MISSING
+    """read by others, too"""
     data_dir: str | None = MISSING
     """folder of JSONL files, or the hub"""
     out: str | None = MISSING
