@@ -71,7 +71,7 @@ def grade(
         gold: The gold answer, with or without dollar signs.
         kind: ``choice``: letters alone count; ``auto``: what the gold answer looks like.
         extraction: Where the answer is read: the last ``\\boxed{}`` (the only one for rewards), ``lenient`` (for
-            evaluation), see `grouprl.answers.text.extract`.
+            evaluation), see `grouprl.answers.extraction.extract`.
         tolerance: Relative difference that numbers may have.
         pool: Worker processes; by default those this process shares.
         cached: Remember verdicts by (answer, gold).

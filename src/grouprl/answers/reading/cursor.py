@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from grouprl.answers.reading.functions import GREEK
 from grouprl.answers.reading.tokens import Token, UnreadableError
 
+_DERIVATIVES = ((r"\frac", "{", "d", None, "}", "{", "d", None, "}"), ("d", None, "/", "d", None))
+"""Texts of the tokens of a derivative, with its letters left open."""
+
 
 class Cursor:
     """Goes through tokens one by one."""
@@ -50,17 +53,12 @@ def with_derivatives(tokens: Sequence[Token]) -> list[Token]:
     r"""Tokens in which ``\frac{dy}{dx}`` and ``dy/dx`` are one name: no fraction of products."""
     texts, found, place = [token.text for token in tokens], list[Token](), 0
     while place < len(tokens):
-        for braces in (False, True):
-            shape = [r"\frac", "{", "d", None, "}", "{", "d", None, "}"] if braces else ["d", None, "/", "d", None]
-            here = tokens[place : place + len(shape)]
-            letters = [token for token, wanted in zip(here, shape, strict=False) if wanted is None]
-            fits = [w is None or w == t for w, t in zip(shape, texts[place : place + len(shape)], strict=False)]
-            if (
-                len(here) == len(shape)
-                and all(fits)
-                and all(t.kind == "letter" or t.text[1:] in GREEK for t in letters)
-            ):
-                found.append(Token("name", "d{}/d{}".format(*(token.text for token in letters)), here[0].spaced))
+        for shape in _DERIVATIVES:
+            here = texts[place : place + len(shape)]
+            letters = [text for text, wanted in zip(here, shape, strict=False) if wanted is None]
+            as_shaped = len(here) == len(shape) and all(w in (None, t) for w, t in zip(shape, here, strict=True))
+            if as_shaped and all(text.isalpha() or text[1:] in GREEK for text in letters):
+                found.append(Token("name", "d{}/d{}".format(*letters), tokens[place].spaced))
                 place += len(shape)
                 break
         else:
