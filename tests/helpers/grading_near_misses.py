@@ -22,7 +22,7 @@ NEAR_MISSES: dict[str, list[tuple[str, str, bool]]] = {
         ("4:40", "2:20", False), ("12:30", "6:15", False), ("0:30", "1:00", False), ("11:00", "22:00", False), ("21:15", "9:15 am", False),
         ("7:05", "7:50", False), ("9:30", "3:10", False),
         ("20:34", "08:34 P.M.", True), ("08:34 P.M.", "20:34", True), ("1:15", "1:15", True), ("13:05", r"1:05 \text{ pm}", True),
-        ("8:34 pm", r"8\!:\!34 \text{ PM}", True), ("4:6", "2:3", True), ("10:15", "2:3", True), ("2:3", "10:15", True), ("1:2:3", "2:4:6", True),
+        ("8:34 pm", r"8\!:\!34 \text{ PM}", True), ("8:34", "8:34 AM", True), ("12:30", "12:30 PM", True), ("4:6", "2:3", True), ("10:15", "2:3", True), ("2:3", "10:15", True), ("1:2:3", "2:4:6", True),
         ("1:2:3", "2:4:7", False),
     ],
     "words for scale": [
@@ -48,7 +48,7 @@ NEAR_MISSES: dict[str, list[tuple[str, str, bool]]] = {
         (r"\operatorname{arccot}(4)", r"2\operatorname{arccot}(2)", False), (r"\Phi(2)", r"2\Phi(1)", False), ("u(2t)", "2u(t)", False),
         (r"\cot^{-1}(x)", r"\tan x", False), (r"\sinh^{-1}(x)", r"1/\sinh x", False), (r"\sec^{-1} x", r"\cos x", False), (r"\tanh^{-1} x", r"\frac{1}{\tanh x}", False),
         (r"\frac{dy}{dx}", "y/x", False), ("dy/dx", "y/x", False), (r"\frac{dy}{dx}", r"\frac{dx}{dy}", False), (r"\operatorname{erf}(2x)", r"2\operatorname{erf}(x)", False),
-        (r"\operatorname{Li}(x)", "Lix", False), ("f(3)", "3f(1)", False), ("g(2x)", "2g(x)", False), (r"\Gamma(4)", r"2\Gamma(2)", False),
+        (r"\mathrm{erf}(2x)", r"2\mathrm{erf}(x)", False), (r"\operatorname{Li}(x)", "Lix", False), ("f(3)", "3f(1)", False), ("g(2x)", "2g(x)", False), (r"\Gamma(4)", r"2\Gamma(2)", False),
         ("f^{-1}(x)", r"\frac{1}{f(x)}", False), ("f'(x)", "f(x)", False), ("P(A)", "P(B)", False), ("h(x+1)", "h(x)+h(1)", False),
         (r"\operatorname{sgn}(2x)", r"2\operatorname{sgn}(x)", False), (r"\max(3,5)", "3", False), (r"\gcd(12,18)", "36", False), ("f(a,b)", "f(b,a)", False),
         (r"\arcsin(x)", r"\frac{1}{\sin x}", False), (r"\csc^{-1}(2)", r"\sin 2", False), (r"\theta(2)", r"2\theta(1)", False),

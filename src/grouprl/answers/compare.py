@@ -157,11 +157,11 @@ def _equal_numbers(numbers: Answer, interval: Answer) -> bool:
 
 
 def _equal_time(time: Answer, clock: Answer) -> bool:
-    """``8:34 pm`` as ``20:34``."""
+    """``8:34 pm`` as ``20:34``, and ``8:34 am`` as ``8:34``."""
     if not clock.marks:
         return False
     hours, minutes = clock.marks[0].split(":")
-    return bool(time.value == (int(hours) % 24) * 60 + int(minutes)) and int(hours) > 12
+    return bool(time.value == (int(hours) % 24) * 60 + int(minutes))
 
 
 def _with_relation(prediction: Answer, gold: Answer, tolerance: float) -> bool:
