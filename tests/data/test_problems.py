@@ -141,3 +141,12 @@ def test_a_repeated_problem_is_on_one_side_of_the_split(tmp_path):
     splits = jsonl_problems(path, duplicates="keep", heldout_size=2)
     assert (len(splits.train), len(splits.heldout)) == (24, 6)
     assert not {row.problem for row in splits.train} & {row.problem for row in splits.heldout}
+
+
+def test_a_held_out_set_that_becomes_smaller_is_said(tmp_path, caplog):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"problem": f"p{n}", "answer": "1"}) + "\n" for n in range(20)))
+    assert len(jsonl_problems(str(file), heldout_size=4).heldout) == 4
+    assert not caplog.text
+    assert len(jsonl_problems(str(file), heldout_size=50).heldout) == 4
+    assert "data.heldout_size=50: 4 of 20 problems are held out, a fifth" in caplog.text

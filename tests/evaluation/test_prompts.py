@@ -3,10 +3,12 @@
 from helpers.models import bpe_tokenizer
 from tokenizers.processors import TemplateProcessing
 
+from grouprl import GroupSampler
 from grouprl.data.exemplars import Exemplar
 from grouprl.evaluation.benchmarks import BenchmarkProblem, load_benchmark
 from grouprl.evaluation.exemplars import exemplars_for
 from grouprl.evaluation.prompts import build_prompt, stop_strings
+from grouprl.evaluation.runner import Evaluation, EvaluationSettings
 from grouprl.policy.load import load_policy
 
 
@@ -63,3 +65,24 @@ def test_exemplars_give_way_to_a_short_context():
     ]
     assert shots[0] == 8 > shots[1] > shots[2]
     assert not build_prompt(tokenizer, benchmark, BenchmarkProblem("x" * 2000, "1"), "cot", context=512).fits
+
+
+def test_a_long_problem_takes_no_room_from_the_others(tiny_policy, tmp_path, monkeypatch):
+    """Each prompt's completions have what its own length leaves of the context."""
+    asked = []
+
+    def make(**options):
+        asked.append(options["max_new_tokens"])
+        return GroupSampler(**options)
+
+    monkeypatch.setattr(type(tiny_policy), "context", property(lambda self: 300))
+    problems = [BenchmarkProblem(f"Compute ${text}$.", "3") for text in ("1 + 2", "1 + 2" + " + 0" * 40, "2 + 1")]
+    settings = EvaluationSettings(max_new_tokens=80)
+    evaluation = Evaluation(tiny_policy, load_benchmark("tiny"), settings, tmp_path, make_sampler=make)
+    rows = evaluation.run(problems)
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert asked[0] == 80
+    assert len(asked) == 2
+    assert 0 < asked[1] < 80
+    alone = Evaluation(tiny_policy, load_benchmark("tiny"), settings, tmp_path / "alone").run([problems[0]])
+    assert alone[0]["completion"] == rows[0]["completion"]

@@ -6,6 +6,7 @@ broken line is an error that names the file, the line and what to do.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from grouprl.data import checks, words
 from grouprl.data.rows import AnswerFormat, BadRows, Duplicates, Problem, RowCheck, chosen_rows
 from grouprl.data.tables import dataset_rows, read_rows
 from grouprl.data.tiny import task
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,12 @@ def _split(
     # Rows of one problem text stay on one side of the split.
     texts = sorted({row.problem for row in rows})
     random.Random(seed).shuffle(texts)
-    chosen = set(texts[: min(heldout_size, len(texts) // 5)])
+    most = len(texts) // 5
+    if heldout_size > most:
+        _log.warning(
+            "data.heldout_size=%d: %d of %d problems are held out, a fifth; data.heldout_path=FILE holds out others",
+            *(heldout_size, most, len(texts)),
+        )
+    chosen = set(texts[: min(heldout_size, most)])
     train = [row for row in rows if row.problem not in chosen]
     return ProblemSplits(train[:limit], [row for row in rows if row.problem in chosen])

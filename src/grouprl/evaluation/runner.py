@@ -5,6 +5,7 @@ Problems are taken in blocks; each block is written to one Parquet file, in one 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -193,12 +194,17 @@ class Evaluation:
         }
 
     def _samples(self, prompts: Prompts) -> list[list[_Sample]]:
-        """The samples of each prompt."""
-        if not len(prompts):
-            return []
-        room = self.settings.max_new_tokens
-        if self.policy.context is not None:
-            room = min(room, self.policy.context - max(map(len, prompts.token_ids)))
+        """The samples of each prompt, whose completions have the room that its own length leaves in the context."""
+        rooms: dict[int, list[int]] = defaultdict(list)
+        for place, tokens in enumerate(prompts.token_ids):
+            left = self.settings.max_new_tokens if self.policy.context is None else self.policy.context - len(tokens)
+            rooms[min(self.settings.max_new_tokens, left)].append(place)
+        found = dict[int, list[_Sample]]()
+        for room, places in rooms.items():
+            found.update(zip(places, self._samples_within(prompts.take(places), room), strict=True))
+        return [found[place] for place in range(len(prompts))]
+
+    def _samples_within(self, prompts: Prompts, room: int) -> list[list[_Sample]]:
         greedy, seed = self.settings.samples == 0, self.settings.seed
         sampler = self.make_sampler(
             group_size=max(2, self.settings.samples),
