@@ -6,8 +6,8 @@
 
 The list is `tests/helpers/grading_*.py`. It is this project's own, and so are its conventions: of kinds where the two
 differ by convention the table says so. math-verify is asked in several forms, and the form that is right most often on
-the whole list is reported. With ``GROUPRL_DATA``, a folder of benchmark files, the golds of each are graded in a box as
-well, and each gold against its three most similar others in both orders.
+the whole list is reported. With ``--near`` and ``GROUPRL_DATA``, a folder of benchmark files, each gold is held against
+its three most similar others, too.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def math_verify_judges() -> dict[str, Judge]:
     }
 
 
-def measured(name: str) -> dict:
+def measured(name: str, *, near: bool) -> dict:
     """All verdicts of a grader, in its best form."""
     judges = grouprl_judges() if name == "grouprl" else math_verify_judges()
     triples = list(cases())
@@ -102,7 +102,8 @@ def measured(name: str) -> dict:
         kinds[kind]["right"] += verdict is truth
         kinds[kind]["false accepts"] += verdict and not truth
     result = {"grader": name, "form": best, "kinds": kinds}
-    if folder := os.environ.get("GROUPRL_DATA"):
+    folder = os.environ.get("GROUPRL_DATA")
+    if near and folder:
         pairs, judge = list(near_misses(Path(folder))), judges[best]
         started = time.perf_counter()
         accepted = [pair for pair in pairs if judge(rf"\boxed{{{pair[1]}}}", pair[2])]
@@ -138,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grader", choices=["grouprl", "math-verify"])
     parser.add_argument("--out", type=Path, help="file of the verdicts by kind")
+    parser.add_argument("--near", action="store_true", help="near misses of real golds, too (GROUPRL_DATA)")
     parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="what --out wrote")
     args = parser.parse_args()
     if args.table:
@@ -145,7 +147,7 @@ def main() -> None:
         return
     if not args.grader or not args.out:
         parser.error("give --grader and --out, or --table")
-    args.out.write_text(json.dumps(measured(args.grader), indent=1) + "\n")
+    args.out.write_text(json.dumps(measured(args.grader, near=args.near), indent=1) + "\n")
     print(f"Written: {args.out}")
 
 

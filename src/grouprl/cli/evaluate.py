@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +28,11 @@ from grouprl.training.records import CONFIG_FILE, POLICY_FOLDER, RESULT_FILE, WI
 
 PROGRAM = "evaluate.py"
 _TEXTS = ("prompt", "answer", "system")
+_OF_A_PROMPT = frozenset({"answer", "group_size", "style", "system", "stop", "reward", "advantage"})
+_OF_BENCHMARKS = frozenset(
+    {"mode", "samples", "limit", "shots", "extraction", "audit", "data_dir", "out", "accept_changed", "block", "tools"}
+)
+"""Options that the one of ``prompt=`` and ``benchmark=`` reads, and the other does not."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,8 +92,10 @@ def _compose(overrides: Sequence[str], *, multirun: bool) -> list[DictConfig]:
         config = without_hydra(job)
         for key, value in [*texts.items(), *zip(swept, chosen, strict=True)]:
             config[key] = None if value == "null" and key != "prompt" else value.replace("${", r"\${")
-        _take_layout_of_run(config, {*texts, *(other.partition("=")[0] for other in others)})
+        given = {*texts, *(other.partition("=")[0] for other in others)}
+        _take_layout_of_run(config, given)
         _check(config)
+        _refuse_unread(config, given)
         configs.append(config)
     return configs
 
@@ -142,6 +149,14 @@ def _check(config: DictConfig) -> None:
                 "stop: a benchmark's completions end as its paper has it. Leave it out, or give prompt=TEXT."
             )
         benchmark.check(config)
+
+
+def _refuse_unread(config: DictConfig, given: Collection[str]) -> None:
+    """An option that nothing reads is a misunderstanding, and would be taken for one that has an effect."""
+    asked, other = ("benchmark", "prompt") if config.benchmark is not None else ("prompt", "benchmark")
+    unread = _OF_A_PROMPT if asked == "benchmark" else _OF_BENCHMARKS
+    for name in sorted({key.lstrip("+~").partition(".")[0] for key in given} & unread):
+        raise UsageError(f"{name}: nothing reads it with {asked}=, it is an option of {other}=. Leave it out.")
 
 
 def _name_of(policy: str) -> str:
