@@ -24,7 +24,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTS = (("grading_cases", "CASES"), ("grading_near_misses", "NEAR_MISSES"), ("grading_spellings", "SPELLINGS"))
+LISTS = (
+    ("grading_cases", "CASES"),
+    ("grading_near_misses", "NEAR_MISSES"),
+    ("grading_spellings", "SPELLINGS"),
+    ("grading_attacks", "ATTACKS"),
+)
 Judge = Callable[[str, str], bool]
 _LONGEST = 120
 """Characters of a gold that has near misses."""

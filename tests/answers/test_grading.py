@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.grading_attacks import ATTACKS
 from helpers.grading_cases import CASES
 from helpers.grading_near_misses import NEAR_MISSES
 from helpers.grading_spellings import SPELLINGS
@@ -65,12 +66,12 @@ def test_a_percent_is_its_number_or_a_hundredth_of_it():
     assert not equal("5%", "0.5")
 
 
-ALL = CASES | NEAR_MISSES | SPELLINGS
+ALL = CASES | NEAR_MISSES | SPELLINGS | ATTACKS
 
 
 def test_there_are_cases_of_every_kind():
     assert sum(map(len, ALL.values())) >= 700
-    assert len(ALL) == len(CASES) + len(NEAR_MISSES) + len(SPELLINGS)
+    assert len(ALL) == len(CASES) + len(NEAR_MISSES) + len(SPELLINGS) + len(ATTACKS)
     for kind, cases in NEAR_MISSES.items():
         assert sum(not correct for *_, correct in cases) >= 15, kind
     for cases in ALL.values():

@@ -69,7 +69,7 @@ CASES = {
     "choices: letters": lambda: as_choice(filled("A ") + "x") is None,
     "choices: spaces": lambda: as_choice("A" + " " * MANY + "x") is None,
     "choices: letters of an answer": lambda: grade("A " * 100 + "x", "B", extraction="none").status == "wrong",
-    "units of an answer": lambda: grade("5 " + r"\text{a} " * 40 + "7x", "6", extraction="none").status == "wrong",
+    "units of an answer": lambda: grade("5 " + r"\text{a} " * 40 + "7x", "6", extraction="none").status == "unparsable",
     "too long an answer": lambda: grade(r"\boxed{" + filled("-+") + "}", "x").status == "unparsable",
     "gold: hashes": lambda: gold_answer(filled("#") + "3", "hashes") == "3",
     "calculators": lambda: _CALCULATOR.sub("", filled("<<a") + ">>") == filled("<<a", MANY - 3),

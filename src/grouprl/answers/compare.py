@@ -7,30 +7,36 @@ graders that do.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import mpmath
 import sympy as sp
 
 from grouprl.answers import text as texts
-from grouprl.answers.reading.functions import called_letters, with_values
+from grouprl.answers.reading.functions import called_letters
 from grouprl.answers.reading.structure import Answer, as_expression, read
 from grouprl.answers.reading.tokens import UnreadableError, tokenize
+from grouprl.answers.reading.values import equal_values, mp, proportional, value_at
 from grouprl.answers.units import split_unit, units_differ, without_letter
 
-_DIGITS = 40
-"""Digits of a value that is compared; 30 of them count."""
-_POINTS = 4
-mp = mpmath.mp.clone()
-mp.dps = _DIGITS + 5
-_NEAR = mp.mpf("1e-30")
+_DOMAIN = re.compile(
+    r"[,;]?\s?\(?\s?(?<![A-Za-z\\])([A-Za-z])\s?"
+    r"(?:\\in\s?\\(?:integers|naturals|reals|rationals)[^,]{0,12}|\\(?:ge|ne)\s?-?\d{1,3})\s?\)?$"
+)
+"""The same without a word: ``k \\in \\mathbb{Z}``, ``n \\ge 1``, ``x \\ne 0``."""
 _CONDITION = re.compile(
-    r"[,;]?\s?(?:\\(?:text|mbox|textrm|mathrm)\s?\{\s?)?(?<![A-Za-z])(?:where|with|for)(?![A-Za-z])(.*)", re.DOTALL
+    r"[,;]?\s?(?:\\(?:text|mbox|textrm|mathrm)\s?\{\s?)?(?<![A-Za-z])(where|with|for)(?![A-Za-z])(.*)", re.DOTALL
 )
 """What is said of the letters of an answer, behind it."""
+_BRANCHES = re.compile(r"otherwise|else|;")
+_BRANCH = re.compile(r"(?<![A-Za-z])(?:for|where|with|if)(?![A-Za-z])")
+_OF_ALL = re.compile(r"\\in(?![A-Za-z])|\binteger|\bany\b|\ball\b|\bevery\b|\barbitrary\b")
+"""What a condition says that limits nothing."""
+_LONE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
+_SEVERAL_TERMS = re.compile(r"[-+*^]|\\(?:cdot|times)|[A-Za-z]{3}")
+_MOST_ITEMS = 24
 _SHORT_WORDS = frozenset("no is on in at to or so it up us we me my he go do be by an as am if of ok".split())  # noqa: SIM905
 
 
@@ -62,10 +68,24 @@ def same(prediction: str, gold: str, tolerance: float = 0.0) -> tuple[bool, str]
 
 def _without_condition(text: str) -> tuple[str, str]:
     """An answer without a condition on its letters behind it, and the condition ("" for none)."""
-    match = _CONDITION.search(text)
-    if match is None or not match.start():
-        return text, ""
-    return text[: match.start()].strip(), match.group(1).strip().removesuffix("}").strip()
+    named, domain = _CONDITION.search(text), _DOMAIN.search(text)
+    if named is not None and _limits(named.group(0), named.group(1)):
+        return text, ""  # others may hold where this one does not
+    for match, letters in ((named, named and named.group(2)), (domain, domain and domain.group(1))):
+        if match is None or not match.start():
+            continue
+        bare = text[: match.start()].strip().rstrip(",;(").strip()
+        of_the_answer = set(_LONE_LETTER.findall(letters or "")) & set(_LONE_LETTER.findall(bare))
+        if of_the_answer and not _RELATION.search(bare):
+            return bare, re.sub(r"[\s,;(){}]|\\text|\\mbox|where|with|for", "", match.group(0))
+    return text, ""
+
+
+def _limits(condition: str, word: str) -> bool:
+    """Whether a condition says when an answer holds, and does not only say what its letters are."""
+    if _BRANCHES.search(condition) or len(_BRANCH.findall(condition)) > 1:
+        return True
+    return word != "where" and not _OF_ALL.search(condition)
 
 
 def _readings(text: str, whole: str, calls: frozenset[str]) -> list[Answer]:
@@ -73,15 +93,16 @@ def _readings(text: str, whole: str, calls: frozenset[str]) -> list[Answer]:
     readings: list[Answer] = []
     failure = UnreadableError("nothing to read")
     angle = [whole] if r"\circ" in whole else []
+    percent = text.endswith("%") and not _SEVERAL_TERMS.search(text[1:])
     for candidate in dict.fromkeys((texts.without_thousands(text), text, *angle)):
         try:
-            answer = read(candidate, calls)
+            answer = read(candidate.removesuffix("%") if percent else candidate, calls)
         except UnreadableError as error:
             failure = error
             continue
         if answer not in readings:
             readings.append(answer)
-        if "%" in candidate and answer.kind == "value":
+        if answer not in readings[:-1] and percent and answer.kind == "value":
             readings.append(Answer("value", value=answer.value / 100))
     if not readings:
         raise failure
@@ -123,8 +144,12 @@ def equal(prediction: Answer, gold: Answer, tolerance: float = 0.0) -> bool:
         return _equal_time(*(prediction, gold) if prediction.kind == "time" else (gold, prediction))
     if kinds == {"matrix", "tuple"}:
         return _vector_equals_tuple(prediction, gold, tolerance)
+    if kinds == {"list"}:
+        return _equal_lists(prediction.items, gold.items, tolerance)
     if kinds <= {"set", "list", "union"}:
+        listed = [item for answer in (prediction, gold) if answer.kind == "list" for item in answer.items]
         intervals = all(item.kind == "tuple" for item in prediction.items + gold.items)
+        intervals = intervals and all(item.value is not None for item in listed)  # x<1 or x>3, but not (1,2),(3,4)
         return ("union" not in kinds or intervals) and _equal_unordered(prediction.items, gold.items, tolerance)
     return prediction.kind == gold.kind and _equal_of_one_kind(prediction, gold, tolerance)
 
@@ -140,6 +165,8 @@ def _equal_of_one_kind(prediction: Answer, gold: Answer, tolerance: float) -> bo
         if prediction.marks and gold.marks:  # two clocks: 1:15 is not 2:30
             return [item.value for item in prediction.items] == [item.value for item in gold.items]
         return _equal_ratios(prediction.items, gold.items, tolerance)
+    if gold.kind == "tuple" and None not in (prediction.value, gold.value) and prediction.value != gold.value:
+        return False  # x > 2 is not y > 2
     marks_count = gold.kind == "matrix" or len(gold.items) == 2  # (0, 1] is not (0, 1)
     if marks_count and prediction.marks != gold.marks:
         return False
@@ -186,11 +213,13 @@ def _is_rounded(relation: Answer) -> bool:
             continue
         if any(side.kind != "value" or side.value.free_symbols for side in (first, second)):
             return False
-        exact, rounded, digits = _at(first.value, {}), _at(second.value, {}), _decimals(second.value)
+        exact, rounded, digits = value_at(first.value, {}), value_at(second.value, {}), _decimals(second.value)
         if exact is None or rounded is None or digits is None:
             return False
         unit = mp.mpf(10) ** -digits
-        cut = bool(digits) and 0 <= abs(exact) - abs(rounded) < unit
+        if not digits:
+            return False  # 4.4 is not 4, though it is about 4
+        cut = 0 <= abs(exact) - abs(rounded) < unit
         if abs(exact - rounded) > unit / 2 and not cut:
             return False
     return True
@@ -214,9 +243,33 @@ def _equal_ordered(first: Sequence[Answer], second: Sequence[Answer], tolerance:
     return len(first) == len(second) and all(equal(a, b, tolerance) for a, b in zip(first, second, strict=True))
 
 
+def _equal_lists(first: Sequence[Answer], second: Sequence[Answer], tolerance: float) -> bool:
+    """Each of one has a partner of its own in the other; several names keep their order."""
+    if len(first) != len(second):
+        return False
+    if len(first) > _MOST_ITEMS or (
+        any(map(_are_names, (first, second))) and not all(map(_are_names, (first, second)))
+    ):
+        return _equal_ordered(first, second, tolerance)
+    left = list(second)
+    for item in first:
+        partner = next((place for place, other in enumerate(left) if equal(item, other, tolerance)), None)
+        if partner is None:
+            return False
+        del left[partner]
+    return True
+
+
+def _are_names(items: Sequence[Answer]) -> bool:
+    """Whether items are equations for several names."""
+    if not all(item.kind == "relation" and _is_name(item.items[0]) for item in items):
+        return False
+    return len({str(item.items[0].value) for item in items}) > 1
+
+
 def _equal_unordered(first: Sequence[Answer], second: Sequence[Answer], tolerance: float) -> bool:
     """Each of one has a partner in the other; repeated elements count once."""
-    if len(first) > 24 or len(second) > 24:
+    if len(first) > _MOST_ITEMS or len(second) > _MOST_ITEMS:
         return _equal_ordered(first, second, tolerance)
     return all(any(equal(a, b, tolerance) for b in second) for a in first) and all(
         any(equal(a, b, tolerance) for a in first) for b in second
@@ -248,13 +301,13 @@ def _named_value(relation: Answer) -> list[Answer]:
         return rest
     if _is_name(rest[-1]) and len(rest) == 1:
         return [first]
-    return list(relation.items) if not any(_symbols(side) for side in relation.items) else []
+    return list(relation.items) if not any(_names_something(side) for side in relation.items) else []
 
 
 def _is_name(side: Answer) -> bool:
-    if side.kind == "tuple":
+    if side.kind in ("tuple", "ratio"):
         return all(_is_name(item) for item in side.items)
-    return side.kind == "value" and side.value.is_Symbol
+    return side.kind == "value" and (side.value.is_Symbol or side.value == sp.E)
 
 
 def _names_something(side: Answer) -> bool:
@@ -275,73 +328,4 @@ def _equal_relations(prediction: Answer, gold: Answer, tolerance: float) -> bool
     if gold.marks != ("=",) or not all(side.kind == "value" for side in (*prediction.items, *gold.items)):
         return False
     left, right = (side.items[0].value - side.items[1].value for side in (prediction, gold))
-    return _proportional(left, right)
-
-
-def _proportional(first: Any, second: Any) -> bool:
-    """Whether two equations ``first = 0`` and ``second = 0`` are multiples of one another by a number."""
-    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
-    if first.free_symbols != second.free_symbols or not symbols:
-        return False
-    rng = random.Random(7)
-    ratios = []
-    for _ in range(_POINTS):
-        point = {symbol: _draw(rng) for symbol in symbols}
-        a, b = _at(first, point), _at(second, point)
-        if a is None or b is None or abs(b) < _NEAR:
-            return False
-        ratios.append(a / b)
-    return ratios[0] != 0 and all(_close(ratio, ratios[0]) for ratio in ratios[1:])
-
-
-def equal_values(first: Any, second: Any, tolerance: float = 0.0) -> bool:
-    """Whether two sympy expressions have the same value, everywhere."""
-    if first == second:
-        return True
-    if first.is_Rational and second.is_Rational:
-        return tolerance > 0 and _close(_at(first, {}), _at(second, {}), tolerance)
-    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
-    if any(value.has(sp.oo, -sp.oo, sp.zoo, sp.nan) for value in (first, second)):
-        return False
-    rng = random.Random(3)
-    for _ in range(_POINTS if symbols else 1):
-        point = {symbol: _draw(rng) for symbol in symbols}
-        a, b = _at(first, point), _at(second, point)
-        if a is None or b is None or not _close(a, b, tolerance if not symbols else 0.0):
-            return False
-    # |x| is not x: each symbol negative in turn, where both sides are real.
-    for negative in symbols:
-        point = {symbol: _draw(rng) for symbol in symbols}
-        point[negative] = -point[negative]
-        a, b = _at(first, point), _at(second, point)
-        if a is not None and b is not None and _is_real(a) and _is_real(b) and not _close(a, b):
-            return False
-    return True
-
-
-def _draw(rng: random.Random) -> Any:
-    return sp.Rational(rng.randint(1_000, 40_000), 7_919)
-
-
-def _at(expression: Any, point: dict[Any, Any]) -> Any:
-    """The value at a point as an mpmath number, or None where there is none."""
-    try:
-        value = with_values(expression.subs(point) if point else expression, _DIGITS)
-        value = sp.N(value, _DIGITS, maxn=300)
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
-        return None
-    if not value.is_number or value.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
-        return None
-    real, imaginary = value.as_real_imag()
-    if not (real.is_Float or real.is_Rational) or not (imaginary.is_Float or imaginary.is_Rational):
-        return None
-    return mp.mpc(*(mp.mpf(part.p) / part.q if part.is_Rational else mp.mpf(str(part)) for part in (real, imaginary)))
-
-
-def _close(first: Any, second: Any, tolerance: float = 0.0) -> bool:
-    size = max(abs(first), abs(second))
-    return bool(abs(first - second) <= max(tolerance, _NEAR) * size or size < mp.mpf("1e-60"))
-
-
-def _is_real(value: Any) -> bool:
-    return bool(abs(value.imag) <= _NEAR * max(1, abs(value.real)))
+    return proportional(left, right)

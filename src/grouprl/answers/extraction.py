@@ -13,24 +13,25 @@ from typing import Literal, NamedTuple
 Extraction = Literal["boxed", "lenient"]
 
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*\{")
-_BARE_BOX = re.compile(r"\\f?boxed +(-?\d{1,40}(?:\.\d{1,40})?)")
+_BARE_BOX = re.compile(r"\\f?boxed *(-?(?:\d{1,40}(?:\.\d{1,40})?|\\frac ?\d\d|\\frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}))")
 r"""``\boxed 7``."""
 _BRACE = re.compile(r"(?<!\\)[{}]")
-_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
+_FENCE = re.compile(r"```|~~~")
+_INLINE_CODE = re.compile(r"```[^`\n]{1,200}```|<!--[^<>]{0,500}-->")
 
 _TAIL = 20_000
 """Characters at the end of a text in which an answer is looked for leniently."""
 _SPAN = 1_000
 """Characters behind a marker in which its answer is looked for."""
-_MARKER = re.compile(r"(final |最终)?(?:answer|答案|结果)", re.IGNORECASE)
+_MARKER = re.compile(r"(final |最终)?(?:answer|correct option|correct choice|答案|结果)", re.IGNORECASE)
 _CONNECTOR = re.compile(
     r"s?[*_]{0,2} ?(?:(?:is|are|would be|will be|should be|must be|equals|=)(?![A-Za-z])|是|为|应为|应该是|(?=[:：]))"
-    r" ?(?:therefore|thus|then|simply|just)?[*_]{0,2} ?[:：]?",
+    r" ?(?:therefore|thus|then|simply|just|approximately|about|exactly|roughly)?[*_]{0,2} ?[:：]?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"s?[*_]{0,2}[:：]?[*_]{0,2} ?\n", re.IGNORECASE)
 """What ends a heading, as in ``## Final answer``."""
-_CHOSEN = re.compile(r"(?:故选|应选|选择|选)[:：]? ?([A-J])(?![A-Za-z])")
+_CHOSEN = re.compile(r"(?:故选|应选|选择|选项|选|[Oo]ption )[:：]? ?([A-J])(?![A-Za-z])")
 _HASHES = re.compile(r"####")
 _CLOSING_TAG = "</answer>"
 _OPENING_TAG = "<answer>"
@@ -38,13 +39,13 @@ _BEFORE = " \t\r\n*_>:："
 _DISPLAYS = {r"\[": r"\]", "$$": "$$"}
 _INLINE = {r"\(": r"\)", "$": "$"}
 _FORMULA = re.compile(r"\$\$|\$|\\[()\[\]]")
-_STOP = re.compile(r"\.(?=\s|$)|。|\n|\bI hope\b|!(?=\s|$)")
+_STOP = re.compile(r"\.(?=\s|$)|[。．]|，(?!\d)|\n|\bI hope\b|!(?=\s|$)")
 _ASIDE = re.compile(
-    r"[,;]\s(?!(?:and|or)\b)[a-z]{2,12}\b|\b(?:because|since|which|so that|as required|as desired)\b"
-    r"|\s\((?:since|because|as)\b"
+    r"[,;]\s(?!(?:and|or)\b)[a-z]{2,12}\b|\b(?:because|since|which|so that|as required|as desired|respectively)\b"
+    r"|\s\((?:since|because|as|see)\b"
 )
 """What begins a remark behind an answer."""
-_LETTER = re.compile(r"\(?([A-J])\)?(?=[.,;:!?]|$|\s(?:because|since|as|which)\b)")
+_LETTER = re.compile(r"\(?([A-J])\)?(?=[.;:!?]|,(?! ?\(?[A-J]\b)|$|\s(?:because|since|as|which)\b)")
 _SUBJECT = re.compile(r"(?:the|a|an|that|there|it|we|this|these|all|our|so|therefore|thus|hence)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|equals|be)\b")
 _PROSE = re.compile(r"[A-Za-z]{2,20}(?![A-Za-z])")
@@ -55,6 +56,8 @@ _NO_ANSWER = re.compile(
 )
 """How a sentence goes on that states nothing."""
 _NUMBER = re.compile(r"(?<![\d.,])-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+_STATED = re.compile(r"(?!\d{1,2}[.)]\s)[-+$\\\d(\[{|.]|[A-Za-z](?:$|\s?[=^_(+*/<>-]|\d)")
+"""How a mathematical answer begins; a heading of a list does not."""
 _TELLING = re.compile(r"[\d\\$<>=^一-鿿]")
 """What stands in a mathematical answer."""
 
@@ -82,7 +85,9 @@ def _last_box(text: str) -> _Found | None:
             opened.append(match.end())
         elif opened:
             start = opened.pop()
-            if start in starts and (best is None or start > best[0]):
+            is_empty = not text[start : match.start()].strip()
+            rank = (not is_empty, start)
+            if start in starts and (best is None or rank > (bool(text[best[0] : best[1]].strip()), best[0])):
                 best = (start, match.start())
     found = _Found(starts[best[0]], text[best[0] : best[1]].strip(), strong=True) if best else None
     for match in _BARE_BOX.finditer(text):
@@ -97,13 +102,14 @@ def spoken(text: str) -> str:
         head, closed, tail = text.rpartition("</think>")
         text = tail if closed else head + tail.partition("<think>")[0]
         text = text.partition("<think>")[0]
-    if "```" not in text:
+    if not any(mark in text for mark in ("```", "~~~", "<!--")):
         return text
+    text = _INLINE_CODE.sub(" ", text)
     fences = [match.start() for match in _FENCE.finditer(text)]
     kept, position = [], 0
     for start, end in zip(fences[::2], fences[1::2], strict=False):
         kept.append(text[position:start])
-        position = text.index("```", end) + 3
+        position = end + 3
     if len(fences) % 2:
         return "".join([*kept, text[position : fences[-1]]])
     return "".join([*kept, text[position:]])
@@ -127,7 +133,9 @@ def extract(completion: str, extraction: Extraction = "boxed") -> str | None:
     if box is not None:
         before = box.place - (len(text) - len(tail))
         later = [
-            found.text for found in marked if found.strong and found.place > before and _TELLING.search(found.text)
+            found.text
+            for found in marked
+            if found.strong and found.place > before and _STATED.match(found.text) and _TELLING.search(found.text)
         ]
         return (later[-1] if later else box.text) or None
     for wanted in (True, False):
@@ -149,7 +157,7 @@ def _marked(text: str) -> Iterator[_Found]:
         yield _Found(match.start(), match.group(1), strong=False)
     for match in _HASHES.finditer(text):
         line = text[match.end() : match.end() + _SPAN].partition("\n")[0].strip()
-        if line:
+        if line and (_STATED.match(line) or last_box(line)) and len(_PROSE.findall(line)) <= 2:
             yield _Found(match.start(), last_box(line) or line, strong=True)
     start = text.rfind(_OPENING_TAG)
     end = text.find(_CLOSING_TAG, start)
@@ -159,7 +167,7 @@ def _marked(text: str) -> Iterator[_Found]:
 
 def _answer_behind(text: str) -> str | None:
     """The answer that a text begins with, or None where it goes on with a sentence."""
-    text = text.lstrip(_BEFORE)
+    text = text.lstrip(_BEFORE).removeprefix("- ").strip("`")
     for opening, closing in _DISPLAYS.items():
         if text.startswith(opening):
             inside, closed, _ = text[len(opening) :].partition(closing)
@@ -207,6 +215,13 @@ def _formulas(text: str) -> Iterator[tuple[int, int]]:
             if sign in closings and not (sign == "$" and match.start() and text[match.start() - 1] == "\\"):
                 opened = (match.start(), closings[sign])
         elif sign == opened[1]:
+            if (
+                sign == "$"
+                and len(_PROSE.findall(text[opened[0] : match.start()])) > 1
+                and "\\" not in text[opened[0] : match.start()]
+            ):
+                opened = (match.start(), sign)  # two prices, and words between them
+                continue
             yield opened[0], match.end()
             opened = None
 

@@ -207,7 +207,8 @@ def _by_number(answer: str, gold: str, tolerance: float) -> bool | None:
     if units_differ(unit, wanted_unit):
         return False
     percents = answer.endswith("%"), gold.endswith("%")
-    scales = (1,) if percents[0] == percents[1] else (1, 100)
+    # 25% is 25, and 0.25; but 0.5% is not a half.
+    scales = (1,) if percents[0] == percents[1] else (1, 100) if percents[1] or abs(wanted) >= 1 else (100,)
     for scale in scales:
         a, b = (found / scale, wanted) if percents[0] else (found, wanted / scale)
         if abs(a - b) <= tolerance * max(abs(a), abs(b)):

@@ -77,6 +77,8 @@ def _chinese(text: str) -> int | None:
         return None if above is None or below is None else above * 10_000 + below
     if all(character in _DIGITS for character in text):
         return int("".join(str(_DIGITS[character]) for character in text))
+    if len(text) > 1 and text[-1] in _DIGITS and text[-2] in "百千":
+        return None  # 一百五 is 150 to some
     total, digit, last = 0, None, 10_000
     for character in text:
         if character in _DIGITS:

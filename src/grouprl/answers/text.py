@@ -20,13 +20,19 @@ _CHARACTERS = str.maketrans(
         "⋅": r"\cdot ", "−": "-", "–": "-", "—": "-", "°": r"^\circ ", "≈": r"\approx ", "∈": r"\in ", "′": "'",
         "’": "'", "∅": r"\emptyset ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ",
         "θ": r"\theta ", "λ": r"\lambda ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "ρ": r"\rho ",
+        "∘": r"^\circ ", "º": r"^\circ ", "˚": r"^\circ ", "∠": r"\angle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
+        "⌈": r"\lceil ", "⌉": r"\rceil ", "⩽": r"\le ", "≦": r"\le ", "⩾": r"\ge ", "≧": r"\ge ", "∙": r"\cdot ",
+        "‑": "-", "‐": "-", "σ": r"\sigma ", "ε": r"\epsilon ", "ϵ": r"\epsilon ", "τ": r"\tau ", "ξ": r"\xi ",
+        "η": r"\eta ", "Δ": r"\Delta ", "Σ": r"\Sigma ", "Ω": r"\Omega ", "Φ": r"\Phi ", "Γ": r"\Gamma ",
+        "㎡": r"\text{ m}^2", "㎥": r"\text{ m}^3", "㎢": r"\text{ km}^2", "㎠": r"\text{ cm}^2", "…": "...",
         "、": ",", "。": ".", "〈": "(", "〉": ")", "⁄": "/", "【": "[", "】": "]", "⟨": r"\langle ", "⟩": r"\rangle ",
         "ℝ": r"\reals ", "ℤ": r"\integers ", "ℕ": r"\naturals ", "ℚ": r"\rationals ", "ℂ": r"\complexes ",
     }
     | {chr(0x2460 + n): rf"\text{{({n + 1})}}" for n in range(20)}  # circled numbers, of which NFKC makes digits
     | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f", "")
 )  # fmt: skip
-_SUPERSCRIPTS, _SUBSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋ₙ"
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱᵃᵇᶜᵈᵉᶠᵍʰʲᵏˡᵐᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
+_SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₒₓₕₖₗₘₙₚₛₜ"
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
@@ -40,6 +46,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=\d)(?:\\[,!: ]|~| |\{,\}\\!|,\\!|\{,\})\s*(?=\d{3}(?!\d))", ","),
         (r"(?<!\\)\\[,:;! ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|limits|rm|bf|hfill|,)(?![A-Za-z])", " "),
         (r"\\([dtc])frac(?![A-Za-z])", r"\\frac"),
+        (r"\\\$ ?(?=[\d.])", "\ue000"),
         (r"\\\$|\\\(|\\\)|\\\[(?!\d+(?:pt|ex|em))|(?<!\\)\\\]|\$", ""),
         (r"\\%", "%"),
         (r"\\(?:leqslant|leqq|leq)(?![A-Za-z])|<=", r"\\le "),
@@ -52,15 +59,22 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:mid|vert)(?![A-Za-z])", "|"),
         (r"\\(?:lvert|rvert)(?![A-Za-z])", "|"),
         (r"\\operatorname\*?\s*\{\s*(sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log)\s*\}", r"\\\1 "),
+        (r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac"),
+        (r"\\(?:textcolor|color)\s?\{[^{}]*\}|\\tag\s?(?:\d|\{[^{}]*\})|\\(?:large|Large|huge)(?![A-Za-z])", " "),
+        (r"\\emph(?![A-Za-z])", r"\\text"),
+        (r"\^\s?\{?\s?\\prime\s?\}?", "'"),
+        (r"\\varphi(?![A-Za-z])", r"\\phi"),
+        (r"\\varepsilon(?![A-Za-z])", r"\\epsilon"),
+        (r"\\mathrm\s?\{\s?d\s?\}|\\mathrm d", "d "),
         (r"\\textcircled\s*(?:\{\s*)?(\d)\s*\}?", r"\\text{(\1)}"),
-        (r"\\sqrt\s*(\d+)", r"\\sqrt{\1}"),
+        (r"\\sqrt\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
         (r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*(and|or)\s*\}", r" \1 "),
         (r"\\bar(?![A-Za-z])", r"\\overline"),
         (r"\*\*", "^"),
         (r"(?<![\d)}!])!=", r"\\ne "),
         (r"\{([^{}\\]*)\\choose(?![A-Za-z])([^{}\\]*)\}", r"\\binom{\1}{\2}"),
         (r"\^(\{[^{}]*\}|[A-Za-z0-9])\s?_(\{[^{}]*\}|[A-Za-z0-9])", r"_\2^\1"),
-        (r"(?<=\d)(?:\^\s?\{?\s?)?(?:\\(?:text|mathrm)\s?\{\s?)?(?:st|nd|rd|th)(?![A-Za-z])\s?\}?\s?\}?", ""),
+        (r"^(?<!\d)(\d+)(?:\^\s?\{?\s?)?(?:\\(?:text|mathrm)\s?\{\s?)?(?:st|nd|rd|th)(?![A-Za-z])\s?\}?\s?\}?$", r"\1"),
     )
 )
 _SPACE = re.compile(r"\s+")
@@ -71,12 +85,18 @@ _WRAPPED = re.compile(
 )
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(-?\d+)\}|(\d))")
 
-_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?!\d|,\d)")
 _FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}")
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:/[-+]?\d+)?")
-_CHOICE = re.compile(
-    r"(?:(?:故|应)?选择?[:：]? ?|[Oo]ption |[Cc]hoice )?\(?([A-J](?:\s*(?:,\s*)?[A-J])*)\)?\s*(?:[.:)].*)?",
-    re.DOTALL,
+_CHOICES = re.compile(
+    r"(?:(?:故|应)?选择?[:：]? ?|[Oo]ption |[Cc]hoice )?"
+    r"(\(?[A-J]\)?(?: ?(?:, ?|; ?|& ?|and )?(?:and )?\(?[A-J]\)?){0,9})"
+)
+"""Letters of choices and nothing else."""
+_CHOICE = re.compile(r"(?:(?:故|应)?选择?[:：]? ?|[Oo]ption |[Cc]hoice )?\(?([A-J])(?:\)|[.:]|(?= ))\s?(.*)", re.DOTALL)
+"""A letter, and what it stands for."""
+_ANOTHER_CHOICE = re.compile(
+    r"(?<![A-Za-z\d])\(?[A-J](?:[.:)]|$)|(?<![A-Za-z])or(?![A-Za-z])|(?<![A-Za-z])no(?![A-Za-z])"
 )
 
 
@@ -101,13 +121,18 @@ def _is_combining(character: str) -> bool:
 
 def tidy(answer: str) -> str:
     """One spelling of the same LaTeX, with single spaces; meaning is kept."""
+    answer = answer.strip()
+    if answer.startswith("**") and answer.endswith("**"):  # bold in Markdown
+        answer = answer.strip("*")
     text = _with_scripts(answer.translate(_CHARACTERS))
     text = _NUMBER_SET.sub(lambda m: f"\\{_SETS[m.group(1) or m.group(2)]} ", nfkc(text).translate(_CHARACTERS))
     if r"\begin" not in text:  # where two backslashes end a row
         text = _DOUBLED.sub(r"\\", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return _LEADING_SIGN.sub("", _SPACE.sub(" ", text).strip().rstrip(".,;:").strip().removesuffix("\\").strip())
+    text = _SPACE.sub(" ", text).strip().strip("`").strip()
+    text = text if text.endswith("..") else text.rstrip(".,;:").strip()  # 0.333... is not 0.333
+    return _LEADING_SIGN.sub("", text.removesuffix("\\").strip())
 
 
 def _with_scripts(text: str) -> str:
@@ -159,5 +184,12 @@ def as_number(text: str) -> Fraction | None:
 
 def as_choice(text: str) -> str | None:
     """The letters of a multiple-choice answer in order (``(B)``, ``B. 3``, ``A, C``), or None."""
-    match = _CHOICE.fullmatch(unwrap(text).strip())
-    return "".join(sorted(set(re.findall("[A-J]", match.group(1))))) if match else None
+    text = unwrap(text).strip()
+    if match := _CHOICES.fullmatch(text):
+        letters = re.findall("[A-J]", match.group(1))
+        return "".join(sorted(letters)) if len(set(letters)) == len(letters) else None
+    match = _CHOICE.fullmatch(text)
+    if match is None or _ANOTHER_CHOICE.search(match.group(2)):
+        return None
+    marked = text[match.end(1) : match.end(1) + 1] in (".", ":", ")")
+    return match.group(1) if marked else None

@@ -26,6 +26,9 @@ def power_of(base: Any, exponent: Any) -> Any:
             raise UnreadableError("an exponent that is too large")
         if base == 0 and exponent.is_negative:
             raise UnreadableError("division by zero")
+        inner = base.exp if base.is_Pow else None  # which sympy multiplies with this one
+        if inner is not None and inner.is_number and abs(complex(inner)) * size > _MAX_RESULT:
+            raise UnreadableError("an exponent that is too large")
     return base**exponent
 
 

@@ -30,6 +30,8 @@ _DECORATIONS = frozenset(
     operatorname bold textnormal textrm textit mathit
     """.split()  # noqa: SIM905
 )
+_OF_FUNCTIONS = ("vec", "overrightarrow", "hat", "tilde", "dot", "ddot", "bar")
+"""Decorations of letters that may be called; others have brackets behind them as factors."""
 _PLAIN = frozenset("mathrm text mathbf boldsymbol textbf operatorname bold mathcal mathbb".split())  # noqa: SIM905
 """Decorations that leave what they hold the same symbol."""
 CLOSING = {
@@ -100,6 +102,9 @@ class Commands(Cursor):
 
     def command(self, name: str) -> Any:
         if name in ("frac", "cfrac"):
+            differential = self._differential()
+            if differential is not None:
+                return sp.Symbol(differential)
             numerator, denominator = self._argument(), self._argument()
             return numerator / not_zero(denominator)
         if name == "sqrt":
@@ -150,6 +155,34 @@ class Commands(Cursor):
             raise UnreadableError("a large binomial coefficient")
         return sp.binomial(n, k)
 
+    def _differential(self) -> str | None:
+        r"""The text of ``{d^2y}{dx^2}`` and its like, which is no fraction of products; None for anything else."""
+        texts, groups, place = [token.text for token in self.tokens], list[list[str]](), self.position
+        for _ in range(2):
+            if texts[place : place + 1] != ["{"] or "}" not in texts[place:]:
+                return None
+            depth, start = 0, place
+            while place < len(texts):
+                depth += (texts[place] == "{") - (texts[place] == "}")
+                place += 1
+                if depth == 0:
+                    break
+            groups.append(texts[start + 1 : place - 1])
+        above, below = groups
+        if (
+            above[:1] != ["d"]
+            or below[:1] != ["d"]
+            or len(below) < 2
+            or not (below[1].isalpha() or below[1][1:] in GREEK)
+        ):
+            return None
+        if above[1:2] not in ([], ["^"]) and not (above[1].isalpha() or above[1][1:] in GREEK):
+            return None
+        if len(above) == 1 or above[-1].isdigit():
+            raise UnreadableError("a derivative of what stands behind it")
+        self.position = place
+        return "".join([*above, "/", *below])
+
     def _function(self, name: str) -> Any:
         base, exponent = None, None
         while self.peek() in ("_", "^"):
@@ -164,7 +197,12 @@ class Commands(Cursor):
         argument = self.group() if self.peek() in ("(", "[", "{") else self._bare_argument()
         if exponent == -1 and name in INVERSE:
             return INVERSE[name](argument)
-        value = sp.log(argument) / sp.log(base) if base is not None else apply_known(name, [argument])
+        if exponent == -1:
+            raise UnreadableError(f"\\{name} to the power of -1")
+        if name == "exp":
+            value = power_of(sp.E, argument)
+        else:
+            value = sp.log(argument) / sp.log(base) if base is not None else apply_known(name, [argument])
         return value if exponent is None else power_of(value, exponent)
 
     def call(self, name: str) -> Any:
@@ -180,7 +218,7 @@ class Commands(Cursor):
     def _arguments(self) -> list[Any]:
         """Expressions in round brackets or braces, with commas between them."""
         opening = self.take().text
-        if opening not in ("(", "{", r"\{"):
+        if opening not in ("(", "[", "{", r"\{"):
             raise UnreadableError("arguments without brackets")
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -255,8 +293,8 @@ class Commands(Cursor):
             return self._function(inner.strip("\\ "))
         if not inner or not re.fullmatch(r"[\\A-Za-z0-9 ]{1,24}", inner):
             raise UnreadableError(f"\\{name} is not read here")
-        if plain and len(inner) > 1 and self.peek() == "(":
-            return self.call(inner)
+        if self.peek() in ("(", "[") and (plain or name in _OF_FUNCTIONS):
+            return self.call(inner if plain else f"{name} {inner}")
         if name == "operatorname" and self.starts_factor():
             return applied(inner, [self._bare_argument()])
         return self.symbol(inner if plain else f"{name} {inner}")

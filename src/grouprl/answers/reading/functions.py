@@ -32,6 +32,8 @@ OF_MANY = frozenset({"max", "min", "gcd", "lcm"})
 _INTEGERS_ALONE = frozenset({"gcd", "lcm"})
 _MOST_TERMS = 1_000
 """Terms of a sum or product that are added up."""
+_MOST_WORK = 20_000
+"""Terms times the operations of each."""
 _MOST_OPERATIONS = 40
 """Operations of an expression whose limit is looked for."""
 _LARGEST_FACTORIAL = 200
@@ -61,7 +63,7 @@ def _brackets_follow(tokens: Sequence[Token], place: int) -> bool:
         texts = texts[texts.index("}") + 1 :] if texts[1:2] == ["{"] and "}" in texts else texts[2:]
     if texts[:5] == ["^", "{", "-", "1", "}"]:
         texts = texts[5:]
-    return texts[:1] == ["("]
+    return texts[:1] in (["("], ["["])
 
 
 def applied(name: str, arguments: Sequence[Any]) -> Any:
@@ -103,11 +105,29 @@ def sum_or_product(name: str, body: Any, index: Any, low: Any, high: Any) -> Any
     """
     if not (low.is_Integer and high.is_Integer) or high - low >= _MOST_TERMS:
         raise UnreadableError(f"a {name} that is not small and finite")
+    count = max(0, int(high - low) + 1)
+    if count * (1 + body.count_ops()) > _MOST_WORK:
+        raise UnreadableError(f"a {name} of too much")
+    _check_growth(body, index, max(abs(low), abs(high)), name)
     terms = [body.subs(index, value) for value in range(int(low), int(high) + 1)]
     found = sp.Add(*terms) if name == "sum" else sp.Mul(*terms)
     if found.has(sp.zoo, sp.nan):
         raise UnreadableError("division by zero")
     return found
+
+
+def _check_growth(body: Any, index: Any, largest: Any, name: str) -> None:
+    """Refuse terms whose numbers grow out of hand: exponents and factorials that are more than linear in the index."""
+    for part in body.atoms(sp.Pow, sp.factorial, sp.exp):
+        grown = part.args[-1]
+        if index not in grown.free_symbols:
+            continue
+        if not grown.is_polynomial(index) or sp.degree(grown, index) > 1 or grown.free_symbols != {index}:
+            raise UnreadableError(f"a {name} of too much")
+        most = max(abs(grown.subs(index, value)) for value in (-largest, largest))
+        is_factorial_power = part.is_Pow and part.base.has(sp.factorial)
+        if most > _LARGEST_FACTORIAL or is_factorial_power:
+            raise UnreadableError(f"a {name} of too much")
 
 
 def limit(body: Any, variable: Any, place: Any, direction: str) -> Any:

@@ -62,6 +62,8 @@ class _Parser(Commands):
     def term(self) -> Any:
         product = self.unary()
         while True:
+            if self.peek() in (r"\cdot", r"\times") and self._are_vectors():
+                raise UnreadableError("a product of vectors")
             if self.accept("*", r"\cdot", r"\times", r"\ast"):
                 product = product * self.unary()
             elif self.accept("/", r"\div"):
@@ -70,6 +72,12 @@ class _Parser(Commands):
                 product = product * self.power()
             else:
                 return product
+
+    def _are_vectors(self) -> bool:
+        return self.peek(1) in (r"\vec", r"\overrightarrow", r"\mathbf", r"\boldsymbol") and any(
+            token.text in (r"\vec", r"\overrightarrow", r"\mathbf", r"\boldsymbol")
+            for token in self.tokens[max(0, self.position - 4) : self.position]
+        )
 
     def unary(self) -> Any:
         if self.peek() not in ("+", "-", r"\pm", r"\mp"):
@@ -83,6 +91,8 @@ class _Parser(Commands):
         if self.position >= len(self.tokens):
             return False
         token = self.tokens[self.position]
+        if token.kind == "number" and self.tokens[self.position - 1].text != "!":
+            raise UnreadableError("a number behind another factor")
         if token.kind in ("number", "letter", "name"):
             return True
         if token.text == "|":
@@ -179,7 +189,11 @@ class _Parser(Commands):
         if self.peek() == r"\overline" and "." in text:
             return repeating(text, self._overlined())
         if self.peek() == r"\dot" and "." in text:
-            raise UnreadableError("a dotted decimal")
+            return repeating(text, self._overlined())
+        if "." in text and self.peek() == "(":
+            return self._with_period(text)
+        if self.peek() == "." or (text == "0" and self.position < len(self.tokens) and self._is_glued_letter()):
+            raise UnreadableError("a number that goes on")
         if text.isdigit() and self.peek() == r"\frac":
             start = self.position
             fraction = self.command(self.take().text[1:])
@@ -201,6 +215,17 @@ class _Parser(Commands):
             return sp.Symbol(f"{text}_{self.plain_script()}")
         return value
 
+    def _with_period(self, text: str) -> Any:
+        """``0.(3)``; with digits before the brackets it may be a product, too."""
+        _, digits, closing = (self.take().text if self.position < len(self.tokens) else "" for _ in range(3))
+        if not text.endswith(".") or not digits.isdigit() or closing != ")":
+            raise UnreadableError("a decimal before brackets")
+        return repeating(text, digits)
+
+    def _is_glued_letter(self) -> bool:
+        token = self.tokens[self.position]
+        return token.kind == "letter" and not token.spaced
+
     def _is_plain_fraction(self) -> bool:
         """A mixed number typed as ``1 4/5``."""
         here = self.tokens[self.position : self.position + 3]
@@ -216,9 +241,10 @@ class _Parser(Commands):
 
     def _overlined(self) -> str:
         self.take()
-        self.expect("{")
+        braces = self.accept("{")
         digits = self.take().text
-        self.expect("}")
+        if braces:
+            self.expect("}")
         if not digits.isdigit():
             raise UnreadableError("a line over what is no digit")
         return digits

@@ -43,8 +43,17 @@ _NAME = re.compile(
 _TIME = re.compile(r"(\d{1,2})(?:\s?:\s?(\d{2}))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][^\W_'’\-.&]*(?:[ '’\-.&,/()]+[^\W_]+)*\.?")
 _MATHEMATICAL = re.compile(r"\b(?:sin|cos|tan|cot|ln|log|sqrt|pi|arcsin|arccos|arctan)\b")
+_PUNCTUATION = re.compile(r"['’\"“”_]")
+"""What makes no difference between words; signs, brackets and points do."""
+_AND = re.compile(r"(?<=[^A-Za-z\\])and(?=[^A-Za-z])")
+_AND_OR = re.compile(r"(?<=[^A-Za-z\\])(?:and|or)(?=[^A-Za-z])")
+_HYPHEN = re.compile(r"(?<=[a-z]{3})-(?=[a-z]{3})")
+_OR_IN_CHINESE = re.compile(r"\s?(?:或|和|与|及)\s?(?=[-+\d(\[{\\A-Za-z])")
 _CJK = re.compile(r"[一-鿿]")
-_FUNCTION = re.compile(r"[A-Za-z]{1,2}(?:_(?:\w|\{\w{1,8}\}))?'{0,3}\(-?[A-Za-z0-9]{1,3}(?:,-?[A-Za-z0-9]{1,3}){0,4}\)")
+_FUNCTION = re.compile(
+    r"(?:[A-Za-z]{1,2}(?:_(?:\w|\{\w{1,8}\}))?'{0,3}\(-?[A-Za-z0-9]{1,3}(?:,-?[A-Za-z0-9]{1,3}){0,4}\)"
+    r"|(?:[fghFGHPE]|\\[A-Za-z]{2,8})'{0,3}(?:\^\{-1\})?\([^()]{1,20}\))"
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Answer:
     kind: Kind
     items: tuple[Answer, ...] = ()
     value: Any = None
-    """sympy expression of a value; words; minutes of a time; a relation as it is written."""
+    """sympy expression of a value; words; minutes of a time; a relation as it is written; the name in an inequality."""
     marks: tuple[str, ...] = ()
     """Brackets of a tuple; operators of a relation; rows and columns of a matrix."""
 
@@ -74,24 +83,43 @@ def read(text: str, calls: frozenset[str] = frozenset()) -> Answer:
     if match := _TIME.fullmatch(texts.unwrap(text)):
         hour, minute, half = int(match.group(1)), int(match.group(2) or 0), match.group(3).lower()
         return Answer("time", value=(hour % 12 + 12 * (half == "p")) * 60 + minute)
+    text = _OR_IN_CHINESE.sub(",", text)
     words = texts.unwrap(text)
     if _CJK.search(words) or (r"\text" in text and not _looks_mathematical(words)) or _is_words(words):
-        value = re.sub(r"[\W_]+", "", words.casefold())
-        named = _SETS_IN_WORDS.get(value)
+        value = _PUNCTUATION.sub("", _HYPHEN.sub(" ", " ".join(words.casefold().split()))).rstrip(".,;:!?。")
+        named = _SETS_IN_WORDS.get(value.replace(" ", ""))
         return Answer("numbers", value=named) if named else Answer("words", value=value)
     return as_expression(text, calls)
 
 
 def as_expression(text: str, calls: frozenset[str] = frozenset()) -> Answer:
     """As `read`, whatever words the text may be: ``xy`` is a product."""
-    text = re.sub(r"(?<=[^A-Za-z\\])(?:and|or)(?=[^A-Za-z])", ",", f" {text} ").strip()
-    text, matrices = _without_matrices(text)
-    tokens = _without_brackets(tokenize(text.replace("%", "")))
+    joined = _AND.search(f" {text} ") is not None
+    text = _AND_OR.sub(",", f" {text} ").strip()
+    text, matrices = _without_matrices(text.replace("\ue000", ""))
+    tokens = _without_brackets(tokenize(text))
     _check_depth(tokens)
     if any(token.text in (r"\pm", r"\mp") for token in tokens):
         plus, minus = (_Reader(sign, calls, matrices).read(tokens) for sign in (1, -1))
-        return plus if plus == minus else Answer("list", (plus, minus))
-    return _Reader(1, calls, matrices).read(tokens)
+        both = [*(plus.items if plus.kind == "list" else [plus]), *(minus.items if minus.kind == "list" else [minus])]
+        different = [item for place, item in enumerate(both) if item not in both[:place]]
+        return different[0] if len(different) == 1 else Answer("list", tuple(different))
+    found = _Reader(1, calls, matrices).read(tokens)
+    return _intersection(found) if joined else found
+
+
+def _intersection(answer: Answer) -> Answer:
+    """Inequalities of one name that hold at once, as an interval; other lists as they are."""
+    parts = answer.items if answer.kind == "list" else ()
+    if not parts or not all(part.kind == "tuple" and part.value is not None for part in parts):
+        return answer
+    if len({part.value for part in parts}) != 1 or not all(i.value.is_extended_real for p in parts for i in p.items):
+        raise UnreadableError("inequalities of several names")
+    low = max(parts, key=lambda part: (part.items[0].value, part.marks[0] == "("))
+    high = min(parts, key=lambda part: (part.items[1].value, part.marks[1] == "]"))
+    if not low.items[0].value < high.items[1].value:
+        return Answer("value", value=sp.Symbol("emptyset"))
+    return Answer("tuple", (low.items[0], high.items[1]), value=parts[0].value, marks=(low.marks[0], high.marks[1]))
 
 
 def _without_brackets(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -140,7 +168,8 @@ class _Reader:
         for separator, kind in ((";", "sequence"), (",", "list")):
             parts = split(tokens, {separator})
             if len(parts) > 1:
-                return Answer(kind, tuple(self.read(part) for part in parts if part))  # type: ignore[arg-type]
+                items = tuple(_word(part) or self.read(part) for part in parts if part)
+                return Answer(kind, items)  # type: ignore[arg-type]
         return self.item(tokens)
 
     def item(self, tokens: Sequence[Token]) -> Answer:
@@ -158,6 +187,8 @@ class _Reader:
             if opening == r"\langle":
                 opening, closing = "(", ")"
             if len(items) > 1 and all(items):
+                if len(items) > 2 and (opening == "(") != (closing == ")"):
+                    raise UnreadableError("brackets of two kinds")
                 return Answer("tuple", tuple(self.item(item) for item in items), marks=(opening, closing))
             if opening == "(" and len(split(inside, {":"})) > 1:
                 return self.item(inside)
@@ -181,7 +212,7 @@ class _Reader:
         plain = script[1:].removeprefix("{").removesuffix("}")
         if script[0] not in "^_" or (plain not in _SIGNS_OF_SETS and not re.fullmatch(r"\d|n", plain)):
             raise UnreadableError("a set of numbers among other things")
-        return Answer("numbers", value=name, marks=(_SIGNS_OF_SETS.get(plain, plain),))
+        return Answer("numbers", value=name, marks=(_SIGNS_OF_SETS.get(plain, script[0] + plain),))
 
     def matrix(self, tokens: Sequence[Token]) -> Answer | None:
         if len(tokens) != 2 or tokens[0].text != _PLACE:
@@ -204,8 +235,11 @@ class _Reader:
     def set(self, inside: Sequence[Token], items: Sequence[Sequence[Token]]) -> Answer:
         for separator in ("|", ":"):
             condition = split(inside, {separator})
-            if len(condition) == 2 and len(condition[0]) <= 3 and any(t.text in _RELATIONS for t in condition[1]):
-                return self.read(condition[1])
+            if len(condition) == 2 and any(t.text in _RELATIONS for t in condition[1]):
+                head = [token.text for token in condition[0]]
+                if len(head) != 1 and head[1:] != [r"\in", r"\reals"]:
+                    raise UnreadableError("a set of what is more than a name")
+                return _intersection(self.read(condition[1]))
         if not inside:
             return Answer("value", value=sp.Symbol("emptyset"))
         return Answer("set", tuple(self.item(item) for item in items if item))
@@ -217,6 +251,8 @@ class _Reader:
         if not all(parts):
             raise UnreadableError("a relation without a side")
         if operators == [r"\in"]:
+            if any(token.kind == "number" for token in parts[0]):
+                raise UnreadableError("a number in a set")
             return self.item(parts[1])
         sides = [self.side(part) for part in parts]
         if set(operators) <= _FLIPPED.keys():
@@ -281,7 +317,14 @@ def _interval(sides: Sequence[Answer], operators: Sequence[str]) -> Answer | Non
     else:
         return None
     ends = tuple(Answer("value", value=value) for value in (low, high))
-    return Answer("tuple", ends, marks=("(" if left == "<" else "[", ")" if right == "<" else "]"))
+    name = next((value for value in values if value.is_Symbol), None)
+    symbols = set().union(*(value.free_symbols for value in values))
+    return Answer(
+        "tuple",
+        ends,
+        value=name or (symbols.pop() if len(symbols) == 1 else None),
+        marks=("(" if left == "<" else "[", ")" if right == "<" else "]"),
+    )
 
 
 def _bound(left: Any, right: Any) -> tuple[Any, bool] | None:
@@ -299,6 +342,13 @@ def _bound(left: Any, right: Any) -> tuple[Any, bool] | None:
     if not slope.is_real or slope == 0 or sp.degree(sp.expand(difference), symbols[0]) != 1:
         return None
     return sp.expand(-at[0]) / slope, bool(slope > 0)
+
+
+def _word(tokens: Sequence[Token]) -> Answer | None:
+    """A word in a list: three letters or more without a space between them are no product there."""
+    if len(tokens) < 3 or any(token.kind != "letter" or (place and token.spaced) for place, token in enumerate(tokens)):
+        return None
+    return Answer("words", value="".join(token.text for token in tokens).casefold())
 
 
 def split(tokens: Sequence[Token], separators: set[str]) -> list[Sequence[Token]]:

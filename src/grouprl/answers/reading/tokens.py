@@ -13,9 +13,10 @@ _TOKEN = re.compile(
 )
 _WORDS = re.compile(
     r"(?<![\\A-Za-z])(arcsinh|arccosh|arctanh|arcsin|arccos|arctan|arccot|asinh|acosh|atanh|asin|acos|atan|sinh|cosh|tanh|"
-    r"sin|cos|tan|cot|sec|csc|ln|log|exp|floor|ceil|gcd|lcm|sqrt|pi)(?![a-z])"
+    r"sin|cos|tan|cot|sec|csc|ln|log|exp|floor|ceil|gcd|lcm|sqrt(?=\d)|sqrt|pi)(?![a-z])"
 )
 """Functions in plain letters."""
+_SQRT = re.compile(r"\\sqrt (\d+(?:\.\d+)?)")
 
 
 class UnreadableError(ValueError):
@@ -34,7 +35,7 @@ class Token:
 
 def tokenize(text: str) -> list[Token]:
     """Tokens of LaTeX text, white space left out."""
-    text = _WORDS.sub(lambda match: f"\\{match.group(1)} ", text)
+    text = _SQRT.sub(r"\\sqrt{\1}", _WORDS.sub(lambda match: f"\\{match.group(1)} ", text))
     tokens, spaced = [], False
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "sign"
