@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from grouprl.answers.reading.functions import GREEK
 from grouprl.answers.reading.tokens import Token, UnreadableError
 
-_DERIVATIVES = ((r"\frac", "{", "d", None, "}", "{", "d", None, "}"), ("d", None, "/", "d", None))
-"""Texts of the tokens of a derivative, with its letters left open."""
+_DERIVATIVE = ("d", None, "/", "d", None)
+"""Texts of the tokens of a derivative in a line, with its letters left open."""
 
 
 class Cursor:
@@ -50,17 +50,15 @@ class Cursor:
 
 
 def with_derivatives(tokens: Sequence[Token]) -> list[Token]:
-    r"""Tokens in which ``\frac{dy}{dx}`` and ``dy/dx`` are one name: no fraction of products."""
+    """Tokens in which ``dy/dx`` is one name: no fraction of products."""
     texts, found, place = [token.text for token in tokens], list[Token](), 0
     while place < len(tokens):
-        for shape in _DERIVATIVES:
-            here = texts[place : place + len(shape)]
-            letters = [text for text, wanted in zip(here, shape, strict=False) if wanted is None]
-            as_shaped = len(here) == len(shape) and all(w in (None, t) for w, t in zip(shape, here, strict=True))
-            if as_shaped and all(text.isalpha() or text[1:] in GREEK for text in letters):
-                found.append(Token("name", "d{}/d{}".format(*letters), tokens[place].spaced))
-                place += len(shape)
-                break
+        here = texts[place : place + len(_DERIVATIVE)]
+        letters = [text for text, wanted in zip(here, _DERIVATIVE, strict=False) if wanted is None]
+        fits = len(here) == len(_DERIVATIVE) and all(w in (None, t) for w, t in zip(_DERIVATIVE, here, strict=True))
+        if fits and all(text.isalpha() or text[1:] in GREEK for text in letters):
+            found.append(Token("name", "d{}/d{}".format(*letters), tokens[place].spaced))
+            place += len(_DERIVATIVE)
         else:
             found.append(tokens[place])
             place += 1
