@@ -95,6 +95,7 @@ def main() -> None:
     add("--sequences", nargs="+", type=int, help="completions of a step (default: the size's own)")
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--iterations", type=int, default=3, help="timed steps (default: 3)")
+    add("--bf16", action="store_true", help="bfloat16 over float32 weights on a CPU too")
     add("--threads", type=int, default=1, help="CPU threads (default: 1)")
     add("--micro-batch", type=int, help="sequences of a forward pass (default: all; on a GPU 16)")
     add("--deterministic", action="store_true", help="as runs are by default")
@@ -110,7 +111,7 @@ def main() -> None:
     use_determinism(args.deterministic)
     setting = Setting(
         device=args.device,
-        bf16=gpu,
+        bf16=gpu or args.bf16,
         wall=gpu or args.threads > 1,
         graphs=not args.no_graphs,
         compiled=args.compile,

@@ -170,8 +170,7 @@ def _read(words: str, *, are_things: bool) -> tuple[str, Fraction, int, bool] | 
     words = words.replace("每", " per ").replace("percent", " percent ")
     if any(part in words for part in SAYING_IN_CHINESE):
         return None
-    parts: list[Part] = [_split_scale(part) for part in _FACTOR.findall(" ".join(words.split()))]
-    parts = [part for group in parts for part in (group if isinstance(group, list) else [group])]
+    parts = [part for found in _FACTOR.findall(" ".join(words.split())) for part in _split_scale(found)]
     factor, power, percent = Fraction(1), 1, False
     while parts and (scale := SCALES.get(_plain(parts[0]), SCALES.get(_singular(_plain(parts[0]))))) is not None:
         if len(parts) > 1 and (scale < 1 or _plain(parts[1]) == "of"):
