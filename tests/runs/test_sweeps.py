@@ -13,6 +13,7 @@ from helpers.runs import run_forked
 from grouprl.cli.jobs import apart
 from grouprl.cli.jobs import sweep as sweep_module
 from grouprl.cli.jobs.locks import alone
+from grouprl.studies.verification import edited
 from grouprl.training import signals
 from grouprl.training.records import LOCK_FILE, RESULT_FILE, read_result, settle, write_result
 
@@ -74,6 +75,7 @@ def check_ends(outcome, ways):
         assert f"| `{way}` " in shown.out
         assert f"{way} failed: {TOLD[way]}" in shown.out
         assert f"{way}: {TOLD[way]}" in shown.err  # when it ended
+        assert edited(Path("runs/sweep") / way, results[way]) == []  # it counts as what it scored
     assert results["good"]["state"] == "finished"
     assert "Traceback" not in shown.err
 

@@ -108,4 +108,4 @@ def _write_end(job: Job, code: int) -> None:
     if written and not is_this_run:
         return  # an earlier run, which could not be moved out of the way
     with contextlib.suppress(OSError):
-        job.write(state="failed", error=error)
+        job.end("failed", error=error)  # with digests: it counts as what it scored
