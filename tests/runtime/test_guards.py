@@ -147,7 +147,8 @@ def compared(deviation, floor, *, exact=False, tolerance=0.02, band=(0.2, 0.2)):
 
 
 @pytest.mark.parametrize(
-    ("deviation", "floor", "stops"), [(0.05, 0.02, False), (0.07, 0.02, True), (0.019, 0.0, False)]
+    ("deviation", "floor", "stops"),
+    [(0.05, 0.02, False), (0.07, 0.02, True), (0.019, 0.0, False)],
 )
 def test_in_reduced_precision_the_floor_of_the_precision_counts(deviation, floor, stops):
     mismatch = compared(deviation, floor)
@@ -160,6 +161,11 @@ def test_in_reduced_precision_the_floor_of_the_precision_counts(deviation, floor
         return
     mismatch.check(AsRun(), 0)
     assert f"are {deviation:.2g} away from 1 on average, 0.00% of them beyond the clip" in mismatch.found
+
+
+def test_a_floor_that_is_no_number_excuses_nothing():
+    with pytest.raises(TrainingError, match=r"0\.05 away .*tolerance is 0\.02"):
+        compared(0.05, math.nan).check(None, 0)
 
 
 def test_a_floor_that_is_itself_too_high_excuses_nothing():

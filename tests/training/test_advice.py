@@ -48,7 +48,7 @@ def test_when_a_rule_holds(change, found):
 
 
 def test_an_evaluation_that_takes_minutes_is_foreseen(train, monkeypatch, caplog):
-    monkeypatch.setattr(callbacks, "_SILENCE_S", 0.0)
+    monkeypatch.setattr(callbacks, "SILENCE_S", 0.0)
     monkeypatch.setattr(callbacks, "_LONG_S", 1e-6)
     assert train(*SMALL[:-2], "data.heldout_size=4", "max_new_tokens=8", "threads=1", small=False) == 0
     (text,) = [r.getMessage() for r in caplog.records if "if no completion ends early" in r.getMessage()]

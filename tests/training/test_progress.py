@@ -16,7 +16,7 @@ SMALL += ["reward=random", "eval_every=1", "eval_samples=1", "final_eval_samples
 def test_long_work_tells_its_tokens_and_short_work_nothing(train, monkeypatch, capsys):
     assert train(*SMALL) == 0
     assert " tokens in " not in capsys.readouterr().out
-    monkeypatch.setattr(callbacks, "_SILENCE_S", 0.0)
+    monkeypatch.setattr(callbacks, "SILENCE_S", 0.0)
     assert train(*SMALL, "hydra.run.dir=again") == 0
     said = capsys.readouterr().out
     for part in ("evaluation after 0 iterations: sampling", "iteration 1: sampling", "iteration 2: training"):
@@ -29,7 +29,7 @@ def test_long_work_tells_its_tokens_and_short_work_nothing(train, monkeypatch, c
 
 
 def test_in_a_terminal_the_bar_says_it(monkeypatch):
-    monkeypatch.setattr(callbacks, "_SILENCE_S", 0.0)
+    monkeypatch.setattr(callbacks, "SILENCE_S", 0.0)
     progress, said = Progress(), []
     progress.bar = SimpleNamespace(set_description=said.append)
     progress._begin("iteration 7")

@@ -213,13 +213,12 @@ def _find_labels(
 ) -> None:
     """Let the reward find the wrong answers that it pays for, or take those of an earlier sitting."""
     prompts = data.drawn_prompts()
-    sampled = [prompts.problems, prompts.answers, reward.samples, config.seed]
-    asked = digest({"sampled": sampled, "weights": weights_digest(module.policy)})
-    found = beforehand.labels_before(folder, asked)
-    if found is not None:
-        reward.labels.update(found)
+    asked = digest({"sampled": [reward.samples, config.seed], "weights": weights_digest(module.policy)})
+    reward.labels.update(beforehand.labels_before(folder, asked) or {})
+    missing = [place for place, problem in enumerate(prompts.problems) if problem not in reward.labels]
+    if not missing:
         return
-    beforehand.find_labels(reward, draw, prompts, seed=config.seed)
+    beforehand.find_labels(reward, draw, prompts.take(missing), seed=config.seed)  # of more steps those that are new
     beforehand.keep_labels(folder, reward.labels, asked)
     labelled = sum(label is not None for label in reward.labels.values())
     print(f"wrong labels: {labelled} of {len(reward.labels)} problems have a wrong answer in {reward.samples} samples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -127,7 +128,10 @@ def check_steps(model: torch.nn.Module, tokens: Sequence[int], pad_id: int) -> N
 
 
 def _deviation(model: torch.nn.Module, prompts: Sequence[list[int]], pad_id: int) -> float:
-    """By how many nats the likeliest tokens' logprobs differ, on average over steps; 0 where they are no numbers."""
+    """By how many nats the likeliest tokens' logprobs differ, on average over steps.
+
+    0 where the whole text gives no numbers either, and infinite where the steps alone give none.
+    """
     steps = PlainSteps(model, prompts, 1, pad_id)
     texts, found, logits = [list(prompt) for prompt in prompts], [], steps.prefill()
     for step in range(STEPS):
@@ -137,6 +141,8 @@ def _deviation(model: torch.nn.Module, prompts: Sequence[list[int]], pad_id: int
             whole = model(input_ids=torch.tensor([text], device=row.device), use_cache=False).logits[0, -1]
             expected, given = (at_least_float32(values).log_softmax(-1) for values in (whole, row))
             chosen = int(expected.argmax())
-            found.append((expected[chosen] - given[chosen]).abs())
+            if not bool(expected[chosen].isfinite()):
+                return 0.0  # the model itself is at fault, which is said elsewhere
+            found.append((expected[chosen] - given[chosen]).abs().nan_to_num(math.inf))
             text.append(chosen)
-    return float(torch.stack(found).mean().nan_to_num(0.0))
+    return float(torch.stack(found).mean())

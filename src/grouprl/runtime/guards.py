@@ -153,7 +153,7 @@ class SamplerMismatch:
             f"ratios of trainer and sampler are {all_here.mean:.2g} away from 1 on average, {all_here.share:.2%} of "
             f"them beyond the clip; at another batch shape the same weights give {floor.mean:.2g} and {floor.share:.2%}"
         )
-        excused = 0.0 if self.exact else min(_CAP, _FLOORS * floor.mean)
+        excused = 0.0 if self.exact or not math.isfinite(floor.mean) else min(_CAP, _FLOORS * floor.mean)
         if deviation <= max(self.tolerance, excused):
             return
         at_floor = "" if self.exact else f" The floor of this precision: {self.found}."
