@@ -46,7 +46,8 @@ def prompts(smollm2):
 def test_fast_and_plain_paths_agree_on_it(prompts):
     """Greedy tokens; logprobs about as near to float64's as the plain path's own, gradients within 2e-4 of their norm.
 
-    As near on the whole: which path has the one token that is furthest off depends on the processor.
+    Within three times on the whole, and four for one token: the order of sums depends on the processor, and so does
+    what it costs (2.2 times on AVX-512, less than twice on AVX2).
     """
     policy = load_policy("smollm2", temperature=0.6)
     sampler = GroupSampler(group_size=2, max_new_tokens=12, stop=["\n"])
@@ -64,7 +65,7 @@ def test_fast_and_plain_paths_agree_on_it(prompts):
     exact = trained(policy.double(), batch, fast=False)
     for part in (fast[0], recorded):
         off, plainly_off = (part - exact[0]).abs(), (plain[0] - exact[0]).abs()
-        assert off.norm() < 2 * plainly_off.norm()
+        assert off.norm() < 3 * plainly_off.norm()
         assert off.max() < max(1e-5, 4 * plainly_off.max())
     for name, wanted in exact[2].items():
         assert (fast[2][name] - wanted).norm() / wanted.norm() < 2e-4, name
