@@ -1,9 +1,4 @@
-"""Whether two answers are the same: element by element, with exact numbers, and symbols at random points.
-
-Two expressions are told apart by their values, to 30 digits, at points drawn from a fixed seed. Expressions that agree
-at all of them are the same but for a chance that is negligible; nothing is simplified, which took most of the time of
-graders that do.
-"""
+"""Whether two answers are the same: element by element, with exact numbers, and symbols by `reading.values`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _WORDS = {
     "Pa": "pascal pascals", "atm": "atmosphere atmospheres", "mol": "mole moles", "erg": "erg ergs",
     "ohm": "ohm ohms", "cal": "calorie calories", "kcal": "kilocalorie kilocalories", "acre": "acre acres",
     "ha": "hectare hectares 公顷", "bit": "bit bits", "B": "byte bytes", "kn": "knot knots", "fathom": "fathom fathoms",
-    "ly": "lightyear lightyears", "au": "au", "unit": "unit units", "dozen": "", "beat": "beat beats",
+    "ly": "lightyear lightyears", "au": "au", "unit": "unit units", "beat": "beat beats",
 }  # fmt: skip
 _BASES = "m g s L W J N V A Hz Pa eV mol cal Wh B F C".split()  # noqa: SIM905
 _PREFIXES = "k M G T m n c d".split()  # noqa: SIM905

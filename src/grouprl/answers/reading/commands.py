@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ KNOWN_ATOMS = frozenset(
 """Names of commands that a factor may begin with."""
 
 
-class Commands(Cursor):
+class Commands(Cursor, ABC):
     """Reads commands; what stands in them is read by `grouprl.answers.reading.latex`, which this is a part of."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
@@ -73,32 +74,32 @@ class Commands(Cursor):
         self.depth = self.bars = 0
         self.bound = set[str]()
 
-    def expression(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def expression(self) -> Any: ...
 
-    def term(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def term(self) -> Any: ...
 
-    def power(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def power(self) -> Any: ...
 
-    def atom(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def atom(self) -> Any: ...
 
-    def script(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def script(self) -> Any: ...
 
-    def group(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def group(self) -> Any: ...
 
-    def symbol(self, name: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def symbol(self, name: str) -> Any: ...
 
-    def signed(self, operator: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def signed(self, operator: str) -> Any: ...
 
-    def starts_factor(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def starts_factor(self) -> bool: ...
 
     def command(self, name: str) -> Any:
         if name in ("frac", "cfrac"):

@@ -70,7 +70,7 @@ def equal_values(first: Any, second: Any, tolerance: float = 0.0) -> bool:
             if a is None or b is None or not close(a, b, tolerance if not symbols else 0.0):
                 return False
     further = _further_points(symbols, rng, in_steps=in_steps, count_only=count_only)
-    agree = all(_agreevalue_at(first, second, point) for point in further)
+    agree = all(_agree_at(first, second, point) for point in further)
     return agree and (bool(tolerance) or in_steps or _without_common_terms(first, second, symbols, rng))
 
 
@@ -86,7 +86,7 @@ def _further_points(
         yield {symbol: sp.Integer(number + place) for place, symbol in enumerate(symbols)}
 
 
-def _agreevalue_at(first: Any, second: Any, point: dict[Any, Any]) -> bool:
+def _agree_at(first: Any, second: Any, point: dict[Any, Any]) -> bool:
     """Whether two expressions agree at a point where both have a value: |x| is not x, nor log |x| log x."""
     a, b = value_at(first, point), value_at(second, point)
     if a is None or b is None:
