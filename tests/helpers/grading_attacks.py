@@ -87,6 +87,6 @@ ATTACKS: dict[str, list[tuple[str, str, bool]]] = {
     ),
     "unbounded work": wrong(
         "1e5000 million => 4", "1e3000000 million => 4", "1e10000000 dozen => 4", "(x^{1000})^{1000} => x+1", "((x^{1000})^{1000})^{1000} => x+1", r"\sum_{k=1}^{9}k^{k^{k}} => x+1", r"\prod_{k=1}^{1000}(k!)^{k} => x+1",
-        r"\sum_{k=1}^{1000}\sum_{j=1}^{1000}\frac{x}{k+j} => x+1", r"\exp(\exp(\exp(\exp(5)))) => 7", r"\lfloor\exp(10^{9})\rfloor => 7",
+        r"\sum_{k=1}^{1000}\sum_{j=1}^{1000}\frac{x}{k+j} => x+1", r"\sum_{k=1}^{5000}k => 12502500", r"\exp(\exp(\exp(\exp(5)))) => 7", r"\lfloor\exp(10^{9})\rfloor => 7",
     ),
 }  # fmt: skip
